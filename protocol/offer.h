@@ -1,0 +1,34 @@
+// What a worker offers, as a struct and as the XEP-0128 form that its disco#info carries.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "protocol/form.h"
+#include "protocol/result.h"
+
+namespace souk {
+
+constexpr int kSlotsMax = 4096;
+
+struct Offer {
+  int slots = 1;  // 1 to kSlotsMax
+  int cpus = 0;   // logical processors this worker may use
+  std::uint64_t memory_bytes = 0, disk_bytes = 0;  // disk: free in the working folder at start
+  std::string os, arch;        // `linux`, `x86_64` as uname prints them, lower case
+  std::string hostname, cpu_model, version;
+  std::map<std::string, std::string> software;  // name -> version: `python` -> `3.11.2`
+  std::vector<std::string> gpus;                // one name a GPU, index = position
+  std::map<std::string, std::string> tags;      // --tag key=value
+  friend bool operator==(const Offer&, const Offer&) = default;
+};
+
+inline constexpr const char* kOfferForm = "urn:souk:offer:1";
+
+/// A worker's offer as a `result` form with FORM_TYPE kOfferForm.
+Form to_form(const Offer& offer);
+/// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, and on values over 256 bytes.
+Result<Offer> offer_from(const Form& form);
+
+}  // namespace souk

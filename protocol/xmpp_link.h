@@ -1,0 +1,104 @@
+// The one owner of a gloox client or component. Lives on one io_context, which exactly one thread runs.
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "protocol/result.h"
+
+namespace gloox {
+class Tag;
+}
+
+namespace souk {
+
+using Stanza = std::unique_ptr<gloox::Tag>;
+
+struct Account {
+  std::string jid;       // `user@domain` or `user@domain/resource`; a component: its domain
+  std::string password;  // a component: its secret. Never logged
+  bool component = false;
+  std::string host;  // to dial; empty: the domain
+  std::uint16_t port = 5222;
+  std::string ca_file;  // PEM; empty: the system's authorities
+};
+
+/// A stanza error (RFC 6120 §8.3), or one of our own conditions: `timeout` (no answer in time), `disconnected`.
+struct StanzaError {
+  std::string type, condition, text;
+};
+
+/// What came back for a request: the answer stanza, or an error. The tag lives for the length of the call.
+struct Answer {
+  const gloox::Tag* iq = nullptr;  // type='result'; null on error
+  StanzaError error;
+  explicit operator bool() const { return iq != nullptr; }
+};
+
+/// Ends the registration it stands for when destroyed.
+class [[nodiscard]] Registration {
+ public:
+  Registration() = default;
+  explicit Registration(std::function<void()> end) : end_(std::move(end)) {}
+  Registration(Registration&& other) noexcept : end_(std::exchange(other.end_, nullptr)) {}
+  Registration& operator=(Registration&& other) noexcept {
+    if (this != &other) { if (end_) end_(); end_ = std::exchange(other.end_, nullptr); }
+    return *this;
+  }
+  ~Registration() { if (end_) end_(); }
+
+ private:
+  std::function<void()> end_;
+};
+
+class XmppLink {
+ public:
+  struct Limits {
+    std::size_t queue_max = 64u << 20;  // bytes waiting for the server to read; reached: the link is dropped and connects again
+    std::chrono::milliseconds retry_min{100}, retry_max{15000};  // back-off between connects, doubling, with jitter
+    int attempts_max = 0;               // connects in a row before giving up for good; 0: never give up
+  };
+
+  XmppLink(boost::asio::io_context& loop, Account account);
+  XmppLink(boost::asio::io_context& loop, Account account, Limits limits);
+  ~XmppLink();
+  XmppLink(const XmppLink&) = delete;
+
+  /// Logged in; stanzas may be sent.
+  std::function<void()> on_up = [] {};
+  /// The stream ended or could not be opened. `final`: there will be no other try (wrong password, untrusted certificate, attempts used up).
+  std::function<void(const Error& why, bool final)> on_down = [](const Error&, bool) {};
+
+  /// Connects, and again after every loss, until stop().
+  void start();
+  /// Closes the stream politely, after what is queued has left; `done` is called once, from the loop.
+  void stop(std::function<void()> done = [] {});
+
+  bool up() const;
+  /// The full JID this link has on the server; a component: as in Account, with no node.
+  const std::string& jid() const;
+  std::size_t queued() const;  // bytes not yet taken by the kernel
+
+  /// Sends a stanza, or drops it when the link is down. A component's stanza gets `from` when it has none.
+  /// What is sent within one turn of the loop leaves in one write.
+  void send(Stanza stanza);
+
+  /// Sends an iq get or set under an id of our own. `reply` is called exactly once, from the loop, never from inside request():
+  /// with the answer of exactly that peer, or `timeout`, or `disconnected`.
+  void request(Stanza iq, std::chrono::milliseconds deadline, std::function<void(const Answer&)> reply);
+
+  /// Every iq get/set whose first child is <name xmlns='xmlns'/> (name "" for any of that namespace). The handler must answer with send().
+  /// An iq that nobody takes is answered with service-unavailable, with the right `from`; urn:xmpp:ping is answered by the link.
+  Registration on_iq(std::string name, std::string xmlns, std::function<void(const gloox::Tag& iq, const gloox::Tag& payload)> handler);
+  Registration on_presence(std::function<void(const gloox::Tag&)> handler);
+  Registration on_message(std::function<void(const gloox::Tag&)> handler);
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace souk
