@@ -9,8 +9,8 @@
 
 namespace souk {
 
-Result<std::filesystem::path> state_dir(const Common& common) {
-  std::filesystem::path dir = common.dir;
+Result<std::filesystem::path> state_dir(const std::filesystem::path& given) {
+  std::filesystem::path dir = given;
   if (dir.empty()) {
     if (const char* set = std::getenv("SOUK_DIR"); set && *set) dir = set;
   }
@@ -31,8 +31,7 @@ Result<std::filesystem::path> state_dir(const Common& common) {
   return normal;
 }
 
-void fail(Common& common, const Error& error, int exit_code) {
-  common.exit_code = exit_code;
+int fail(const Common& common, const Error& error, int code) {
   if (common.json) {
     const nlohmann::json answer = {{"error", {{"what", error.what}, {"why", error.why}, {"remedy", error.remedy}}}};
     std::puts(answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
@@ -40,6 +39,7 @@ void fail(Common& common, const Error& error, int exit_code) {
     std::fflush(stdout);
     std::fprintf(stderr, "souk: %s\n", error.text().c_str());
   }
+  return code;
 }
 
 }  // namespace souk

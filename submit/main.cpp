@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "submit/common.h"
-#include "submit/grid_commands.h"
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is a failed write, not our death
@@ -19,12 +18,13 @@ int main(int argc, char** argv) {
   souk::add_grid_commands(app, common);
   try {
     app.parse(argc, argv);
+    const auto dir = souk::state_dir(common.dir);
+    if (!dir) return souk::fail(common, dir.error(), souk::exit_code::usage);
+    common.dir = dir.value();
+    return common.action ? common.action() : souk::exit_code::usage;
   } catch (const CLI::ParseError& stop) {
-    const int code = app.exit(stop);
-    return code == 0 ? 0 : 2;
+    return app.exit(stop) == 0 ? souk::exit_code::good : souk::exit_code::usage;
   } catch (const std::exception& failure) {
-    std::fprintf(stderr, "souk: %s\n", failure.what());
-    return 1;
+    return souk::fail(common, souk::Error{"stopped by an unexpected failure", failure.what(), ""}, souk::exit_code::failed);
   }
-  return common.exit_code;
 }
