@@ -1,5 +1,6 @@
 // XEP-0004 data forms as plain values. stanza.* turns them into XML and back.
 #pragma once
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,5 +29,12 @@ struct Form {
 
 /// `1`, `true` (XEP-0004 §3.3 boolean; Converse and Gajim send either); all else is false.
 bool is_true(std::string_view value);
+
+/// XML 1.0 cannot carry most control characters, nor bytes that are no UTF-8; each such byte becomes U+FFFD. Use for every text of foreign origin.
+std::string printable(std::string_view text);
+/// Whether printable() would leave it as it is.
+bool is_printable(std::string_view text);
+/// At most `bytes_max` bytes of it, cut between two UTF-8 characters.
+std::string shortened(std::string_view text, std::size_t bytes_max);
 
 }  // namespace souk

@@ -1,6 +1,7 @@
 // Bytes to messages and back, with every bound checked: the one parser that everything from the wire passes.
 // The text of an element is base64 of a serialized message, of zlib data if the element says encoding='zlib' (docs/PROTOCOL.md §7).
 #pragma once
+#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,12 @@ constexpr std::size_t kStanzaMax = 96 << 10;    // raw payload bytes we put into
 constexpr std::size_t kTextMax = 512 << 10;     // base64 text we accept in one element
 constexpr std::size_t kInflatedMax = 8 << 20;   // what it may grow to
 
+constexpr std::size_t kArgumentsMax = 4096;     // entries of argv, and of env
+constexpr std::size_t kCommandMax = 1 << 20;    // bytes of argv and env together, with a NUL after each as exec counts them
+constexpr std::size_t kWhyMax = 1024;           // bytes of Outcome::why; longer is cut
+constexpr std::chrono::milliseconds kTimeLimitMax = std::chrono::hours(24 * 366);
+constexpr std::chrono::milliseconds kGraceMax = std::chrono::hours(1);
+
 struct Encoded {
   std::string text;  // base64
   bool zlib = false;
@@ -35,7 +42,14 @@ Result<Done> decode(std::string_view text, bool zlib, google::protobuf::MessageL
 std::string base64(std::string_view bytes);
 Result<std::string> from_base64(std::string_view text);
 
-/// Plain values to messages and back. Reading checks what command.h promises.
+/// What command.h promises, and the bounds above: argv of 1 to kArgumentsMax entries (exactly one with `shell`), the first not empty; no NUL in
+/// argv, names and values; names not empty and without '='; input, output_max, time limit and grace in range.
+/// Fails with what is wrong, for the peer; a submitter asks before it sends.
+Result<Done> check(const Command& command);
+
+/// Plain values to messages and back. Reading checks: a Command as check() does, an Outcome for a known cause, streams of at most kOutputMax
+/// bytes and not longer than the size stated beside them, and times and codes in range. Writing makes `why` UTF-8 of at most kWhyMax bytes,
+/// and raises an output_max or grace of zero to one, since zero on the wire stands for the default.
 void write(const Command& command, wire::Command& message);
 Result<Command> read(const wire::Command& message);
 void write(const Outcome& outcome, wire::Outcome& message);

@@ -38,8 +38,8 @@ Stanza result_of(const gloox::Tag& iq);
 Stanza error_of(const gloox::Tag& stanza, const std::string& type, const std::string& condition, const std::string& text = {});
 StanzaError error_in(const gloox::Tag& stanza);
 
-/// XML 1.0 cannot carry most control characters, nor bytes that are no UTF-8; each becomes U+FFFD. Use for every text of foreign origin.
-std::string printable(std::string_view text);
+// printable() for text of foreign origin is in form.h. The builders here pass every text and attribute value through it, since gloox
+// silently leaves out what XML cannot carry.
 
 void add_form(gloox::Tag& parent, const Form& form);
 /// The first form in `parent`; bounded: 256 fields, 100,000 values, 4 MiB in all. Null form (no fields) when there is none.

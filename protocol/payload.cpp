@@ -1,0 +1,231 @@
+#include "protocol/payload.h"
+
+#include <google/protobuf/message_lite.h>
+#include <openssl/evp.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <memory>
+
+#include "protocol/form.h"
+#include "protocol/grid.pb.h"
+
+namespace souk {
+namespace {
+
+constexpr std::size_t kPlainMax = 512;            // messages up to this size are not worth compressing
+constexpr std::size_t kBase64BytesMax = 1u << 30;  // EVP counts in int
+
+Error unreadable(std::string why, std::string remedy = {}) { return Error{"payload refused", std::move(why), std::move(remedy)}; }
+
+/// 0 to 63 for a character of the alphabet of RFC 4648 §4, else -1.
+constexpr auto kAlphabet = [] {
+  std::array<std::int8_t, 256> values{};
+  values.fill(-1);
+  constexpr std::string_view letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (std::size_t i = 0; i < letters.size(); ++i) values[static_cast<unsigned char>(letters[i])] = static_cast<std::int8_t>(i);
+  return values;
+}();
+
+/// Level 1: the server between us pays for each byte, and the higher levels cost more time than they save bytes.
+/// Empty when it saves less than a sixteenth.
+std::string deflated(const std::string& bytes) {
+  std::string packed(bytes.size() - bytes.size() / 16, '\0');
+  uLongf size = packed.size();
+  const int status = compress2(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size(), 1);
+  packed.resize(status == Z_OK ? size : 0);
+  return packed;
+}
+
+Result<std::string> inflated(const std::string& packed) {
+  z_stream stream{};
+  if (inflateInit(&stream) != Z_OK) return unreadable("zlib could not start");
+  const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&stream, inflateEnd);
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));  // zlib only reads it
+  stream.avail_in = static_cast<uInt>(packed.size());
+  std::string bytes;
+  int status = Z_OK;
+  while (status == Z_OK) {
+    const std::size_t have = bytes.size();
+    if (have > kInflatedMax) return unreadable("it inflates to more than 8 MiB", "send it in parts");
+    // Grows with what really comes out, so that a short lie about its size costs nothing.
+    bytes.resize(std::min(kInflatedMax + 1, std::max<std::size_t>(have * 2, 16 << 10)));
+    stream.next_out = reinterpret_cast<Bytef*>(bytes.data() + have);
+    stream.avail_out = static_cast<uInt>(bytes.size() - have);
+    status = inflate(&stream, Z_NO_FLUSH);
+    bytes.resize(bytes.size() - stream.avail_out);
+    if (status == Z_OK && stream.avail_in == 0 && stream.avail_out != 0) return unreadable("its zlib data ends early");
+  }
+  if (status == Z_BUF_ERROR) return unreadable("its zlib data ends early");
+  if (status != Z_STREAM_END) return unreadable("it is no zlib data");
+  if (bytes.size() > kInflatedMax) return unreadable("it inflates to more than 8 MiB", "send it in parts");
+  if (stream.avail_in != 0) return unreadable("something follows its zlib data");
+  return bytes;
+}
+
+bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
+
+/// Milliseconds or microseconds from the wire; nothing we measure lasts a century, and a sum of two stays in range.
+template <class Time>
+bool take(std::uint64_t wire, Time& into) {
+  constexpr auto kCentury = std::chrono::duration_cast<Time>(std::chrono::hours(24 * 36525));
+  if (wire > static_cast<std::uint64_t>(kCentury.count())) return false;
+  into = Time(static_cast<typename Time::rep>(wire));
+  return true;
+}
+
+template <class Time>
+std::uint64_t count(Time time) {
+  return time.count() > 0 ? static_cast<std::uint64_t>(time.count()) : 0;
+}
+
+}  // namespace
+
+std::string base64(std::string_view bytes) {
+  std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');  // EVP_EncodeBlock ends it with a NUL
+  // In pieces divisible by three: EVP counts in int.
+  constexpr std::size_t kPiece = 3u << 20;
+  std::size_t size = 0;
+  for (; !bytes.empty(); bytes.remove_prefix(std::min(kPiece, bytes.size())))
+    size += static_cast<std::size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data() + size), reinterpret_cast<const unsigned char*>(bytes.data()),
+                                                     static_cast<int>(std::min(kPiece, bytes.size()))));
+  text.resize(size);
+  return text;
+}
+
+// EVP_DecodeBlock forgives white space, bits set under the padding and '=' in the middle; two texts for the same bytes would
+// make payloads hard to compare, so all of it is refused first (RFC 4648 §3.3, §3.5).
+Result<std::string> from_base64(std::string_view text) {
+  if (text.empty()) return std::string();
+  if (text.size() % 4 != 0) return unreadable("it is no base64: its length is " + std::to_string(text.size()) + ", not a multiple of 4");
+  if (text.size() > kBase64BytesMax) return unreadable("its base64 text is over 1 GiB", "send it in parts");
+  const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+  const std::string_view letters = text.substr(0, text.size() - padding);
+  const auto bad = std::find_if(letters.begin(), letters.end(), [](char c) { return kAlphabet[static_cast<unsigned char>(c)] < 0; });
+  if (bad != letters.end()) return unreadable("it is no base64 at character " + std::to_string(bad - letters.begin() + 1), "use the alphabet of RFC 4648 §4 without white space");
+  const int last = kAlphabet[static_cast<unsigned char>(letters.back())];
+  if ((padding == 1 && (last & 3) != 0) || (padding == 2 && (last & 15) != 0)) return unreadable("the last bits of its base64 are not zero");
+  std::string bytes(text.size() / 4 * 3, '\0');
+  const int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()), reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  if (size != static_cast<int>(bytes.size())) return unreadable("it is no base64");
+  bytes.resize(bytes.size() - padding);
+  return bytes;
+}
+
+Encoded encode(const google::protobuf::MessageLite& message) {
+  const std::string bytes = message.SerializeAsString();
+  if (bytes.size() > kPlainMax)
+    if (const std::string packed = deflated(bytes); !packed.empty()) return {base64(packed), true};
+  return {base64(bytes), false};
+}
+
+Result<Done> decode(std::string_view text, bool zlib, google::protobuf::MessageLite& message) {
+  if (text.size() > kTextMax) return unreadable("its text is over 512 KiB", "send it in parts");
+  auto bytes = from_base64(text);
+  if (!bytes) return bytes.error();
+  if (zlib) {
+    bytes = inflated(bytes.value());
+    if (!bytes) return bytes.error();
+  }
+  if (!message.ParseFromString(bytes.value())) return unreadable("it is no " + message.GetTypeName(), "see protocol/grid.proto");
+  return Done{};
+}
+
+Result<Done> check(const Command& command) {
+  const auto bad = [](std::string why, std::string remedy) { return Error{"command refused", std::move(why), std::move(remedy)}; };
+  if (command.argv.empty()) return bad("it has no program", "name one");
+  if (command.argv.size() > kArgumentsMax) return bad("it has " + std::to_string(command.argv.size()) + " arguments", "send at most 4096, or an input");
+  if (command.argv.front().empty()) return bad("the name of its program is empty", "name one");
+  if (command.shell && command.argv.size() != 1) return bad("a shell command has " + std::to_string(command.argv.size()) + " lines", "send one");
+  if (command.env.size() > kArgumentsMax) return bad("it has " + std::to_string(command.env.size()) + " environment variables", "send at most 4096");
+  std::size_t total = 0;
+  for (const auto& argument : command.argv) {
+    if (has_nul(argument)) return bad("an argument holds a NUL byte", "no program could read it; send it as input");
+    total += argument.size() + 1;
+  }
+  for (const auto& [name, value] : command.env) {
+    if (name.empty() || name.find('=') != std::string::npos) return bad("an environment variable is named '" + printable(shortened(name, 64)) + "'", "use a name without '='");
+    if (has_nul(name) || has_nul(value)) return bad("an environment variable holds a NUL byte", "no program could read it; send it as input");
+    total += name.size() + value.size() + 2;
+  }
+  if (total > kCommandMax) return bad("arguments and environment are " + std::to_string(total) + " bytes", "send at most 1 MiB, the rest as input");
+  if (command.input.size() > kInputMax) return bad("its input is " + std::to_string(command.input.size()) + " bytes", "send at most 8 MiB");
+  if (command.output_max > kOutputMax) return bad("it asks to keep " + std::to_string(command.output_max) + " bytes of output", "ask for at most 16 MiB");
+  if (command.time_limit.count() < 0 || command.time_limit > kTimeLimitMax) return bad("its time limit is " + std::to_string(command.time_limit.count()) + " ms", "ask for at most 366 days, or 0 for none");
+  if (command.grace.count() < 0 || command.grace > kGraceMax) return bad("its grace is " + std::to_string(command.grace.count()) + " ms", "ask for at most one hour");
+  return Done{};
+}
+
+void write(const Command& command, wire::Command& message) {
+  message.Clear();
+  for (const auto& argument : command.argv) message.add_argv(argument);
+  message.set_shell(command.shell);
+  for (const auto& [name, value] : command.env) {
+    auto* variable = message.add_env();
+    variable->set_name(name);
+    variable->set_value(value);
+  }
+  message.set_input(command.input);
+  message.set_time_limit_ms(count(command.time_limit));
+  message.set_grace_ms(std::max<std::uint64_t>(1, count(command.grace)));
+  message.set_output_max(std::max<std::size_t>(1, command.output_max));
+  message.set_fill(command.fill);
+}
+
+Result<Command> read(const wire::Command& message) {
+  Command command;
+  command.argv.assign(message.argv().begin(), message.argv().end());
+  command.shell = message.shell();
+  for (const auto& variable : message.env()) command.env.emplace_back(variable.name(), variable.value());
+  command.input = message.input();
+  command.fill = message.fill();
+  if (message.output_max() != 0) command.output_max = message.output_max();
+  if (!take(message.time_limit_ms(), command.time_limit)) command.time_limit = std::chrono::milliseconds::max();  // check() names it
+  if (message.grace_ms() != 0 && !take(message.grace_ms(), command.grace)) command.grace = std::chrono::milliseconds::max();
+  if (const auto checked = check(command); !checked) return checked.error();
+  return command;
+}
+
+void write(const Outcome& outcome, wire::Outcome& message) {
+  message.Clear();
+  message.set_cause(static_cast<wire::Outcome::Cause>(outcome.cause));
+  message.set_exit_code(static_cast<std::uint32_t>(std::max(0, outcome.exit_code)));
+  message.set_signal(static_cast<std::uint32_t>(std::max(0, outcome.signal)));
+  message.set_why(shortened(printable(shortened(outcome.why, kWhyMax)), kWhyMax));
+  message.set_wall_us(count(outcome.wall));
+  message.set_cpu_us(count(outcome.cpu));
+  message.set_peak_memory_kib(outcome.peak_memory_kib);
+  message.set_out(outcome.out);
+  message.set_err(outcome.err);
+  message.set_out_size(outcome.out_size);
+  message.set_err_size(outcome.err_size);
+}
+
+Result<Outcome> read(const wire::Outcome& message) {
+  const auto bad = [](std::string why) { return Error{"outcome refused", std::move(why), "see protocol/grid.proto"}; };
+  if (!wire::Outcome::Cause_IsValid(message.cause())) return bad("cause " + std::to_string(message.cause()) + " is not known");
+  static_assert(static_cast<int>(Cause::exited) == wire::Outcome::EXITED && static_cast<int>(Cause::signaled) == wire::Outcome::SIGNALED &&
+                static_cast<int>(Cause::timed_out) == wire::Outcome::TIMED_OUT && static_cast<int>(Cause::canceled) == wire::Outcome::CANCELED &&
+                static_cast<int>(Cause::not_started) == wire::Outcome::NOT_STARTED && static_cast<int>(Cause::lost) == wire::Outcome::LOST);
+  if (message.exit_code() > static_cast<std::uint32_t>(std::numeric_limits<std::int32_t>::max())) return bad("exit code " + std::to_string(message.exit_code()) + " is out of range");
+  if (message.signal() > 255) return bad("signal " + std::to_string(message.signal()) + " is out of range");
+  if (message.out().size() > kOutputMax || message.err().size() > kOutputMax) return bad("a stream is over 16 MiB");
+  if (message.out_size() < message.out().size() || message.err_size() < message.err().size()) return bad("a stream is longer than its stated size");
+  Outcome outcome;
+  if (!take(message.wall_us(), outcome.wall) || !take(message.cpu_us(), outcome.cpu)) return bad("a time is over a century");
+  outcome.cause = static_cast<Cause>(message.cause());
+  outcome.exit_code = static_cast<int>(message.exit_code());
+  outcome.signal = static_cast<int>(message.signal());
+  outcome.why = shortened(message.why(), kWhyMax);
+  outcome.peak_memory_kib = message.peak_memory_kib();
+  outcome.out = message.out();
+  outcome.err = message.err();
+  outcome.out_size = message.out_size();
+  outcome.err_size = message.err_size();
+  return outcome;
+}
+
+}  // namespace souk
