@@ -1,0 +1,40 @@
+// The hosted marketplace: a room of a stock MUC service (XEP-0045), made, owned and moderated by the manager.
+#pragma once
+#include <boost/asio/steady_timer.hpp>
+#include <map>
+#include <set>
+
+#include "manager/marketplace.h"
+#include "protocol/disco.h"
+#include "protocol/xmpp_link.h"
+
+namespace souk {
+
+class HostedRoom final : public Marketplace {
+ public:
+  /// me: the full JID the manager speaks from. `link` and `disco` outlive this.
+  HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me);
+  void open() override;
+  void close() override;
+  void set_me(std::string me) { me_ = std::move(me); }  // an ordinary account learns its full JID at login
+
+ private:
+  void take(const gloox::Tag& presence);
+  void entered(bool created, const std::string& affiliation);
+  void configure();
+  void again(Error why);
+  void ping();
+
+  boost::asio::io_context& loop_;
+  XmppLink& link_;
+  Disco& disco_;
+  std::string room_, me_, nick_ = "manager";
+  bool inside_ = false, opened_ = false, closed_ = false;
+  std::map<std::string, std::string> occupants_;  // nick -> real JID
+  std::set<std::string> before_;                  // real JIDs from before the link broke, not seen again yet
+  boost::asio::steady_timer retry_, self_ping_;
+  int tries_ = 0;
+  Registration registration_;
+};
+
+}  // namespace souk

@@ -1,0 +1,272 @@
+#include "manager/journal.h"
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <sqlite3.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <boost/asio/post.hpp>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <variant>
+
+namespace souk {
+
+namespace {
+
+constexpr int kVersion = 1;  // of the schema; PRAGMA user_version
+
+constexpr const char* kSchema = R"(
+CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
+CREATE TABLE jobs(id INTEGER PRIMARY KEY, owner TEXT, key TEXT, name TEXT, command TEXT, tasks INTEGER, retries INTEGER, notify INTEGER, canceled INTEGER,
+  submitted_ms INTEGER, started_ms INTEGER, ended_ms INTEGER, state INTEGER, succeeded INTEGER, failed INTEGER, canceled_tasks INTEGER,
+  requeued INTEGER, retried INTEGER, spec BLOB);
+CREATE TABLE outcomes(job INTEGER, task INTEGER, state INTEGER, attempts INTEGER, worker TEXT, item BLOB, outcome BLOB, out BLOB, err BLOB);
+CREATE UNIQUE INDEX outcome_of_task ON outcomes(job, task, state);
+)";
+
+std::int64_t number(std::uint64_t value) { return static_cast<std::int64_t>(value); }
+void bind(SQLite::Statement& statement, int at, const std::string& bytes) { statement.bind(at, bytes.data(), static_cast<int>(bytes.size())); }
+std::string bytes_of(const SQLite::Column& column) {
+  const void* data = column.getBlob();
+  return data ? std::string(static_cast<const char*>(data), static_cast<std::size_t>(column.getBytes())) : std::string();
+}
+
+struct CancelRow { JobId job; };
+struct EndRow { JobRow job; };
+using Write = std::variant<JobRow, OutcomeRow, CancelRow, EndRow>;
+
+class SqliteJournal final : public Journal {
+ public:
+  SqliteJournal(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored)
+      : loop_(loop), db_(file.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE) {
+    ::chmod(file.c_str(), 0600);
+    db_.setBusyTimeout(0);
+    db_.exec("PRAGMA locking_mode=EXCLUSIVE");  // a second manager on one store would commit tasks twice
+    db_.exec("PRAGMA journal_mode=WAL");
+    db_.exec("PRAGMA synchronous=FULL");
+    db_.exec("PRAGMA wal_autocheckpoint=4000");
+    db_.exec("BEGIN IMMEDIATE");
+    const int version = db_.execAndGet("PRAGMA user_version").getInt();
+    if (version > kVersion) throw std::runtime_error("it was written by a newer version of Souk (schema " + std::to_string(version) + ", known here " + std::to_string(kVersion) + ")");
+    if (version == 0) {
+      db_.exec(kSchema);
+      db_.exec("PRAGMA user_version=" + std::to_string(kVersion));
+    }
+    db_.exec("INSERT INTO meta VALUES('epoch',1) ON CONFLICT(name) DO UPDATE SET value=value+1");
+    db_.exec("COMMIT");
+    restored.epoch = {static_cast<std::uint64_t>(db_.execAndGet("SELECT value FROM meta WHERE name='epoch'").getInt64())};
+    restore(restored);
+    thread_ = std::thread([this] { run(); });
+  }
+  ~SqliteJournal() override {
+    {
+      std::lock_guard lock(mutex_);
+      closing_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  void add(JobRow job) override { gathered_.writes.emplace_back(std::move(job)); }
+  void cancel(JobId job) override { gathered_.writes.emplace_back(CancelRow{job}); }
+  void add(OutcomeRow outcome) override { gathered_.writes.emplace_back(std::move(outcome)); }
+  void end(JobRow job) override { gathered_.writes.emplace_back(EndRow{std::move(job)}); }
+  void commit(std::function<void()> then) override {
+    gathered_.thens.push_back(std::move(then));
+    hand_over_soon();
+  }
+  std::string trouble() const override {
+    std::lock_guard lock(mutex_);
+    return trouble_;
+  }
+  void read(Page page, std::function<void(std::vector<OutcomeRow>)> then) override {
+    gathered_.reads.push_back([this, page, then = std::move(then)] {
+      auto rows = std::make_shared<std::vector<OutcomeRow>>(select(page));
+      boost::asio::post(loop_, [rows, then] { then(std::move(*rows)); });
+    });
+    hand_over_soon();
+  }
+  void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(std::string, std::uint64_t)> then) override {
+    gathered_.reads.push_back([=, this] {
+      SQLite::Statement query(db_, std::string("SELECT substr(") + (err ? "err" : "out") + ",?3,?4), length(" + (err ? "err" : "out") + ") FROM outcomes WHERE job=?1 AND task=?2");
+      query.bind(1, number(task.job.value)), query.bind(2, number(task.task.value));
+      query.bind(3, number(offset + 1)), query.bind(4, number(bytes));
+      std::string data;
+      std::uint64_t size = 0;
+      if (query.executeStep()) data = bytes_of(query.getColumn(0)), size = static_cast<std::uint64_t>(query.getColumn(1).getInt64());
+      boost::asio::post(loop_, [data = std::move(data), size, then] { then(data, size); });
+    });
+    hand_over_soon();
+  }
+
+ private:
+  struct Batch {
+    std::vector<Write> writes;
+    std::vector<std::function<void()>> thens;  // after the writes are on disk
+    std::vector<std::function<void()>> reads;  // after the writes, on the journal's thread
+    bool empty() const { return writes.empty() && thens.empty() && reads.empty(); }
+  };
+
+  // One hand-over a turn of the loop: what was gathered meanwhile shares a transaction.
+  void hand_over_soon() {
+    if (std::exchange(posted_, true)) return;
+    boost::asio::post(loop_, [this] {
+      posted_ = false;
+      {
+        std::lock_guard lock(mutex_);
+        for (auto& write : gathered_.writes) queue_.writes.push_back(std::move(write));
+        for (auto& then : gathered_.thens) queue_.thens.push_back(std::move(then));
+        for (auto& read : gathered_.reads) queue_.reads.push_back(std::move(read));
+      }
+      gathered_ = {};
+      wake_.notify_one();
+    });
+  }
+
+  void run() {
+    for (;;) {
+      Batch batch;
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [this] { return closing_ || !queue_.empty(); });
+        if (queue_.empty()) return;  // closing, and all is written
+        batch = std::exchange(queue_, {});
+      }
+      if (!write(batch)) return;
+      if (!batch.thens.empty())
+        boost::asio::post(loop_, [thens = std::move(batch.thens)] {
+          for (const auto& then : thens) then();
+        });
+      for (const auto& read : batch.reads) {
+        try {
+          read();
+        } catch (const std::exception& e) {
+          spdlog::error("cannot read the store why=\"{}\"", e.what());
+        }
+      }
+    }
+  }
+
+  /// Tries until it is on disk; false only when closing while the disk refuses.
+  bool write(const Batch& batch) {
+    while (!batch.writes.empty()) {
+      try {
+        SQLite::Transaction transaction(db_);
+        for (const auto& row : batch.writes) std::visit([this](const auto& r) { put(r); }, row);
+        transaction.commit();
+        std::lock_guard lock(mutex_);
+        trouble_.clear();
+        return true;
+      } catch (const std::exception& e) {
+        std::unique_lock lock(mutex_);
+        if (trouble_ != e.what()) spdlog::error("cannot write the store why=\"{}\" next=\"tried again every second; new jobs are refused meanwhile\"", e.what());
+        trouble_ = e.what();
+        if (wake_.wait_for(lock, std::chrono::seconds(1), [this] { return closing_; })) return false;
+      }
+    }
+    return true;
+  }
+
+  void put(const JobRow& r) {
+    SQLite::Statement s(db_, "INSERT OR IGNORE INTO jobs(id,owner,key,name,command,tasks,retries,notify,canceled,submitted_ms,started_ms,ended_ms,state,"
+                             "succeeded,failed,canceled_tasks,requeued,retried,spec) VALUES(?,?,?,?,?,?,?,?,0,?,0,0,0,0,0,0,0,0,?)");
+    s.bind(1, number(r.id.value)), s.bind(2, r.owner), s.bind(3, r.key), s.bind(4, r.name), s.bind(5, r.command);
+    s.bind(6, number(r.tasks)), s.bind(7, r.retries), s.bind(8, r.notify ? 1 : 0), s.bind(9, number(r.submitted_ms)), bind(s, 10, r.spec);
+    s.exec();
+  }
+  void put(const CancelRow& r) {
+    SQLite::Statement s(db_, "UPDATE jobs SET canceled=1 WHERE id=?");
+    s.bind(1, number(r.job.value));
+    s.exec();
+  }
+  void put(const OutcomeRow& r) {
+    if (!insert_) insert_ = std::make_unique<SQLite::Statement>(db_, "INSERT OR IGNORE INTO outcomes VALUES(?,?,?,?,?,?,?,?,?)");
+    SQLite::Statement& s = *insert_;
+    s.tryReset();  // the last try may have failed half-way
+    s.bind(1, number(r.task.job.value)), s.bind(2, number(r.task.task.value)), s.bind(3, static_cast<int>(r.state)), s.bind(4, r.attempts);
+    s.bind(5, r.worker), bind(s, 6, r.item), bind(s, 7, r.outcome), bind(s, 8, r.out), bind(s, 9, r.err);
+    s.exec();
+    s.reset();
+  }
+  void put(const EndRow& e) {
+    const JobRow& r = e.job;
+    SQLite::Statement s(db_, "UPDATE jobs SET started_ms=?,ended_ms=?,state=?,succeeded=?,failed=?,canceled_tasks=?,requeued=?,retried=? WHERE id=?");
+    s.bind(1, number(r.started_ms)), s.bind(2, number(r.ended_ms)), s.bind(3, static_cast<int>(r.state)), s.bind(4, number(r.succeeded));
+    s.bind(5, number(r.failed)), s.bind(6, number(r.canceled_tasks)), s.bind(7, number(r.requeued)), s.bind(8, number(r.retried)), s.bind(9, number(r.id.value));
+    s.exec();
+  }
+
+  void restore(Restored& restored) {
+    SQLite::Statement jobs(db_, "SELECT id,owner,key,name,command,tasks,retries,notify,canceled,submitted_ms,started_ms,ended_ms,state,succeeded,failed,"
+                                "canceled_tasks,requeued,retried,CASE WHEN ended_ms=0 THEN spec ELSE NULL END FROM jobs ORDER BY id");
+    while (jobs.executeStep()) {
+      auto n = [&](int at) { return static_cast<std::uint64_t>(jobs.getColumn(at).getInt64()); };
+      JobRow r;
+      r.id = {n(0)}, r.owner = jobs.getColumn(1).getString(), r.key = jobs.getColumn(2).getString(), r.name = jobs.getColumn(3).getString();
+      r.command = jobs.getColumn(4).getString(), r.tasks = n(5), r.retries = static_cast<unsigned>(n(6)), r.notify = n(7) != 0, r.canceled = n(8) != 0;
+      r.submitted_ms = n(9), r.started_ms = n(10), r.ended_ms = n(11), r.state = static_cast<TaskState>(n(12)), r.succeeded = n(13), r.failed = n(14);
+      r.canceled_tasks = n(15), r.requeued = n(16), r.retried = n(17), r.spec = bytes_of(jobs.getColumn(18));
+      restored.jobs.push_back(std::move(r));
+    }
+    SQLite::Statement ended(db_, "SELECT job,task,state FROM outcomes WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0) ORDER BY job,task");
+    while (ended.executeStep())
+      restored.ended.push_back({{{static_cast<std::uint64_t>(ended.getColumn(0).getInt64())}, {static_cast<std::uint64_t>(ended.getColumn(1).getInt64())}},
+                                static_cast<TaskState>(ended.getColumn(2).getInt())});
+  }
+
+  std::vector<OutcomeRow> select(const Page& page) {
+    // Streams are read one by one, so that what does not fit is never loaded.
+    SQLite::Statement query(db_, std::string("SELECT task,state,attempts,worker,item,outcome,length(out),length(err),rowid FROM outcomes WHERE job=?1 AND task>=?2 AND task<=?3") +
+                                     (page.failed_only ? " AND state=3" : "") + " ORDER BY task LIMIT ?4");
+    query.bind(1, number(page.job.value)), query.bind(2, number(page.from)), query.bind(3, page.to == 0 ? INT64_MAX : number(page.to)), query.bind(4, page.limit);
+    SQLite::Statement streams(db_, "SELECT out,err FROM outcomes WHERE rowid=?");
+    std::vector<OutcomeRow> rows;
+    std::size_t room = page.bytes_max;
+    while (query.executeStep()) {
+      OutcomeRow& r = rows.emplace_back();
+      r.task = {page.job, {static_cast<std::uint64_t>(query.getColumn(0).getInt64())}};
+      r.state = static_cast<TaskState>(query.getColumn(1).getInt()), r.attempts = query.getColumn(2).getUInt(), r.worker = query.getColumn(3).getString();
+      r.item = bytes_of(query.getColumn(4)), r.outcome = bytes_of(query.getColumn(5));
+      r.out_kept = static_cast<std::uint64_t>(query.getColumn(6).getInt64()), r.err_kept = static_cast<std::uint64_t>(query.getColumn(7).getInt64());
+      if (!page.streams || r.out_kept + r.err_kept == 0 || r.out_kept + r.err_kept > room) continue;
+      streams.bind(1, query.getColumn(8).getInt64());
+      if (streams.executeStep()) r.out = bytes_of(streams.getColumn(0)), r.err = bytes_of(streams.getColumn(1));
+      streams.reset();
+      room -= r.out_kept + r.err_kept;
+    }
+    return rows;
+  }
+
+  boost::asio::io_context& loop_;
+  SQLite::Database db_;
+  std::unique_ptr<SQLite::Statement> insert_;
+  Batch gathered_;       // the loop's
+  bool posted_ = false;  // the loop's
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  Batch queue_;          // under mutex_
+  std::string trouble_;  // under mutex_
+  bool closing_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored) {
+  const mode_t mask = ::umask(0077);
+  try {
+    std::unique_ptr<Journal> journal = std::make_unique<SqliteJournal>(file, loop, restored);
+    ::umask(mask);
+    return journal;
+  } catch (const std::exception& e) {
+    ::umask(mask);
+    const std::string why = e.what();
+    return Error{"cannot open the store " + file.string(), why,
+                 why.find("locked") != std::string::npos ? "stop the other manager that uses it" : why.find("newer") != std::string::npos ? "use that version" : "check the folder's rights and the disk"};
+  }
+}
+
+}  // namespace souk

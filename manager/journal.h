@@ -1,0 +1,72 @@
+// The manager's memory on disk: SQLite in WAL mode, synchronous=FULL, on a thread of its own. What promises something is sent after commit().
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "manager/event.h"
+#include "protocol/result.h"
+
+namespace souk {
+
+/// A job as stored. Times are ms since 1970, UTC; 0: not yet.
+struct JobRow {
+  JobId id;
+  std::string owner, key, name, command;  // command: for people
+  std::string spec;                       // serialized wire::Job; not loaded for ended jobs
+  std::uint64_t tasks = 0;
+  unsigned retries = 0;
+  bool notify = false, canceled = false;
+  std::uint64_t submitted_ms = 0, started_ms = 0, ended_ms = 0;
+  TaskState state = TaskState::waiting;  // final once ended_ms is set
+  std::uint64_t succeeded = 0, failed = 0, canceled_tasks = 0, requeued = 0, retried = 0;
+};
+
+struct OutcomeRow {
+  TaskId task;
+  TaskState state = TaskState::succeeded;
+  unsigned attempts = 1;
+  std::string worker, item;
+  std::string outcome;   // serialized wire::Outcome without its streams
+  std::string out, err;  // what was kept
+  std::uint64_t out_kept = 0, err_kept = 0;  // bytes kept; out and err may be left unread
+};
+
+class Journal {
+ public:
+  struct Restored {
+    Epoch epoch;  // of the life that begins now, already stored
+    std::vector<JobRow> jobs;
+    std::vector<std::pair<TaskId, TaskState>> ended;  // outcomes of jobs that have not ended
+  };
+  struct Page {
+    JobId job;
+    std::uint64_t from = 1, to = 0;  // tasks, inclusive; to 0: no end
+    std::uint32_t limit = 256;       // rows
+    std::size_t bytes_max = 64 << 10;  // of streams in all; a stream that no longer fits is left unread
+    bool streams = false, failed_only = false;
+  };
+  /// Opens or makes the store. Fails if it is of a newer version, damaged, or in use by another manager.
+  static Result<std::unique_ptr<Journal>> open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored);
+  virtual ~Journal() = default;
+
+  virtual void add(JobRow job) = 0;
+  virtual void cancel(JobId job) = 0;
+  virtual void add(OutcomeRow outcome) = 0;
+  virtual void end(JobRow job) = 0;  // its times, state and counts
+  /// `then` is called from the loop once all that was added before is on disk. Calls of one turn of the loop share a transaction.
+  /// While the disk is full nothing is called, nothing is lost, and `trouble` says why; it is tried again every second.
+  virtual void commit(std::function<void()> then) = 0;
+  virtual std::string trouble() const = 0;  // empty: healthy
+
+  /// Outcomes in task order, of what was committed before the call.
+  virtual void read(Page page, std::function<void(std::vector<OutcomeRow>)> then) = 0;
+  /// A slice of one stream; `size` is what is kept in all.
+  virtual void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(std::string data, std::uint64_t size)> then) = 0;
+};
+
+}  // namespace souk

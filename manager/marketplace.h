@@ -1,0 +1,27 @@
+// The room where offers meet tasks, whatever serves it.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "protocol/result.h"
+
+namespace souk {
+
+struct Occupant {
+  std::string nick, jid;                // jid: the real, full one; the only thing that identifies anybody
+  std::string caps_node, caps_hash;     // XEP-0115; empty when it sent none
+};
+
+class Marketplace {
+ public:
+  virtual ~Marketplace() = default;
+  virtual void open() = 0;   // the link is up: make the room, or find it again
+  virtual void close() = 0;  // leave it; before the link stops
+  /// The room is there, is ours, and everybody in it has been told of.
+  std::function<void()> on_open = [] {};
+  std::function<void(const Occupant&)> on_present = [](const Occupant&) {};  // joined, or changed
+  std::function<void(const std::string& jid)> on_gone = [](const std::string&) {};
+  std::function<void(const Error&)> on_trouble = [](const Error&) {};  // tried again by itself
+};
+
+}  // namespace souk
