@@ -1,0 +1,556 @@
+// The worker's state machine, told as stories: what happened, and what the worker then did.
+#include "worker/agent.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "protocol/payload.h"  // kStanzaMax
+
+namespace souk::worker {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string names(const std::vector<Held>& held) {
+  std::string text;
+  for (const Held& h : held) text += (text.empty() ? "" : ",") + std::to_string(h.attempt.number);
+  return text.empty() ? "nothing" : text;
+}
+
+std::string told(const Action& action) {
+  struct Teller {
+    std::string operator()(const AnswerHello& a) { return "hello: " + std::string(name_of(a.state)) + ", holds " + names(a.held); }
+    std::string operator()(const AnswerAssign& a) {
+      if (a.refused.empty()) return "took";
+      std::string text = "refused";
+      for (const auto number : a.refused) text += " " + std::to_string(number);
+      return text + " (" + a.why + ")";
+    }
+    std::string operator()(const RefuseEpoch& a) { return "conflict: " + a.why; }
+    std::string operator()(const Start& a) { return "start " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot); }
+    std::string operator()(const StopSlot& a) { return "stop slot " + std::to_string(a.slot); }
+    std::string operator()(const SendReport& a) {
+      std::string text = "report#" + std::to_string(a.report);
+      for (const Piece& p : a.pieces) {
+        text += " piece " + std::to_string(p.attempt.number) + (p.err ? ":err@" : ":out@") + std::to_string(p.offset) + "+" + std::to_string(p.size);
+      }
+      for (const Result& r : a.results) {
+        text += " " + std::to_string(r.attempt.number) + ":" + std::string(name_of(r.outcome->cause));
+        if (r.out_in_pieces || r.err_in_pieces) text += "(pieces)";
+      }
+      if (!a.returned.empty()) text += " returned " + names(a.returned);
+      return text;
+    }
+    std::string operator()(const SendLease& a) { return "lease " + names(a.held) + " " + std::string(name_of(a.state)); }
+    std::string operator()(const Show& a) { return "show '" + a.status + "'"; }
+    std::string operator()(const GiveUp& a) { return "gave up " + std::to_string(a.held.attempt.number) + ": " + a.why; }
+    std::string operator()(const Emptied&) { return "empty"; }
+  };
+  return std::visit(Teller{}, action);
+}
+
+/// Owns an agent and a clock; asks for the invariants after each step.
+class Stage {
+ public:
+  explicit Stage(int slots = 1) : Stage(Limits{.slots = slots}) {}
+  explicit Stage(Limits limits) : agent(limits) {}
+
+  std::string tell(Event event) {
+    actions = agent.step(now, std::move(event));
+    const auto broken = agent.broken_invariant();
+    EXPECT_FALSE(broken) << *broken;
+    std::string text;
+    for (const Action& action : actions) {
+      text += (text.empty() ? "" : "; ") + told(action);
+      if (const auto* report = std::get_if<SendReport>(&action)) last_report = report->report;
+    }
+    return text;
+  }
+  /// Lets time pass, waking the agent when it asked for it.
+  std::string after(Duration span) {
+    const Instant end = now + span;
+    std::string text;
+    for (auto at = agent.wake_at(); at && *at <= end; at = agent.wake_at()) {
+      now = *at;
+      const std::string what = tell(Tick{});
+      text += (text.empty() || what.empty() ? "" : "; ") + what;
+    }
+    now = end;
+    return text;
+  }
+  std::string greet(std::uint64_t epoch = 1) { return tell(Greeted{Epoch{epoch}, 30s}); }
+  std::string assign(std::vector<std::uint64_t> numbers, std::uint64_t epoch = 1) {
+    Assigned event{Epoch{epoch}, {}};
+    for (const auto number : numbers) event.assignments.push_back(assignment(number, epoch));
+    return tell(std::move(event));
+  }
+  static Assignment assignment(std::uint64_t number, std::uint64_t epoch = 1) {
+    static const auto command = [] {
+      Command made;
+      made.argv = {"true"};
+      return std::make_shared<const Command>(std::move(made));
+    }();
+    return Assignment{AttemptId{Epoch{epoch}, number}, TaskId{JobId{1}, TaskNumber{number}}, "item", command, ""};
+  }
+  std::string finish(int slot, std::size_t out = 0, std::size_t err = 0, Cause cause = Cause::exited) {
+    Outcome outcome;
+    outcome.cause = cause;
+    outcome.out.assign(out, 'o');
+    outcome.err.assign(err, 'e');
+    outcome.out_size = out;
+    outcome.err_size = err;
+    return tell(Finished{slot, std::move(outcome)});
+  }
+  std::string stop(std::vector<std::uint64_t> numbers, std::uint64_t epoch = 1) {
+    StopAsked event;
+    for (const auto number : numbers) event.attempts.push_back(AttemptId{Epoch{epoch}, number});
+    return tell(std::move(event));
+  }
+  std::string taken(std::uint64_t report, std::vector<std::uint64_t> resend = {}) {
+    ReportTaken event{report, {}};
+    for (const auto number : resend) event.resend.push_back(AttemptId{Epoch{1}, number});
+    return tell(std::move(event));
+  }
+  std::string failed(std::uint64_t report, ReportLoss loss = ReportLoss::unanswered) { return tell(ReportFailed{report, loss, "why"}); }
+
+  Agent agent;
+  Instant now{};
+  std::vector<Action> actions;
+  std::uint64_t last_report = 0;
+};
+
+TEST(Agent, RunsWhatItIsGivenAndKeepsTheResultUntilTheManagerHasIt) {
+  Stage stage;
+  EXPECT_EQ(stage.greet(), "hello: free, holds nothing");
+  EXPECT_EQ(stage.assign({7}), "took; start 7 in 0; show 'busy: 1 of 1 slot'");
+  EXPECT_EQ(stage.finish(0), "report#1 7:exited");  // free again, but shown only a second after the last change
+  EXPECT_EQ(stage.greet(), "hello: free, holds 7; report#2 7:exited");
+  EXPECT_EQ(stage.taken(2), "");
+  EXPECT_EQ(stage.greet(), "hello: free, holds nothing");
+}
+
+TEST(Agent, FreeSlotsRunWaitingAttemptsInOrder) {
+  Stage stage(2);
+  stage.greet();
+  EXPECT_EQ(stage.assign({1, 2, 3, 4}), "took; start 1 in 0; start 2 in 1; show 'busy: 2 of 2 slots'");
+  EXPECT_EQ(stage.finish(1), "start 3 in 1; report#1 2:exited");
+  EXPECT_EQ(stage.finish(0), "start 4 in 0");
+  EXPECT_EQ(stage.agent.waiting(), 0u);
+}
+
+TEST(Agent, ResultsThatEndDuringAReportLeaveTogetherInTheNext) {
+  Stage stage(4);
+  stage.greet();
+  stage.assign({1, 2, 3, 4});
+  EXPECT_EQ(stage.finish(0), "report#1 1:exited");
+  EXPECT_EQ(stage.finish(1), "");
+  EXPECT_EQ(stage.finish(2), "");
+  EXPECT_EQ(stage.taken(1), "report#2 2:exited 3:exited");
+  EXPECT_EQ(stage.finish(3), "");
+  EXPECT_EQ(stage.taken(2), "report#3 4:exited");
+}
+
+TEST(Agent, NoReportOutgrowsAStanzaAndAtMostTwoAreInFlight) {
+  Stage stage(64);
+  stage.greet();
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t n = 1; n <= 64; ++n) numbers.push_back(n);
+  stage.assign(numbers);
+  int sent = 0;
+  std::set<std::uint64_t> arrived;
+  const auto count = [&] {
+    for (const Action& action : stage.actions) {
+      const auto* report = std::get_if<SendReport>(&action);
+      if (report == nullptr) continue;
+      ++sent;
+      std::size_t bytes = 0;
+      for (const auto& result : report->results) {
+        arrived.insert(result.attempt.number);
+        bytes += result.outcome->out.size();
+      }
+      EXPECT_LE(bytes, kStanzaMax);
+    }
+  };
+  for (int slot = 0; slot < 64; ++slot) {
+    stage.finish(slot, 10'000);
+    count();
+  }
+  EXPECT_EQ(sent, 2);
+  for (std::uint64_t report = 1; arrived.size() < 64; ++report) {
+    ASSERT_LE(report, 64u);
+    stage.taken(report);
+    count();
+  }
+  EXPECT_GE(sent, 7);  // 640 kB at 96 KiB each
+  EXPECT_LE(sent, 9);
+}
+
+TEST(Agent, ALargeStreamTravelsInPiecesBeforeItsResultAndSmallResultsPassIt) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2});
+  EXPECT_EQ(stage.finish(0, 200'000), "report#1 piece 1:out@0+65536; report#2 piece 1:out@65536+65536");
+  EXPECT_EQ(stage.finish(1), "");
+  EXPECT_EQ(stage.taken(1), "report#3 piece 1:out@131072+65536 piece 1:out@196608+3392 1:exited(pieces) 2:exited");
+  EXPECT_EQ(stage.taken(2), "");
+  EXPECT_EQ(stage.agent.owed(), 2u);
+  EXPECT_EQ(stage.taken(3), "");
+  EXPECT_EQ(stage.agent.owed(), 0u);
+}
+
+TEST(Agent, TwoStreamsThatFitAloneButNotTogetherDoNotOutgrowAStanza) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  EXPECT_EQ(stage.finish(0, 60'000, 60'000), "report#1 piece 1:out@0+60000; report#2 1:exited(pieces)");
+}
+
+TEST(Agent, BothStreamsInPieces) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  EXPECT_EQ(stage.finish(0, 70'000, 70'000), "report#1 piece 1:out@0+65536 piece 1:out@65536+4464; report#2 piece 1:err@0+65536 piece 1:err@65536+4464 1:exited(pieces)");
+}
+
+TEST(Agent, PiecesStartAgainWhenTheManagerAsks) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  EXPECT_EQ(stage.finish(0, 70'000), "report#1 piece 1:out@0+65536 piece 1:out@65536+4464 1:exited(pieces)");
+  EXPECT_EQ(stage.taken(1, {1}), "report#2 piece 1:out@0+65536 piece 1:out@65536+4464 1:exited(pieces)");
+  EXPECT_EQ(stage.taken(2), "");
+  EXPECT_EQ(stage.agent.owed(), 0u);
+}
+
+TEST(Agent, PiecesStartAgainWhenOneWasLost) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  stage.finish(0, 200'000);  // reports 1 and 2 carry the first two pieces
+  EXPECT_EQ(stage.failed(1), "");
+  EXPECT_EQ(stage.taken(2), "report#3 piece 1:out@0+65536; report#4 piece 1:out@65536+65536");  // an answer: the manager is back
+}
+
+TEST(Agent, AManagerThatNeverHasEnoughOfPiecesGetsTheResultWithoutThem) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  stage.finish(0, 70'000);
+  std::string last;
+  for (std::uint64_t report = 1; report < 10 && last.find("gave up") == std::string::npos; ++report) last = stage.taken(report, {1});
+  EXPECT_EQ(last, "gave up 1: the manager asked for it again and again; report#5 1:exited");
+  EXPECT_EQ(stage.taken(5), "");
+  EXPECT_EQ(stage.agent.owed(), 0u);
+}
+
+TEST(Agent, AFailedReportIsSentAgainAfterAPauseThatGrows) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  stage.finish(0);
+  stage.after(1s);
+  EXPECT_EQ(stage.failed(1), "");
+  EXPECT_EQ(stage.after(499ms), "");
+  EXPECT_EQ(stage.after(1ms), "report#2 1:exited");
+  EXPECT_EQ(stage.failed(2), "");
+  EXPECT_EQ(stage.after(999ms), "");
+  EXPECT_EQ(stage.after(1ms), "report#3 1:exited");
+  EXPECT_EQ(stage.taken(3), "");
+}
+
+TEST(Agent, OneResultThatTheManagerRefusesHarmsNoOther) {
+  Stage stage(3);
+  stage.greet();
+  stage.assign({1, 2, 3});
+  stage.finish(0);
+  stage.finish(1, 10);  // the bad one
+  stage.finish(2, 20);
+  EXPECT_EQ(stage.taken(1), "report#2 2:exited 3:exited");
+  EXPECT_EQ(stage.failed(2, ReportLoss::refused), "report#3 2:exited");
+  EXPECT_EQ(stage.failed(3, ReportLoss::refused), "gave up 2: the manager refused it: why; report#4 3:exited");
+  EXPECT_EQ(stage.taken(4), "report#5 2:exited");  // how it ended, without its output
+  EXPECT_EQ(stage.failed(5, ReportLoss::refused), "gave up 2: the manager refused it: why");
+  EXPECT_EQ(stage.agent.owed(), 0u);
+}
+
+TEST(Agent, LosingTheManagerChangesNothingForWhatRunsAndResultsWaitForHello) {
+  Stage stage(1);
+  stage.greet(1);
+  stage.assign({1, 2});
+  stage.after(5ms);
+  EXPECT_EQ(stage.tell(ManagerGone{}), "");
+  EXPECT_EQ(stage.finish(0), "start 2 in 0");
+  EXPECT_EQ(stage.finish(0), "");
+  EXPECT_EQ(stage.after(10min), "show 'free: 1 slot'");  // no report, no lease
+  EXPECT_EQ(stage.greet(2), "hello: free, holds 1,2; report#1 1:exited 2:exited");
+  EXPECT_EQ(stage.taken(1), "");
+}
+
+TEST(Agent, ANewEpochAdoptsOlderAttempts) {
+  Stage stage(2);
+  stage.greet(1);
+  stage.assign({9});
+  EXPECT_EQ(stage.greet(2), "hello: free, holds 9");
+  EXPECT_EQ(stage.assign({1}, 2), "took; start 1 in 1; show 'busy: 2 of 2 slots'");
+  EXPECT_EQ(stage.stop({9}, 1), "stop slot 0");
+  EXPECT_EQ(stage.assign({2}, 1), "conflict: this worker was last greeted in epoch 2; send hello first");
+}
+
+TEST(Agent, AssignBeforeHelloIsAConflict) {
+  Stage stage;
+  EXPECT_EQ(stage.assign({1}), "conflict: this worker has not been greeted yet; send hello first");
+  stage.greet();
+  stage.tell(ManagerGone{});
+  EXPECT_EQ(stage.assign({1}), "conflict: this worker saw its manager go; send hello first");
+}
+
+TEST(Agent, TheSameAttemptTwiceRunsOnce) {
+  Stage stage;
+  stage.greet();
+  EXPECT_EQ(stage.assign({1, 1}), "took; start 1 in 0; show 'busy: 1 of 1 slot'");
+  EXPECT_EQ(stage.assign({1, 2}), "took");
+  EXPECT_EQ(stage.finish(0), "start 2 in 0; report#1 1:exited");
+  EXPECT_EQ(stage.assign({1}), "took");
+  EXPECT_EQ(stage.agent.waiting(), 0u);
+}
+
+TEST(Agent, StopEndsRunningOnesByTheExecutorAndWaitingOnesAtOnce) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2, 3});
+  EXPECT_EQ(stage.stop({1, 2, 99}), "stop slot 0; report#1 2:canceled");
+  EXPECT_EQ(stage.stop({1, 2}), "");
+  EXPECT_EQ(stage.finish(0, 0, 0, Cause::canceled), "start 3 in 0");
+  EXPECT_EQ(stage.taken(1), "report#2 1:canceled");
+}
+
+TEST(Agent, WhatCannotRunIsAResult) {
+  Stage stage;
+  stage.greet();
+  Assignment bad = Stage::assignment(1);
+  bad.command = nullptr;
+  bad.problem = "its command is missing";
+  EXPECT_EQ(stage.tell(Assigned{Epoch{1}, {bad}}), "took; report#1 1:not-started");
+}
+
+TEST(Agent, HandsBackWhatWaitsBehindLongTasks) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2, 3});
+  stage.after(200ms);
+  EXPECT_EQ(stage.assign({4}), "took");
+  EXPECT_EQ(stage.after(49ms), "");
+  EXPECT_EQ(stage.after(1ms), "report#1 returned 3,4");
+  EXPECT_EQ(stage.stop({3}), "");
+  EXPECT_EQ(stage.taken(1), "");
+  EXPECT_EQ(stage.agent.waiting(), 0u);
+  EXPECT_EQ(stage.agent.owed(), 0u);
+}
+
+TEST(Agent, KeepsWhatWaitsWhileSlotsTurnOverOrNobodyIsThereToTakeIt) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2, 3, 4, 5});
+  stage.after(200ms);
+  stage.finish(0);
+  EXPECT_EQ(stage.after(200ms), "");
+  stage.tell(ManagerGone{});
+  EXPECT_EQ(stage.after(10s), "");
+  EXPECT_EQ(stage.agent.waiting(), 2u);
+}
+
+TEST(Agent, RenewsLeasesSixTimesALeaseWhileItHoldsAnything) {
+  Stage stage;
+  stage.greet();
+  EXPECT_EQ(stage.after(60s), "");
+  stage.assign({1});
+  EXPECT_EQ(stage.after(4999ms), "");
+  EXPECT_EQ(stage.after(1ms), "lease 1 busy");
+  EXPECT_EQ(stage.after(10s), "lease 1 busy; lease 1 busy");
+  EXPECT_EQ(stage.finish(0), "report#1 1:exited; show 'free: 1 slot'");
+  EXPECT_EQ(stage.after(5s), "lease 1 free");  // owed is held too
+  stage.taken(1);
+  EXPECT_EQ(stage.after(60s), "");
+}
+
+TEST(Agent, AHostileLeaseIsBroughtIntoRange) {
+  Stage stage;
+  stage.tell(Greeted{Epoch{1}, Duration{0}});
+  stage.assign({1});
+  EXPECT_EQ(stage.after(16ms), "");
+  stage.tell(Greeted{Epoch{1}, Duration::max()});
+  EXPECT_TRUE(stage.agent.wake_at());
+}
+
+TEST(Agent, DrainFinishesWhatItHoldsAndThenSaysItIsEmpty) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  stage.after(2s);
+  EXPECT_EQ(stage.tell(Drain{}), "lease 1 draining; show 'draining: 1 running'");
+  EXPECT_EQ(stage.tell(Drain{}), "");
+  EXPECT_EQ(stage.assign({2, 3}), "refused 2 3 (draining)");
+  EXPECT_EQ(stage.finish(0), "report#1 1:exited");
+  EXPECT_EQ(stage.taken(1), "empty");
+}
+
+TEST(Agent, DrainOfAnIdleWorkerIsEmptyAtOnce) {
+  Stage stage;
+  EXPECT_EQ(stage.tell(Drain{}), "show 'draining: 0 running'; empty");
+}
+
+TEST(Agent, PauseGivesBackWhatWaitsAndResumeOpensAgain) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2});
+  stage.after(2s);
+  stage.taken(stage.last_report);  // 2 went back, since 1 is long
+  stage.assign({3});
+  EXPECT_EQ(stage.tell(Pause{}), "report#2 returned 3; lease 1,3 paused; show 'paused: by its owner'");
+  EXPECT_EQ(stage.assign({4}), "refused 4 (paused by its owner)");
+  stage.after(2s);
+  EXPECT_EQ(stage.tell(Resume{}), "lease 1,3 busy; show 'busy: 1 of 1 slot'");
+}
+
+TEST(Agent, AcceptsNothingNewWhileItHoldsTooManyResults) {
+  Stage stage(Limits{.slots = 1, .held_max = 4096, .owed_bytes_max = 1000});
+  stage.greet();
+  stage.assign({1, 2});
+  stage.tell(ManagerGone{});
+  stage.finish(0, 2000);
+  EXPECT_EQ(stage.agent.running(), 0u);  // 2 waits: its result would have no room
+  EXPECT_EQ(stage.greet(2), "hello: busy, holds 1,2; report#1 1:exited");
+  EXPECT_EQ(stage.assign({3}, 2), "refused 3 (holds 0 MiB of results that the manager has not taken yet)");
+  EXPECT_EQ(stage.taken(1), "start 2 in 0");
+}
+
+TEST(Agent, HoldsABoundedNumberOfAttempts) {
+  Stage stage(Limits{.slots = 1, .held_max = 3});
+  stage.greet();
+  EXPECT_EQ(stage.assign({1, 2, 3, 4, 5}), "refused 4 5 (holds 3 attempts, its bound); start 1 in 0; show 'busy: 1 of 1 slot'");
+}
+
+TEST(Agent, ShowsTheLastStateAtMostOnceASecond) {
+  Stage stage;
+  stage.greet();
+  EXPECT_EQ(stage.assign({1}), "took; start 1 in 0; show 'busy: 1 of 1 slot'");
+  for (std::uint64_t n = 2; n < 20; ++n) {
+    EXPECT_EQ(stage.finish(0).find("show"), std::string::npos);
+    EXPECT_EQ(stage.assign({n}).find("show"), std::string::npos);
+    stage.after(10ms);
+  }
+  EXPECT_EQ(stage.after(2s).find("show"), std::string::npos);  // it is busy, and that is what everybody sees
+  EXPECT_NE(stage.finish(0).find("show 'free: 1 slot'"), std::string::npos);
+}
+
+// Any order of sane and insane events: invariants hold, every accepted attempt is started at most once, and nothing is lost without being taken.
+TEST(Agent, SurvivesAnyOrderOfEvents) {
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 dice(seed);
+    const auto roll = [&](std::uint64_t sides) { return dice() % sides; };
+    const int slots = 1 + static_cast<int>(roll(4));
+    Stage stage(Limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000});
+    std::uint64_t number = 0, epoch = 1;
+    std::set<AttemptId> accepted, started, gone;
+    std::map<std::uint64_t, SendReport> flights;
+    std::vector<bool> busy(static_cast<std::size_t>(slots));
+    const auto play = [&](Event event) {
+      const auto* assigned = std::get_if<Assigned>(&event);
+      const std::vector<Assignment> offered = assigned != nullptr ? assigned->assignments : std::vector<Assignment>{};
+      if (std::holds_alternative<Greeted>(event)) flights.clear();
+      stage.tell(std::move(event));
+      for (const Action& action : stage.actions) {
+        if (const auto* a = std::get_if<AnswerAssign>(&action)) {
+          const std::set<std::uint64_t> refused(a->refused.begin(), a->refused.end());
+          for (const Assignment& o : offered) {
+            if (!refused.contains(o.attempt.number)) accepted.insert(o.attempt);
+          }
+        } else if (const auto* s = std::get_if<Start>(&action)) {
+          EXPECT_TRUE(started.insert(s->assignment.attempt).second || gone.contains(s->assignment.attempt));
+          EXPECT_FALSE(busy[static_cast<std::size_t>(s->slot)]);
+          busy[static_cast<std::size_t>(s->slot)] = true;
+        } else if (const auto* r = std::get_if<SendReport>(&action)) {
+          std::size_t bytes = 0;
+          for (const Piece& p : r->pieces) bytes += p.size;
+          for (const Result& x : r->results) bytes += (x.out_in_pieces ? 0 : x.outcome->out.size()) + (x.err_in_pieces ? 0 : x.outcome->err.size());
+          EXPECT_LE(bytes + 60 * (r->pieces.size() + r->results.size() + r->returned.size()), kStanzaMax);
+          flights.emplace(r->report, *r);
+        }
+      }
+      EXPECT_LE(flights.size(), static_cast<std::size_t>(kReportsInFlightMax));
+    };
+    for (int turn = 0; turn < 600; ++turn) {
+      switch (roll(12)) {
+        case 0: play(Greeted{Epoch{epoch += roll(4) == 0}, 30s}); break;
+        case 1: case 2: case 3: {
+          Assigned event{Epoch{epoch - (roll(20) == 0)}, {}};
+          for (auto n = roll(6); n > 0; --n) event.assignments.push_back(Stage::assignment(++number - (roll(10) == 0 ? 1 : 0), event.epoch.value));
+          play(std::move(event));
+          break;
+        }
+        case 4: case 5: case 6: {
+          const auto slot = roll(static_cast<std::uint64_t>(slots));
+          if (!busy[slot]) { play(Finished{static_cast<int>(slot) - (roll(2) == 0 ? 50 : 0), {}}); break; }
+          busy[slot] = false;
+          Outcome outcome;
+          outcome.out.assign(roll(5) == 0 ? roll(200'000) : roll(100), 'x');
+          outcome.err.assign(roll(9) == 0 ? roll(100'000) : 0, 'y');
+          play(Finished{static_cast<int>(slot), std::move(outcome)});
+          break;
+        }
+        case 7: case 8: case 9: {
+          if (flights.empty()) { play(ReportTaken{roll(1000), {}}); break; }
+          auto flight = std::next(flights.begin(), static_cast<std::ptrdiff_t>(roll(flights.size())));
+          const SendReport report = flight->second;
+          flights.erase(flight);
+          if (roll(4) == 0) {
+            play(ReportFailed{report.report, static_cast<ReportLoss>(roll(3)), "why"});
+          } else {
+            ReportTaken event{report.report, {}};
+            for (const Result& r : report.results) {
+              if (r.out_in_pieces && roll(5) == 0) event.resend.push_back(r.attempt);
+              else gone.insert(r.attempt);
+            }
+            for (const Held& r : report.returned) gone.insert(r.attempt);
+            play(std::move(event));
+          }
+          break;
+        }
+        case 10: stage.now += std::chrono::milliseconds(roll(400)); play(Tick{}); break;
+        case 11:
+          if (roll(3) == 0) play(ManagerGone{});
+          else if (roll(2) == 0) play(StopAsked{{AttemptId{Epoch{epoch}, roll(number + 1)}}});
+          else if (roll(2) == 0) play(Pause{});
+          else play(Resume{});
+          break;
+      }
+      if (::testing::Test::HasFailure()) return;
+    }
+    // A quiet end: everything that was accepted reaches the manager.
+    play(Resume{});
+    play(Greeted{Epoch{epoch}, 30s});
+    for (int turn = 0; turn < 2000 && stage.agent.waiting() + stage.agent.running() + stage.agent.owed() > 0; ++turn) {
+      while (!flights.empty()) {
+        const SendReport report = flights.begin()->second;
+        flights.erase(flights.begin());
+        for (const Result& r : report.results) gone.insert(r.attempt);
+        for (const Held& r : report.returned) gone.insert(r.attempt);
+        play(ReportTaken{report.report, {}});
+      }
+      for (std::size_t slot = 0; slot < busy.size(); ++slot) {
+        if (!busy[slot]) continue;
+        busy[slot] = false;
+        play(Finished{static_cast<int>(slot), {}});
+      }
+      stage.now += 10ms;
+      play(Tick{});
+    }
+    EXPECT_EQ(stage.agent.waiting() + stage.agent.running() + stage.agent.owed(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace souk::worker

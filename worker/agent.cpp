@@ -1,0 +1,462 @@
+#include "worker/agent.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "protocol/payload.h"  // kStanzaMax
+
+namespace souk::worker {
+
+namespace {
+
+// Bytes that a report needs beside streams and reasons, at most: every number of an attempt and of an outcome at its longest.
+constexpr std::size_t kResultCost = 160, kReturnCost = 52, kPieceCost = 72;
+constexpr std::size_t kReportRoom = kStanzaMax - 64;
+
+std::string slots_text(int slots) { return std::to_string(slots) + (slots == 1 ? " slot" : " slots"); }
+
+std::size_t kept_bytes(const Outcome* outcome) {
+  return kResultCost + (outcome == nullptr ? 0 : outcome->out.size() + outcome->err.size() + outcome->why.size());
+}
+
+}  // namespace
+
+bool Agent::Entry::out_in_pieces() const {
+  if (outcome == nullptr) return false;
+  const std::size_t out = outcome->out.size(), err = outcome->err.size();
+  return out > kPieceMax || (err <= kPieceMax && out + err > kPieceMax && out >= err);
+}
+bool Agent::Entry::err_in_pieces() const {
+  if (outcome == nullptr) return false;
+  const std::size_t out = outcome->out.size(), err = outcome->err.size();
+  return err > kPieceMax || (out <= kPieceMax && out + err > kPieceMax && err > out);
+}
+std::size_t Agent::Entry::cost() const {
+  if (outcome == nullptr) return kReturnCost;
+  return kResultCost + outcome->why.size() + (out_in_pieces() ? 0 : outcome->out.size()) + (err_in_pieces() ? 0 : outcome->err.size());
+}
+
+Agent::Agent(Limits limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.slots)) {
+  for (int slot = 0; slot < limits.slots; ++slot) idle_.insert(slot);
+}
+
+std::vector<Action> Agent::step(Instant now, Event event) {
+  now_ = std::max(now_, now);
+  actions_.clear();
+  std::visit([this](auto& what) { on(what); }, event);
+  if (paused_ && greeted_) hand_back_waiting();
+  start_waiting();
+  if (const auto at = hand_back_at(); at && now_ >= *at) hand_back_waiting();
+  report();
+  renew_leases();
+  show();
+  if (draining_ && held_.empty() && !std::exchange(emptied_, true)) actions_.emplace_back(Emptied{});
+  return std::exchange(actions_, {});
+}
+
+// ---- What the manager says ------------------------------------------------------------------------------------------------------
+
+void Agent::on(Greeted& event) {
+  epoch_ = event.epoch;
+  greeted_ = true;
+  lease_ = std::clamp<Duration>(event.lease, kLeaseMin, kLeaseMax);
+  lease_due_ = now_ + lease_ / 6;  // the answer itself renews all
+  lease_now_ = false;
+  actions_.emplace_back(AnswerHello{state(), all_held()});
+  // What was on its way may have reached an earlier life of the manager. The same result twice is harmless.
+  flights_.clear();
+  whole_.clear();
+  large_.clear();
+  whole_bytes_ = 0;
+  retries_ = 0;
+  retry_at_ = now_;
+  for (auto entry = held_.begin(); entry != held_.end(); ++entry) {
+    if (entry->second.phase == Phase::queued || entry->second.phase == Phase::sent) queue(entry);
+  }
+}
+
+void Agent::on(Assigned& event) {
+  if (!greeted_ || event.epoch != epoch_) {
+    actions_.emplace_back(RefuseEpoch{!epoch_     ? "this worker has not been greeted yet; send hello first"
+                                      : !greeted_ ? "this worker saw its manager go; send hello first"
+                                                  : "this worker was last greeted in epoch " + std::to_string(epoch_->value) + "; send hello first"});
+    return;
+  }
+  AnswerAssign answer;
+  std::string closed;
+  if (draining_) {
+    closed = "draining";
+  } else if (paused_) {
+    closed = "paused by its owner";
+  } else if (blocked()) {
+    closed = "holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results that the manager has not taken yet";
+  }
+  if (held_.empty()) lease_due_ = now_ + lease_ / 6;
+  for (Assignment& assignment : event.assignments) {
+    const AttemptId attempt = assignment.attempt;
+    if (held_.contains(attempt)) continue;  // a repeated message; it is ours already
+    if (closed.empty() && held_.size() >= limits_.held_max) closed = "holds " + std::to_string(held_.size()) + " attempts, its bound";
+    if (!closed.empty()) {
+      answer.refused.push_back(attempt.number);
+      answer.why = closed;
+      continue;
+    }
+    const auto entry = held_.try_emplace(attempt).first;
+    entry->second.task = assignment.task;
+    if (assignment.command == nullptr) {  // no later try of the same bytes ends better, so it is a result and no refusal
+      auto outcome = std::make_shared<Outcome>();
+      outcome->cause = Cause::not_started;
+      outcome->why = assignment.problem.substr(0, kWhyMax);
+      owe(entry, std::move(outcome));
+      continue;
+    }
+    entry->second.assignment = std::move(assignment);
+    if (waiting_count_++ == 0) moved_at_ = now_;
+    waiting_.push_back(attempt);
+  }
+  actions_.emplace_back(std::move(answer));
+}
+
+void Agent::on(StopAsked& event) {
+  for (const AttemptId attempt : event.attempts) {
+    const auto entry = held_.find(attempt);
+    if (entry == held_.end()) continue;
+    if (entry->second.phase == Phase::waiting) {
+      --waiting_count_;
+      auto outcome = std::make_shared<Outcome>();
+      outcome->cause = Cause::canceled;
+      owe(entry, std::move(outcome));
+    } else if (entry->second.phase == Phase::running) {
+      Slot& slot = slots_[static_cast<std::size_t>(entry->second.slot)];
+      if (!std::exchange(slot.stopping, true)) actions_.emplace_back(StopSlot{entry->second.slot});
+    }
+  }
+}
+
+void Agent::on(ReportTaken& event) {
+  const auto found = flights_.find(event.report);
+  if (found == flights_.end()) return;  // from before the last hello: all of it was queued again
+  const Flight flight = std::move(found->second);
+  flights_.erase(found);
+  retries_ = 0;
+  retry_at_ = now_;  // it answers again
+  const auto resend = [&](AttemptId attempt) { return std::find(event.resend.begin(), event.resend.end(), attempt) != event.resend.end(); };
+  const auto taken = [&](AttemptId attempt) {
+    const auto entry = held_.find(attempt);
+    if (entry == held_.end() || (entry->second.phase != Phase::sent && entry->second.phase != Phase::queued)) return;
+    if (!resend(attempt)) return forget(entry);
+    if (entry->second.phase == Phase::sent) count_failure(entry, 1, "the manager asked for it again and again");
+  };
+  for (const AttemptId attempt : flight.whole) taken(attempt);
+  if (flight.large && flight.large_ended) taken(*flight.large);
+}
+
+void Agent::on(ReportFailed& event) {
+  const auto found = flights_.find(event.report);
+  if (found == flights_.end()) return;
+  const Flight flight = std::move(found->second);
+  flights_.erase(found);
+  const bool refused = event.loss == ReportLoss::refused;
+  send_again(flight, refused, event.why);
+  if (event.loss == ReportLoss::unknown) greeted_ = false;
+  if (event.loss == ReportLoss::unanswered) {
+    const auto pause = std::min<Duration>(kRetryMax, Duration(kRetryMin) * (1 << std::min(retries_++, 5)));
+    retry_at_ = std::max(retry_at_, now_ + pause);
+  }
+}
+
+void Agent::on(ManagerGone&) { greeted_ = false; }
+
+// ---- What the host and its owner say --------------------------------------------------------------------------------------------
+
+void Agent::on(Finished& event) {
+  if (event.slot < 0 || event.slot >= limits_.slots) return;
+  Slot& slot = slots_[static_cast<std::size_t>(event.slot)];
+  if (!slot.attempt) return;
+  const auto entry = held_.find(*slot.attempt);
+  slot = Slot{};
+  idle_.insert(event.slot);
+  --running_count_;
+  if (event.outcome.why.size() > kWhyMax) event.outcome.why.resize(kWhyMax);
+  owe(entry, std::make_shared<const Outcome>(std::move(event.outcome)));
+}
+
+void Agent::on(Drain&) { lease_now_ |= !std::exchange(draining_, true); }
+void Agent::on(Pause&) { lease_now_ |= !std::exchange(paused_, true); }
+void Agent::on(Resume&) { lease_now_ |= std::exchange(paused_, false); }
+
+// ---- Running ---------------------------------------------------------------------------------------------------------------------
+
+void Agent::start_waiting() {
+  while (waiting_count_ > 0 && !idle_.empty() && !blocked() && !paused_) {
+    const AttemptId attempt = waiting_.front();
+    waiting_.pop_front();
+    const auto entry = held_.find(attempt);
+    if (entry == held_.end() || entry->second.phase != Phase::waiting) continue;  // stopped meanwhile
+    const int slot = *idle_.begin();
+    idle_.erase(idle_.begin());
+    slots_[static_cast<std::size_t>(slot)] = Slot{attempt, false};
+    entry->second.phase = Phase::running;
+    entry->second.slot = slot;
+    --waiting_count_;
+    ++running_count_;
+    moved_at_ = now_;
+    actions_.emplace_back(Start{slot, std::move(entry->second.assignment)});
+  }
+  if (waiting_count_ == 0) waiting_.clear();
+}
+
+/// All slots run since the last start, so its age is how long the youngest of them runs.
+std::optional<Instant> Agent::hand_back_at() const {
+  if (!greeted_ || waiting_count_ == 0 || (!idle_.empty() && !blocked())) return std::nullopt;
+  return moved_at_ + kHandBackAfter;
+}
+
+void Agent::hand_back_waiting() {
+  for (const AttemptId attempt : std::exchange(waiting_, {})) {
+    const auto entry = held_.find(attempt);
+    if (entry == held_.end() || entry->second.phase != Phase::waiting) continue;
+    --waiting_count_;
+    owe(entry, nullptr);
+  }
+}
+
+// ---- What is owed ---------------------------------------------------------------------------------------------------------------
+
+void Agent::owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome) {
+  entry->second.assignment = {};
+  entry->second.slot = -1;
+  entry->second.outcome = std::move(outcome);
+  owed_bytes_ += kept_bytes(entry->second.outcome.get());
+  queue(entry);
+}
+
+void Agent::queue(Table::iterator entry) {
+  entry->second.phase = Phase::queued;
+  if (entry->second.whole()) {
+    whole_.push_back(entry->first);
+    whole_bytes_ += entry->second.cost();
+  } else {
+    ++entry->second.generation;
+    large_.push_back(Large{entry->first});
+  }
+}
+
+void Agent::forget(Table::iterator entry) {
+  if (entry->second.phase == Phase::queued && entry->second.whole()) whole_bytes_ -= entry->second.cost();
+  owed_bytes_ -= kept_bytes(entry->second.outcome.get());
+  held_.erase(entry);
+}
+
+/// Of a result that was sent: queues it again, or, after too many failures of its own, what can be saved of it: how it ended, without its streams.
+void Agent::count_failure(Table::iterator entry, int weight, const std::string& why) {
+  entry->second.failures += weight;
+  if (entry->second.failures < kFailuresMax) return queue(entry);
+  actions_.emplace_back(GiveUp{Held{entry->first, entry->second.task}, why});
+  const Outcome* old = entry->second.outcome.get();
+  if (old == nullptr || (old->out.empty() && old->err.empty() && old->why.empty())) return forget(entry);
+  auto rest = std::make_shared<Outcome>();
+  rest->cause = old->cause;
+  rest->exit_code = old->exit_code;
+  rest->signal = old->signal;
+  rest->wall = old->wall;
+  rest->cpu = old->cpu;
+  rest->peak_memory_kib = old->peak_memory_kib;
+  rest->out_size = old->out_size;  // larger than what is kept: truncated
+  rest->err_size = old->err_size;
+  owed_bytes_ -= kept_bytes(old);
+  owed_bytes_ += kept_bytes(rest.get());
+  entry->second.outcome = std::move(rest);
+  entry->second.failures = 0;
+  queue(entry);
+}
+
+void Agent::send_again(const Flight& flight, bool refused, const std::string& why) {
+  const bool company = flight.whole.size() + (flight.large ? 1 : 0) > 1;
+  const auto again = [&](Table::iterator entry) {
+    if (refused && !company) return count_failure(entry, kFailuresMax, "the manager refused it: " + why);
+    entry->second.alone |= refused;
+    queue(entry);
+  };
+  for (const AttemptId attempt : flight.whole) {
+    const auto entry = held_.find(attempt);
+    if (entry != held_.end() && entry->second.phase == Phase::sent) again(entry);
+  }
+  if (!flight.large) return;
+  const auto entry = held_.find(*flight.large);
+  if (entry == held_.end() || entry->second.generation != flight.generation) return;  // its pieces started again already
+  if (entry->second.phase == Phase::queued && !large_.empty() && large_.front().attempt == *flight.large) {
+    large_.pop_front();
+    again(entry);
+  } else if (flight.large_ended && entry->second.phase == Phase::sent) {
+    again(entry);
+  }  // else its result is in the other report in flight, whose answer will tell what the manager has
+}
+
+/// One report is under way at a time, and what ends meanwhile leaves together in the next; a second one only when there is a stanza full.
+void Agent::report() {
+  while (greeted_ && now_ >= retry_at_ && flights_.size() < static_cast<std::size_t>(kReportsInFlightMax)) {
+    if (!flights_.empty() && large_.empty() && whole_bytes_ < kReportRoom) return;
+    SendReport report;
+    Flight flight;
+    if (!fill_report(report, flight)) return;
+    report.report = ++last_report_;
+    flights_.emplace(report.report, std::move(flight));
+    actions_.emplace_back(std::move(report));
+  }
+}
+
+bool Agent::fill_report(SendReport& report, Flight& flight) {
+  std::size_t room = kReportRoom;
+  const auto add_result = [&](Table::iterator entry) {
+    Entry& e = entry->second;
+    room -= e.cost();
+    if (e.outcome == nullptr) {
+      report.returned.push_back(Held{entry->first, e.task});
+    } else {
+      report.results.push_back(Result{entry->first, e.task, e.outcome, e.out_in_pieces(), e.err_in_pieces()});
+    }
+    e.phase = Phase::sent;
+  };
+  const auto next_whole = [&] {
+    for (; !whole_.empty(); whole_.pop_front()) {
+      const auto entry = held_.find(whole_.front());
+      if (entry != held_.end() && entry->second.phase == Phase::queued && entry->second.whole()) return entry;
+    }
+    return held_.end();
+  };
+  const auto take_whole = [&](Table::iterator entry) {
+    whole_.pop_front();
+    whole_bytes_ -= entry->second.cost();
+    flight.whole.push_back(entry->first);
+    add_result(entry);
+  };
+
+  if (const auto entry = next_whole(); entry != held_.end() && entry->second.alone) {
+    take_whole(entry);
+    return true;
+  }
+  while (!large_.empty() && !held_.contains(large_.front().attempt)) large_.pop_front();
+  bool alone = false;
+  if (!large_.empty()) {
+    Large& large = large_.front();
+    const auto entry = held_.find(large.attempt);
+    const Outcome& outcome = *entry->second.outcome;
+    const auto cut = [&](bool err, const std::string& stream, std::size_t& at) {  // false: no room for the next piece
+      while (at < stream.size()) {
+        const std::size_t size = std::min(kPieceMax, stream.size() - at);
+        if (size + kPieceCost > room) return false;
+        report.pieces.push_back(Piece{entry->first, entry->second.task, err, at, size, entry->second.outcome});
+        room -= size + kPieceCost;
+        at += size;
+      }
+      return true;
+    };
+    alone = entry->second.alone;
+    flight.large = entry->first;
+    flight.generation = entry->second.generation;
+    if ((!entry->second.out_in_pieces() || cut(false, outcome.out, large.out_at)) &&
+        (!entry->second.err_in_pieces() || cut(true, outcome.err, large.err_at)) && entry->second.cost() <= room) {
+      add_result(entry);
+      flight.large_ended = true;
+      large_.pop_front();
+    }
+  }
+  for (auto entry = next_whole(); !alone && entry != held_.end(); entry = next_whole()) {
+    if (entry->second.alone || entry->second.cost() > room) break;
+    take_whole(entry);
+  }
+  return flight.large || !flight.whole.empty();
+}
+
+// ---- Leases, presence, time -----------------------------------------------------------------------------------------------------
+
+void Agent::renew_leases() {
+  const bool now = std::exchange(lease_now_, false);
+  if (!greeted_ || (!now && (held_.empty() || now_ < lease_due_))) return;
+  lease_due_ = now_ + lease_ / 6;
+  actions_.emplace_back(SendLease{all_held(), state()});
+}
+
+void Agent::show() {
+  if (state() == shown_ || (shown_at_ && now_ < *shown_at_ + kShowEvery)) return;
+  shown_ = state();
+  shown_at_ = now_;
+  actions_.emplace_back(Show{shown_, status()});
+}
+
+Availability Agent::state() const {
+  if (draining_) return Availability::draining;
+  if (paused_) return Availability::paused;
+  return idle_.empty() || blocked() ? Availability::busy : Availability::free;
+}
+
+std::string Agent::status() const {
+  switch (state()) {
+    case Availability::free: return "free: " + slots_text(limits_.slots);
+    case Availability::busy:
+      if (!idle_.empty()) return "busy: holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results for the manager";
+      return "busy: " + std::to_string(running_count_) + " of " + slots_text(limits_.slots);
+    case Availability::draining: return "draining: " + std::to_string(running_count_) + " running";
+    case Availability::paused: return "paused: by its owner";
+  }
+  return {};
+}
+
+std::optional<Instant> Agent::wake_at() const {
+  std::optional<Instant> first;
+  const auto at = [&first](Instant when) { first = first ? std::min(*first, when) : when; };
+  if (greeted_ && !held_.empty()) at(lease_due_);
+  if (const auto when = hand_back_at()) at(*when);
+  if (greeted_ && retry_at_ > now_ && something_queued()) at(retry_at_);
+  if (state() != shown_ && shown_at_) at(*shown_at_ + kShowEvery);
+  return first;
+}
+
+std::vector<Held> Agent::all_held() const {
+  std::vector<Held> all;
+  all.reserve(held_.size());
+  for (const auto& [attempt, entry] : held_) all.push_back(Held{attempt, entry.task});
+  return all;
+}
+
+std::optional<std::string> Agent::broken_invariant() const {
+  std::size_t waiting = 0, running = 0, bytes = 0, whole = 0, in_flight = 0;
+  for (const auto& [attempt, entry] : held_) {
+    const bool owed = entry.phase == Phase::queued || entry.phase == Phase::sent;
+    waiting += entry.phase == Phase::waiting;
+    running += entry.phase == Phase::running;
+    if (owed) bytes += kept_bytes(entry.outcome.get());
+    if (entry.phase == Phase::queued && entry.whole()) whole += entry.cost();
+    if (entry.phase == Phase::waiting && entry.assignment.command == nullptr) return "a waiting attempt has no command";
+    if (entry.phase == Phase::waiting && std::find(waiting_.begin(), waiting_.end(), attempt) == waiting_.end()) return "a waiting attempt is in no queue";
+    if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt) return "a running attempt is not in its slot";
+    if (!owed && entry.outcome != nullptr) return "an attempt has a result before it ended";
+    if (entry.phase == Phase::queued) {
+      const bool there = entry.whole() ? std::find(whole_.begin(), whole_.end(), attempt) != whole_.end()
+                                       : std::any_of(large_.begin(), large_.end(), [&a = attempt](const Large& large) { return large.attempt == a; });
+      if (!there) return "a result to report is in no queue";
+    }
+    if (entry.phase == Phase::sent) {
+      const bool there = std::any_of(flights_.begin(), flights_.end(), [&a = attempt](const auto& flight) {
+        return (flight.second.large == a && flight.second.large_ended) || std::find(flight.second.whole.begin(), flight.second.whole.end(), a) != flight.second.whole.end();
+      });
+      if (!there) return "a sent result is in no report";
+    }
+  }
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot].attempt.has_value() == idle_.contains(static_cast<int>(slot))) return "a slot is both idle and busy, or neither";
+  }
+  in_flight = flights_.size();
+  if (waiting != waiting_count_) return "waiting attempts are miscounted";
+  if (running != running_count_ || running + idle_.size() != slots_.size()) return "running attempts are miscounted";
+  if (bytes != owed_bytes_) return "owed bytes are miscounted";
+  if (whole != whole_bytes_) return "bytes to report are miscounted";
+  if (held_.size() > limits_.held_max) return "more attempts are held than the bound allows";
+  if (in_flight > static_cast<std::size_t>(kReportsInFlightMax)) return "too many reports are in flight";
+  if (waiting > 0 && !idle_.empty() && !blocked() && !paused_) return "a slot idles while an attempt waits";
+  if (const auto at = wake_at(); at && *at <= now_) return "something is due and was not done";
+  return std::nullopt;
+}
+
+}  // namespace souk::worker

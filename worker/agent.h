@@ -1,0 +1,219 @@
+// The worker's own state machine: what waits, what runs, what is owed to the manager. Pure: no wire, no clock, no process.
+//
+//   assigned ──► waiting ──► running ──► owed ──► taken by the manager: forgotten
+//                  │ │                    ▲
+//                  │ └─ stopped ──────────┤ (as `canceled`)
+//                  └─── handed back ──────┘ (nothing ran: `returned`)
+//
+// An attempt leaves only when the manager said it has it. Losing the manager changes nothing for what runs; only hello changes the epoch.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "protocol/command.h"
+#include "protocol/ids.h"
+
+namespace souk::worker {
+
+/// What people in the room and the manager are told (docs/PROTOCOL.md, marketplace).
+enum class Availability : std::uint8_t { free, busy, draining, paused };
+constexpr std::string_view name_of(Availability state) {
+  switch (state) {
+    case Availability::free: return "free";
+    case Availability::busy: return "busy";
+    case Availability::draining: return "draining";
+    case Availability::paused: return "paused";
+  }
+  return "?";
+}
+
+struct Held {
+  AttemptId attempt;
+  TaskId task;
+  friend bool operator==(const Held&, const Held&) = default;
+};
+struct Assignment {
+  AttemptId attempt;
+  TaskId task;
+  std::string item;
+  std::shared_ptr<const Command> command;  // shared by the tasks of a job; null: `problem` says why it cannot run
+  std::string problem;
+};
+
+// ---- Events ---------------------------------------------------------------------------------------------------------------------
+struct Greeted { Epoch epoch; Duration lease; };
+struct Assigned { Epoch epoch; std::vector<Assignment> assignments; };
+struct StopAsked { std::vector<AttemptId> attempts; };
+struct Finished { int slot; Outcome outcome; };
+/// The manager has what that report brought, but for the attempts in `resend`, whose pieces did not add up.
+struct ReportTaken { std::uint64_t report; std::vector<AttemptId> resend; };
+enum class ReportLoss : std::uint8_t {
+  unanswered,  // lost on the way, or the manager cannot take it now: again after a pause
+  unknown,     // the manager does not know this worker: again after the next hello
+  refused,     // the manager will never take this content
+};
+struct ReportFailed { std::uint64_t report; ReportLoss loss; std::string why; };
+struct ManagerGone {};
+struct Drain {};   // finish, accept nothing new; for good
+struct Pause {};   // the owner wants the machine: what waits goes back, what runs may end
+struct Resume {};
+struct Tick {};    // time passed
+using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, ManagerGone, Drain, Pause, Resume, Tick>;
+
+// ---- Actions --------------------------------------------------------------------------------------------------------------------
+/// Answers to the event just told; at most one of them, and first.
+struct AnswerHello { Availability state; std::vector<Held> held; };
+struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; };
+struct RefuseEpoch { std::string why; };
+
+struct Start { int slot; Assignment assignment; };  // its command is never null
+struct StopSlot { int slot; };
+struct Piece { AttemptId attempt; TaskId task; bool err; std::uint64_t offset; std::size_t size; std::shared_ptr<const Outcome> of; };
+struct Result { AttemptId attempt; TaskId task; std::shared_ptr<const Outcome> outcome; bool out_in_pieces = false, err_in_pieces = false; };
+struct SendReport {
+  std::uint64_t report;  // ours, for the answer
+  std::vector<Piece> pieces;
+  std::vector<Result> results;
+  std::vector<Held> returned;
+};
+struct SendLease { std::vector<Held> held; Availability state; };
+struct Show { Availability state; std::string status; };
+/// A result that the manager will not take, whatever we do: it is replaced by a smaller one, or dropped. For the log.
+struct GiveUp { Held held; std::string why; };
+/// Draining, and nothing is held any more.
+struct Emptied {};
+using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, Start, StopSlot, SendReport, SendLease, Show, GiveUp, Emptied>;
+
+struct Limits {
+  int slots = 1;
+  std::size_t held_max = 4096;               // attempts held at once, as one hello answer names them all; more are refused
+  std::size_t owed_bytes_max = 64u << 20;    // results not yet taken; reached: nothing new is accepted or started
+};
+constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
+constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all
+constexpr std::size_t kWhyMax = 1024;                    // of an outcome's reason; the rest is cut
+constexpr int kReportsInFlightMax = 2;
+constexpr std::chrono::milliseconds kHandBackAfter{250};  // every slot busy so long with what it runs: others may be faster
+constexpr std::chrono::milliseconds kShowEvery{1000};
+constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report that failed; doubling
+constexpr std::chrono::milliseconds kLeaseMin{100}, kLeaseMax{24 * 3600 * 1000};  // a hello's lease is brought into this range
+
+class Agent {
+ public:
+  explicit Agent(Limits limits);
+
+  /// Applies one event that happened at `now`; returns what the shell must do, in order. Deterministic.
+  std::vector<Action> step(Instant now, Event event);
+  /// When to tell Tick at the latest, if nothing else happens before.
+  std::optional<Instant> wake_at() const;
+
+  Availability state() const;
+  std::string status() const;  // for people: "busy: 2 of 2 slots"
+  std::size_t waiting() const { return waiting_count_; }
+  std::size_t running() const { return running_count_; }
+  std::size_t owed() const { return held_.size() - waiting_count_ - running_count_; }
+  std::size_t owed_bytes() const { return owed_bytes_; }
+
+  /// Names the first broken invariant, or nothing. Tests ask after every step.
+  std::optional<std::string> broken_invariant() const;
+
+ private:
+  enum class Phase : std::uint8_t { waiting, running, queued, sent };  // the last two: owed, not yet or already in a report
+  struct Entry {
+    TaskId task;
+    Phase phase = Phase::waiting;
+    int slot = -1;
+    Assignment assignment;                   // while waiting
+    std::shared_ptr<const Outcome> outcome;  // while owed; null: handed back
+    bool alone = false;                      // refused in company: from now on it travels by itself and harms no other
+    int failures = 0;                        // weight of its own refusals and resends; at kFailuresMax it is given up
+    unsigned generation = 0;                 // of its pieces; grows when they start again
+    std::size_t cost() const;                // bytes it adds to a report when it goes whole
+    bool out_in_pieces() const;
+    bool err_in_pieces() const;
+    bool whole() const { return !out_in_pieces() && !err_in_pieces(); }
+  };
+  using Table = std::map<AttemptId, Entry>;  // ordered: hello and leases name them in this order
+  struct Slot {
+    std::optional<AttemptId> attempt;
+    bool stopping = false;
+  };
+  struct Large {  // a result that travels in pieces; the first in large_ is on its way
+    AttemptId attempt;
+    std::size_t out_at = 0, err_at = 0;
+  };
+  struct Flight {
+    std::vector<AttemptId> whole;
+    std::optional<AttemptId> large;
+    unsigned generation = 0;
+    bool large_ended = false;  // the report also carried its result
+  };
+
+  void on(Greeted& event);
+  void on(Assigned& event);
+  void on(StopAsked& event);
+  void on(Finished& event);
+  void on(ReportTaken& event);
+  void on(ReportFailed& event);
+  void on(ManagerGone&);
+  void on(Drain&);
+  void on(Pause&);
+  void on(Resume&);
+  void on(Tick&) {}
+
+  void owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome);
+  void queue(Table::iterator entry);
+  void forget(Table::iterator entry);
+  void count_failure(Table::iterator entry, int weight, const std::string& why);
+  void send_again(const Flight& flight, bool refused, const std::string& why);
+  void hand_back_waiting();
+  void start_waiting();
+  void report();
+  bool fill_report(SendReport& report, Flight& flight);
+  void renew_leases();
+  void show();
+  bool blocked() const { return owed_bytes_ >= limits_.owed_bytes_max; }
+  bool something_queued() const { return !whole_.empty() || !large_.empty(); }
+  std::optional<Instant> hand_back_at() const;
+  std::vector<Held> all_held() const;
+
+  const Limits limits_;
+  Instant now_{};
+  std::vector<Action> actions_;
+
+  std::optional<Epoch> epoch_;  // of the last hello
+  bool greeted_ = false;        // by a manager that is still there
+  Duration lease_{};
+  Instant lease_due_{};
+  bool lease_now_ = false;
+
+  Table held_;
+  std::vector<Slot> slots_;
+  std::set<int> idle_;
+  std::deque<AttemptId> waiting_;  // in order of arrival; may name some that wait no more
+  std::size_t waiting_count_ = 0, running_count_ = 0;
+  Instant moved_at_{};             // the last start, or when something began to wait
+
+  std::deque<AttemptId> whole_;  // results and returns to report, each in one stanza; may name some that are gone
+  std::deque<Large> large_;
+  std::size_t whole_bytes_ = 0;  // of those in whole_ that are queued
+  std::size_t owed_bytes_ = 0;
+  std::map<std::uint64_t, Flight> flights_;
+  std::uint64_t last_report_ = 0;
+  Instant retry_at_{};
+  int retries_ = 0;
+
+  bool draining_ = false, paused_ = false, emptied_ = false;
+  Availability shown_ = Availability::free;
+  std::optional<Instant> shown_at_;
+};
+
+}  // namespace souk::worker
