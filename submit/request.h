@@ -1,0 +1,84 @@
+// What somebody typed, turned into a job. Pure: files, standard input and the environment are handed in.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/result.h"
+
+namespace souk::wire {
+class Job;
+}
+
+namespace souk {
+
+constexpr std::size_t kSubmitMax = 64u << 20;       // bytes of a serialized job (docs/PROTOCOL.md); above: refused before anything is sent
+constexpr std::size_t kItemMax = 64u << 10;         // bytes of one item: it must fit an argument of execve (128 KiB) and a stanza
+constexpr std::size_t kWordsMax = 64u << 10;        // bytes of the command and its environment together
+constexpr std::uint64_t kRangeMax = 1'000'000'000;  // tasks in a range; the manager may allow fewer
+constexpr std::uint64_t kListMax = 10'000'000;      // numbers that a list like 1,5,9-12 may grow to
+constexpr int kRetriesMax = 1000;
+
+/// Reads a time with its unit: `250ms`, `90s`, `1.5m`, `2h`, `1h30m`; at most 365 days. `0` is none.
+Result<std::chrono::milliseconds> parse_duration(std::string_view text);
+
+/// Reads a number of bytes: `1048576`, `64KiB`, `1MiB`, `10MB`; K, M and G alone are the binary ones.
+Result<std::uint64_t> parse_size(std::string_view text);
+
+/// Which tasks of which job: `12`, `12.7`, `12.3-9`. first = 0 means all.
+struct Target {
+  std::uint64_t job = 0, first = 0, last = 0;
+  bool all() const { return first == 0; }
+};
+Result<Target> parse_target(std::string_view text);
+
+/// A job number alone.
+Result<std::uint64_t> parse_job(std::string_view text);
+
+/// The options of submit, run and map, as typed.
+struct JobOptions {
+  std::vector<std::string> words{};  // the command
+  bool shell = false;              // words are joined to one line for /bin/sh -c
+  bool no_fill = false;            // leave {} as it is
+  bool notify = false;
+  std::string name{}, array{}, time_limit{}, grace{}, output_max{};
+  std::vector<std::string> env{};
+  int retries = 0;
+};
+
+/// The items of a job, one a task, as the shell read them.
+struct Items {
+  std::vector<std::string> values;
+  std::string from;  // for messages: `list.txt`, `standard input`, `the command line`
+};
+
+/// Splits at every separator. A last line without its newline counts; an empty one in the middle counts too, so that task N is line N.
+/// fails: on a line over kItemMax or with a NUL byte
+Result<Items> split_items(std::string_view text, char separator, std::string from);
+
+using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+
+/// The job of `submit` and `run`. Without items and without `array`: one task.
+/// fails: when there is nothing to run, on unreadable options, on an empty array, and above the bounds
+Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items, std::string input, const Environment& environment, wire::Job& job);
+
+/// `map`'s words: the command before `:::`, the arguments after it, or the files after `::::`.
+struct MapWords {
+  std::vector<std::string> command;
+  std::optional<std::vector<std::string>> arguments;
+  std::vector<std::string> files;
+};
+Result<MapWords> split_map(const std::vector<std::string>& words);
+
+/// The job of `map`: placeholders are filled, and one is appended where there is none. A command of one word that is more than a program's
+/// name is a line for the shell, as GNU parallel has it. No items give a job of no tasks, which need not be sent.
+Result<Done> map_job_of(JobOptions options, const Items& items, std::string input, const Environment& environment, wire::Job& job);
+
+/// True when the word holds one of {} {#} {.} {/} {//} {/.}.
+bool has_placeholder(std::string_view word);
+
+}  // namespace souk
