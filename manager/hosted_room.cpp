@@ -91,9 +91,9 @@ void HostedRoom::take(const gloox::Tag& presence) {
     spdlog::warn("occupant without a real jid room={} nick=\"{}\" why=\"the room is anonymous\"", room_, printable(nick));
     return;
   }
-  occupants_[nick] = jid;
+  const bool entered = std::exchange(occupants_[nick], jid) != jid;
   before_.erase(jid);
-  Occupant occupant{nick, jid, {}, {}};
+  Occupant occupant{nick, jid, {}, {}, entered};
   if (const auto* caps = presence.findChild("c", "xmlns", ns::caps)) occupant.caps_node = caps->findAttribute("node"), occupant.caps_hash = caps->findAttribute("ver");
   on_present(occupant);
 }

@@ -10,6 +10,7 @@ namespace souk {
 struct Occupant {
   std::string nick, jid;                // jid: the real, full one; the only thing that identifies anybody
   std::string caps_node, caps_hash;     // XEP-0115; empty when it sent none
+  bool entered = true;                  // came in with this; false: was in and changed
 };
 
 class Marketplace {

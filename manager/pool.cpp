@@ -1,0 +1,373 @@
+#include "manager/pool.h"
+
+#include <gloox/tag.h>
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/post.hpp>
+#include <algorithm>
+
+#include "protocol/payload.h"
+#include "protocol/stanza.h"
+
+namespace souk {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kDeadline = 20s;          // for an answer of a worker
+constexpr std::size_t kOffersMax = 10000;  // capability hashes remembered
+constexpr int kHeldMax = 100000;         // attempts one stanza may name
+
+std::uint64_t now_ms() {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+
+Held held_of(const wire::Attempt& a) { return {{{a.epoch()}, a.number()}, {{a.job()}, {a.task()}}}; }
+void write(const Held& held, wire::Attempt& a) {
+  a.set_epoch(held.attempt.epoch.value), a.set_number(held.attempt.number), a.set_job(held.task.job.value), a.set_task(held.task.task.value);
+}
+WorkerState state_of(wire::WorkerState state) {
+  switch (state) {
+    case wire::DRAINING: return WorkerState::draining;
+    case wire::PAUSED: return WorkerState::paused;
+    case wire::BUSY: return WorkerState::busy;
+    default: return WorkerState::free;
+  }
+}
+void add_payload(gloox::Tag& parent, const std::string& name, const google::protobuf::MessageLite& message, Attributes attributes = {}) {
+  const Encoded encoded = encode(message);
+  gloox::Tag& tag = child(parent, name, ns::task, attributes, encoded.text);
+  if (encoded.zlib) tag.addAttribute("encoding", "zlib");
+}
+Result<Done> payload_in(const gloox::Tag& tag, google::protobuf::MessageLite& message) {
+  return decode(tag.cdata(), tag.findAttribute("encoding") == "zlib", message);
+}
+
+}  // namespace
+
+bool allowed(const AllowList& list, const std::string& jid) { return list.contains(bare(jid)) || list.contains(domain_of(jid)); }
+
+Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow)
+    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), allow_(std::move(allow)) {
+  registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto& payload) { on_report(iq, payload); }));
+  registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto& payload) { on_lease(iq, payload); }));
+}
+
+// ---- Who is there --------------------------------------------------------------------------------------------------------------
+
+void Pool::present(const Occupant& occupant) {
+  Peer& peer = peers_[occupant.jid];
+  const bool changed = peer.occupant.caps_hash != occupant.caps_hash || peer.occupant.nick != occupant.nick;
+  peer.occupant = occupant;
+  if (peer.joined && changed) nicks_[peer.id] = members_[peer.id].nick = occupant.nick;
+  if (peer.asking || (peer.joined && !occupant.entered)) return;
+  meet(occupant.jid);
+}
+
+/// Greets a worker, maybe not for the first time: its stream or ours was new, so neither is sure what the other has.
+void Pool::meet(const std::string& jid) {
+  Peer& peer = peers_[jid];
+  // Nothing more is given to it until it said what it holds; what it was given before comes before the hello on its stream.
+  if (peer.joined) tell(WorkerChanged{peer.id, WorkerState::paused});
+  learn(jid);
+}
+
+/// disco#info once per capability hash (XEP-0115 §5.4), or once per JID when the hash does not hold what it says.
+void Pool::learn(const std::string& jid) {
+  Peer& peer = peers_[jid];
+  const Occupant& who = peer.occupant;
+  if (!allowed(allow_, jid)) return;
+  if (const auto known = offers_.find(who.caps_hash); !who.caps_hash.empty() && known != offers_.end()) {
+    if (known->second) greet(jid, *known->second);
+    return;
+  }
+  peer.asking = true;
+  auto get = element("iq", {}, {{"type", "get"}, {"to", jid}, {"from", me_}});
+  gloox::Tag& query = child(*get, "query", ns::info);
+  if (!who.caps_node.empty() && !who.caps_hash.empty()) query.addAttribute("node", who.caps_node + '#' + who.caps_hash);
+  link_.request(std::move(get), kDeadline, [this, jid, hash = who.caps_hash](const Answer& answer) {
+    const auto at = peers_.find(jid);
+    if (at == peers_.end()) return;
+    at->second.asking = false;
+    const gloox::Tag* query = answer ? answer.iq->findChild("query", "xmlns", ns::info) : nullptr;
+    if (!query) return;
+    const DiscoInfo info = info_in(*query);
+    std::optional<Offer> offer;
+    if (std::find(info.features.begin(), info.features.end(), ns::task) != info.features.end()) {
+      for (const Form& form : info.forms) {
+        if (form.text("FORM_TYPE") != kOfferForm) continue;
+        if (auto read = offer_from(form)) offer = read.value();
+        else spdlog::warn("refused offer jid={} why=\"{}\"", jid, read.error().text());
+      }
+    }
+    if (!hash.empty() && caps_hash(info) == hash && offers_.size() < kOffersMax) offers_[hash] = offer;
+    if (offer) greet(jid, *offer);
+  });
+}
+
+void Pool::greet(const std::string& jid, const Offer& offer) {
+  Peer& peer = peers_[jid];
+  peer.asking = true;
+  wire::Hello hello;
+  hello.set_epoch(epoch_.value), hello.set_version(SOUK_VERSION);
+  hello.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
+  auto iq = iq_to(peer);
+  add_payload(*iq, "hello", hello);
+  link_.request(std::move(iq), kDeadline, [this, jid, offer](const Answer& answer) {
+    const auto at = peers_.find(jid);
+    if (at == peers_.end()) return;
+    Peer& peer = at->second;
+    peer.asking = false;
+    const gloox::Tag* payload = answer ? answer.iq->findChild("hello", "xmlns", ns::task) : nullptr;
+    wire::HelloAnswer hello;
+    if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax) {
+      spdlog::warn("cannot greet worker jid={} why=\"{}\"", jid, answer ? "malformed answer" : answer.error.condition + " " + answer.error.text);
+      if (answer.error.condition == "timeout") learn(jid);
+      return;
+    }
+    auto [id, fresh] = ids_.try_emplace(jid, WorkerId{ids_.size() + 1});
+    peer.id = id->second;
+    peer.joined = true;
+    peer.has_command.clear();
+    jids_[peer.id] = jid;
+    nicks_[peer.id] = peer.occupant.nick;
+    Member& member = members_[peer.id];
+    member = {peer.id, peer.occupant.nick, jid, offer, member.since_ms ? member.since_ms : now_ms()};
+    member.offer.slots = std::clamp(static_cast<int>(hello.slots()), 1, kSlotsMax);
+    WorkerJoined joined{peer.id, member.offer.slots, state_of(hello.state()), {}};
+    for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
+    spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={}", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
+                 joined.held.size(), printable(hello.version()));
+    tell(joined);
+  });
+}
+
+void Pool::gone(const std::string& jid) {
+  const auto at = peers_.find(jid);
+  if (at == peers_.end()) return;
+  const bool joined = at->second.joined;
+  const WorkerId id = at->second.id;
+  peers_.erase(at);
+  if (!joined) return;
+  members_.erase(id);
+  dirty_.erase(id);
+  spdlog::info("worker left worker={} jid={}", id.value, jid);
+  tell(WorkerLost{id});
+}
+
+// ---- To the workers ------------------------------------------------------------------------------------------------------------
+
+void Pool::assign(WorkerId worker, TaskId task, AttemptId attempt) {
+  if (Peer* to = peer(worker)) return to->to_assign.emplace_back(task, attempt), flush_soon(worker);
+  boost::asio::post(loop_, [this, worker, attempt] { refused(worker, {attempt}); });
+}
+
+void Pool::stop(WorkerId worker, const Held& what) {
+  Peer* to = peer(worker);
+  if (!to) return;
+  // Assigned in this very turn: it never leaves, but the worker must still report it as canceled for the books; so both go, in order.
+  to->to_stop.push_back(what);
+  flush_soon(worker);
+}
+
+void Pool::flush_soon(WorkerId worker) {
+  dirty_.insert(worker);
+  if (std::exchange(posted_, true)) return;
+  boost::asio::post(loop_, [this] {
+    posted_ = false;
+    for (const WorkerId id : std::exchange(dirty_, {}))
+      if (Peer* to = peer(id)) flush(*to);
+  });
+}
+
+void Pool::send_command(Peer& peer, JobId job, const JobEntry& entry) {
+  const std::string bytes = entry.job.command().SerializeAsString();
+  for (std::size_t at = 0; at < bytes.size(); at += kStanzaMax) {
+    wire::CommandPart part;
+    part.set_job(job.value), part.set_offset(at), part.set_size(bytes.size());
+    part.set_data(bytes.substr(at, kStanzaMax));
+    auto iq = iq_to(peer);
+    add_payload(*iq, "command", part);
+    link_.request(std::move(iq), kDeadline, [](const Answer&) {});  // a failure shows as `missing` at the next assignment
+  }
+  peer.has_command.insert(job);
+}
+
+void Pool::flush(Peer& peer) {
+  const auto assignments = std::exchange(peer.to_assign, {});
+  for (std::size_t next = 0; next < assignments.size();) {
+    wire::Assign assign;
+    assign.set_epoch(epoch_.value);
+    std::set<JobId> named;
+    std::vector<AttemptId> attempts;
+    std::vector<AttemptId> stale;
+    std::size_t bytes = 0;
+    for (; next < assignments.size() && attempts.size() < kAssignmentsMax; ++next) {
+      const auto& [task, attempt] = assignments[next];
+      const JobEntry* entry = book_.find(task.job);
+      if (!entry || !entry->job.has_command()) {
+        stale.push_back(attempt);
+        continue;
+      }
+      const std::string item = item_of(entry->job, task.task);
+      const bool large = entry->command_size > kCommandInline;
+      const std::size_t adds = item.size() + 40 + (large || named.contains(task.job) ? 0 : entry->command_size);
+      if (!attempts.empty() && bytes + adds > kStanzaMax) break;
+      bytes += adds;
+      if (large && !peer.has_command.contains(task.job)) send_command(peer, task.job, *entry);
+      if (!large && named.insert(task.job).second) {
+        auto& command = *assign.add_commands();
+        command.set_job(task.job.value);
+        *command.mutable_command() = entry->job.command();
+      }
+      auto& one = *assign.add_assignments();
+      one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item);
+      attempts.push_back(attempt);
+    }
+    if (!stale.empty()) refused(peer.id, stale);
+    if (attempts.empty()) continue;
+    auto iq = iq_to(peer);
+    add_payload(*iq, "assign", assign, {{"tasks", std::to_string(attempts.size())}});
+    link_.request(std::move(iq), kDeadline, [this, id = peer.id, jid = peer.occupant.jid, attempts](const Answer& answer) {
+      const auto at = peers_.find(jid);
+      const bool here = at != peers_.end() && at->second.joined;
+      if (!answer) {
+        spdlog::warn("assignment not taken worker={} attempts={} why={} text=\"{}\"", id.value, attempts.size(), answer.error.condition, printable(answer.error.text));
+        if (!here || answer.error.condition == "disconnected" || answer.error.condition == "timeout") return;  // its lease decides
+        // Nobody is there (RFC 6120 §8.3.3.19), or it does not know us any more: meet it again, or see it leave.
+        if (answer.error.condition == "service-unavailable" || answer.error.condition == "recipient-unavailable" || answer.error.condition == "remote-server-not-found" ||
+            answer.error.condition == "remote-server-timeout") return gone(jid);
+        if (answer.error.condition == "conflict") meet(jid);
+        return refused(id, attempts);
+      }
+      const gloox::Tag* payload = answer.iq->findChild("assign", "xmlns", ns::task);
+      wire::AssignAnswer taken;
+      if (!payload || !payload_in(*payload, taken)) return;  // what it did not take, its lease brings back
+      if (here)
+        for (const std::uint64_t job : taken.missing()) at->second.has_command.erase({job});
+      std::vector<AttemptId> back;
+      for (const std::uint64_t number : taken.refused())
+        if (const AttemptId attempt{epoch_, number}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
+      if (!back.empty()) spdlog::info("refused worker={} attempts={} why=\"{}\"", id.value, back.size(), printable(taken.why()));
+      refused(id, back);
+    });
+  }
+  if (const auto stops = std::exchange(peer.to_stop, {}); !stops.empty()) {
+    for (std::size_t next = 0; next < stops.size();) {
+      wire::Stop stop;
+      for (; next < stops.size() && stop.attempts_size() < 2000; ++next) write(stops[next], *stop.add_attempts());
+      auto iq = iq_to(peer);
+      add_payload(*iq, "stop", stop);
+      link_.request(std::move(iq), kDeadline, [](const Answer&) {});  // said again by the next lease of what it holds
+    }
+  }
+}
+
+void Pool::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
+  for (const AttemptId attempt : attempts) tell(AttemptRefused{worker, attempt});
+}
+
+// ---- From the workers ----------------------------------------------------------------------------------------------------------
+
+Pool::Peer* Pool::worker_of(const gloox::Tag& iq, bool must_be_joined) {
+  const auto at = peers_.find(iq.findAttribute("from"));
+  if (at != peers_.end() && (at->second.joined || !must_be_joined)) return &at->second;
+  // Not greeted in this life: its hello is on the way, or it is nobody.
+  link_.send(error_of(iq, "cancel", "item-not-found", "not greeted yet in this market: wait for a hello"));
+  return nullptr;
+}
+
+/// Puts pieces to their streams. Returns why the report is malformed, or nothing.
+std::string Pool::take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken) {
+  for (const auto& piece : report.pieces()) {
+    const AttemptId attempt = held_of(piece.attempt()).attempt;
+    Pieces& pieces = peer.pieces[attempt];
+    std::string& stream = piece.err() ? pieces.err : pieces.out;
+    if (piece.offset() == 0 && !stream.empty()) peer.pieces_bytes -= stream.size(), stream.clear();  // it starts again
+    if (piece.offset() != stream.size() || stream.size() + piece.data().size() > kOutputMax || peer.pieces_bytes + piece.data().size() > kPiecesMax) {
+      if (stream.size() + piece.data().size() > kOutputMax) return "a stream of more than " + std::to_string(kOutputMax) + " bytes";
+      // A repeat of what we have is harmless; a gap is not.
+      if (piece.offset() + piece.data().size() <= stream.size()) continue;
+      peer.pieces_bytes -= pieces.out.size() + pieces.err.size();
+      peer.pieces.erase(attempt);
+      broken.insert(attempt);
+      continue;
+    }
+    stream += piece.data();
+    peer.pieces_bytes += piece.data().size();
+  }
+  return {};
+}
+
+void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
+  Peer* from = worker_of(iq);
+  if (!from) return;
+  wire::Report report;
+  if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
+  if (report.results_size() > kHeldMax || report.returned_size() > kHeldMax) return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
+  std::set<AttemptId> broken;
+  if (const std::string why = take_pieces(*from, report, broken); !why.empty()) return link_.send(error_of(iq, "modify", "bad-request", why));
+  const WorkerId worker = from->id;
+  std::vector<Finished> results;
+  for (const auto& result : report.results()) {
+    const Held what = held_of(result.attempt());
+    auto outcome = read(result.outcome());
+    if (!outcome) return link_.send(error_of(iq, "modify", "bad-request", outcome.error().text()));
+    if (result.out_in_pieces() || result.err_in_pieces()) {
+      const auto pieces = from->pieces.find(what.attempt);
+      if (pieces == from->pieces.end() || broken.contains(what.attempt)) {
+        broken.insert(what.attempt);
+        continue;
+      }
+      from->pieces_bytes -= pieces->second.out.size() + pieces->second.err.size();
+      if (result.out_in_pieces()) outcome.value().out = std::move(pieces->second.out);
+      if (result.err_in_pieces()) outcome.value().err = std::move(pieces->second.err);
+      from->pieces.erase(pieces);
+    }
+    results.push_back({worker, what, std::move(outcome.value())});
+  }
+  wire::ReportAnswer answer;
+  for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());
+  // `from` is not used below: telling the scheduler may change the peers.
+  auto reply = std::make_shared<Stanza>(result_of(iq));
+  add_payload(**reply, "report", answer);
+  for (Finished& result : results) finished(std::move(result));
+  for (const auto& attempt : report.returned()) tell(AttemptReturned{worker, held_of(attempt).attempt});
+  if (results.empty()) return link_.send(std::move(*reply));
+  commit([this, reply] { link_.send(std::move(*reply)); });  // the worker forgets them when it reads this
+}
+
+void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {
+  Peer* from = worker_of(iq);
+  if (!from) return;
+  wire::Lease lease;
+  if (const auto read = payload_in(payload, lease); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
+  if (lease.held_size() > kHeldMax) return link_.send(error_of(iq, "modify", "bad-request", "too many attempts in one lease"));
+  LeaseRenewed renewed{from->id, state_of(lease.state()), {}};
+  for (const auto& attempt : lease.held()) renewed.held.push_back(held_of(attempt));
+  auto reply = result_of(iq);
+  add_payload(*reply, "lease", wire::LeaseAnswer());  // what is to stop follows as a stop of its own
+  link_.send(std::move(reply));
+  tell(renewed);
+}
+
+// ---- Questions -----------------------------------------------------------------------------------------------------------------
+
+Pool::Peer* Pool::peer(WorkerId worker) {
+  const auto jid = jids_.find(worker);
+  if (jid == jids_.end()) return nullptr;
+  const auto at = peers_.find(jid->second);
+  return at == peers_.end() || !at->second.joined ? nullptr : &at->second;
+}
+const Pool::Member* Pool::member(WorkerId worker) const {
+  const auto at = members_.find(worker);
+  return at == members_.end() ? nullptr : &at->second;
+}
+std::string Pool::nick(WorkerId worker) const {
+  const auto at = nicks_.find(worker);
+  return at == nicks_.end() ? "" : at->second;
+}
+Stanza Pool::iq_to(const Peer& peer) const { return element("iq", {}, {{"type", "set"}, {"to", peer.occupant.jid}, {"from", me_}}); }
+
+}  // namespace souk

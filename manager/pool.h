@@ -1,0 +1,111 @@
+// The workers in the market: what they offer, what they were greeted with, what is on its way to and from them.
+// Turns stanzas into events of the scheduler and its assignments into stanzas.
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "grid.pb.h"
+#include "manager/book.h"
+#include "manager/event.h"
+#include "manager/marketplace.h"
+#include "protocol/offer.h"
+#include "protocol/xmpp_link.h"
+
+namespace souk {
+
+constexpr std::size_t kPiecesMax = 64u << 20;     // bytes of unfinished streams kept per worker; beyond: they start again
+constexpr std::size_t kAssignmentsMax = 256;      // attempts in one stanza
+constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker and job
+
+/// Who may do something: `user@domain` or `domain`, compared as they are.
+using AllowList = std::set<std::string>;
+bool allowed(const AllowList& list, const std::string& jid);
+
+class Pool {
+ public:
+  struct Member {
+    WorkerId id;
+    std::string nick, jid;
+    Offer offer;
+    std::uint64_t since_ms = 0;
+  };
+  struct Finished {
+    WorkerId worker;
+    Held what;
+    Outcome outcome;
+  };
+
+  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow);
+  void set_me(std::string me) { me_ = std::move(me); }
+
+  // From the marketplace.
+  void present(const Occupant& occupant);
+  void gone(const std::string& jid);
+
+  // To the workers; what is asked for within one turn of the loop leaves together.
+  void assign(WorkerId worker, TaskId task, AttemptId attempt);
+  void stop(WorkerId worker, const Held& what);
+
+  /// Every event but results.
+  std::function<void(const Event&)> tell = [](const Event&) {};
+  std::function<void(Finished)> finished = [](Finished) {};
+  /// Calls back once all that was said before is on disk.
+  std::function<void(std::function<void()>)> commit = [](std::function<void()> then) { then(); };
+
+  const Member* member(WorkerId worker) const;
+  const std::map<WorkerId, Member>& members() const { return members_; }
+  /// The nick a worker has or had, for people.
+  std::string nick(WorkerId worker) const;
+
+ private:
+  struct Pieces {
+    std::string out, err;
+  };
+  struct Peer {  // one full JID, worker or not
+    Occupant occupant;
+    WorkerId id;
+    bool joined = false, asking = false;
+    std::vector<std::pair<TaskId, AttemptId>> to_assign;
+    std::vector<Held> to_stop;
+    std::set<JobId> has_command;
+    std::map<AttemptId, Pieces> pieces;
+    std::size_t pieces_bytes = 0;
+  };
+
+  void meet(const std::string& jid);
+  void learn(const std::string& jid);
+  void greet(const std::string& jid, const Offer& offer);
+  void flush_soon(WorkerId worker);
+  void flush(Peer& peer);
+  void send_command(Peer& peer, JobId job, const JobEntry& entry);
+  void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
+  void on_report(const gloox::Tag& iq, const gloox::Tag& payload);
+  void on_lease(const gloox::Tag& iq, const gloox::Tag& payload);
+  std::string take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken);
+  Peer* worker_of(const gloox::Tag& iq, bool must_be_joined = true);
+  Peer* peer(WorkerId worker);
+  Stanza iq_to(const Peer& peer) const;
+
+  boost::asio::io_context& loop_;
+  XmppLink& link_;
+  JobBook& book_;
+  Epoch epoch_;
+  Duration lease_;
+  AllowList allow_;
+  std::string me_;
+  std::map<std::string, Peer> peers_;            // by real JID
+  std::map<std::string, WorkerId> ids_;          // real JID -> id, for the life of the manager
+  std::map<WorkerId, std::string> jids_, nicks_;
+  std::map<WorkerId, Member> members_;
+  std::map<std::string, std::optional<Offer>> offers_;  // by caps hash; nothing: no worker
+  std::set<WorkerId> dirty_;
+  bool posted_ = false;
+  std::vector<Registration> registrations_;
+};
+
+}  // namespace souk
