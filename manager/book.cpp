@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "protocol/form.h"
 #include "protocol/payload.h"
 
 namespace souk {
@@ -49,13 +50,7 @@ std::string shown(const wire::Command& command) {
   }
   for (char& c : line)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  if (line.size() > most) {
-    line.resize(most - 3);
-    while (!line.empty() && (static_cast<unsigned char>(line.back()) & 0xC0) == 0x80) line.pop_back();  // no half of a UTF-8 character
-    if (!line.empty() && (static_cast<unsigned char>(line.back()) & 0x80) != 0) line.pop_back();
-    line += "...";
-  }
-  return line;
+  return line.size() > most ? shortened(printable(line), most - 3) + "..." : printable(line);
 }
 
 JobEntry& JobBook::add(JobRow row, wire::Job job) {

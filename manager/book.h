@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "grid.pb.h"
+#include "protocol/grid.pb.h"
 #include "manager/journal.h"
 #include "manager/scheduler.h"
 

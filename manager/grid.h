@@ -7,7 +7,7 @@
 #include <string>
 #include <variant>
 
-#include "grid.pb.h"
+#include "protocol/grid.pb.h"
 #include "manager/book.h"
 #include "manager/journal.h"
 #include "manager/pool.h"

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "grid.pb.h"
+#include "protocol/grid.pb.h"
 #include "manager/book.h"
 #include "manager/event.h"
 #include "manager/marketplace.h"

@@ -1,0 +1,275 @@
+#include "manager/commands.h"
+
+#include <gloox/tag.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <random>
+
+#include "manager/forms.h"
+#include "protocol/payload.h"
+#include "protocol/stanza.h"
+
+namespace souk {
+
+namespace {
+
+struct Node {
+  const char *name, *title;
+};
+constexpr Node kNodes[] = {{"submit", "1. Submit a job"}, {"status", "2. Status of your jobs"}, {"results", "3. Results of a job"},
+                           {"cancel", "4. Cancel a job"}, {"workers", "5. Workers in the market"}};
+
+bool known(const std::string& node) {
+  return std::any_of(std::begin(kNodes), std::end(kNodes), [&](const Node& n) { return n.name == node; });
+}
+
+/// A <command/> answer; XEP-0050 §4.1. The iq is answered by exactly one of these or an error.
+struct Reported {
+  Stanza iq;
+  gloox::Tag* command;
+};
+Reported answer_to(const gloox::Tag& iq, const std::string& node, const std::string& session, const std::string& status) {
+  auto result = result_of(iq);
+  gloox::Tag& command = child(*result, "command", ns::commands, {{"node", node}, {"sessionid", session}, {"status", status}});
+  return {std::move(result), &command};
+}
+
+std::string type_of(const std::string& condition) {
+  if (condition == "forbidden") return "auth";
+  if (condition == "resource-constraint") return "wait";
+  if (condition == "bad-request" || condition == "not-acceptable") return "modify";
+  return "cancel";
+}
+
+}  // namespace
+
+Commands::Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Grid& grid, Rules rules)
+    : loop_(loop), link_(link), grid_(grid), rules_(std::move(rules)),
+      registration_(link.on_iq("command", ns::commands, [this](const auto& iq, const auto& command) { on_command(iq, command); })) {
+  std::vector<Disco::Item> items;
+  for (const Node& node : kNodes) {
+    items.push_back({"", node.name, node.title});
+    disco.set_info(node.name, {{{"automation", "command-node", "", node.title}}, {ns::commands, ns::form}, {}});
+  }
+  disco.set_items(ns::commands, std::move(items));
+  disco.set_info(ns::commands, {{{"automation", "command-list", "", "Commands of the grid"}}, {ns::commands}, {}});
+}
+
+void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
+  Asker asker;
+  asker.jid = iq.findAttribute("from");
+  asker.owner = bare(asker.jid);
+  asker.admin = allowed(rules_.admins, asker.jid);
+  const std::string node = command.findAttribute("node");
+  if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));
+  if (!known(node)) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no command '" + node + "'; there are submit, status, results, cancel, workers"));
+  const gloox::Tag* payload = command.findChild(node, "xmlns", ns::job);
+  if (!asker.admin && !allowed(rules_.users, asker.jid)) {
+    const std::string why = "this grid takes no jobs of " + asker.owner + "; its owner can start the manager with --allow " + asker.owner;
+    if (payload) return link_.send(error_of(iq, "auth", "forbidden", why));
+    auto [result, tag] = answer_to(iq, node, "refused", "completed");  // <forbidden/> would hide the reason in some clients
+    child(*tag, "note", {}, {{"type", "error"}}, why);
+    return link_.send(std::move(result));
+  }
+  expire();
+  if (payload) return on_payload(iq, command, *payload, asker);
+  on_form(iq, command, asker);
+}
+
+// ---- Programs --------------------------------------------------------------------------------------------------------------------
+
+void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker) {
+  const std::string node = command.findAttribute("node");
+  const bool zlib = payload.findAttribute("encoding") == "zlib";
+  const std::string text = payload.cdata();
+  const auto malformed = [&](const Error& error) { link_.send(error_of(iq, "modify", "bad-request", error.text())); };
+  // The iq is gone when the answer comes; what answers need of it is kept in a clone.
+  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
+  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
+  const auto reply = [this, kept, node](const auto& answer) {
+    if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
+    auto [result, tag] = answer_to(*kept, node, "", "completed");
+    const Encoded encoded = encode(std::get<0>(answer));
+    auto& element = child(*tag, node, ns::job, {}, encoded.text);
+    if (encoded.zlib) element.addAttribute("encoding", "zlib");
+    link_.send(std::move(result));
+  };
+  if (node == "submit") {
+    wire::SubmitRequest request;
+    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    if (request.key().size() > 100) return malformed({"key", "over 100 bytes", ""});
+    if (request.more() || !request.part().empty()) return on_upload(iq, command, request, asker);
+    return grid_.submit(asker, std::move(*request.mutable_job()), request.key(), request.watch(), reply);
+  }
+  if (node == "status") {
+    wire::StatusRequest request;
+    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    return grid_.status(asker, request, reply);
+  }
+  if (node == "results") {
+    wire::ResultsRequest request;
+    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    return grid_.results(asker, request, reply);
+  }
+  if (node == "cancel") {
+    wire::CancelRequest request;
+    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    return grid_.cancel(asker, request, reply);
+  }
+  wire::WorkersRequest request;
+  if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+  grid_.workers(asker, reply);
+}
+
+/// A job in parts: one part a stage, the session holds what came so far.
+void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker) {
+  std::string id = command.findAttribute("sessionid");
+  if (id.empty()) id = new_session(asker.jid, "submit");
+  Session* at = session(id, asker.jid, "submit");
+  if (!at) return link_.send(error_of(iq, "modify", "bad-request", "no such session: it expired, or the manager was restarted; submit again"));
+  if (at->part.size() + request.part().size() > kSubmitMax) {
+    forget(id);
+    return link_.send(error_of(iq, "modify", "not-acceptable", fmt::format("the job is over {} MiB; submit it in several", kSubmitMax >> 20)));
+  }
+  if (upload_bytes_ + request.part().size() > kUploadsMax) {
+    forget(id);
+    return link_.send(error_of(iq, "wait", "resource-constraint", "too many large jobs are being submitted at once; try again"));
+  }
+  at->part += request.part();
+  upload_bytes_ += request.part().size();
+  if (request.more()) {
+    auto [result, tag] = answer_to(iq, "submit", id, "executing");
+    child(*tag, "actions", {}, {{"execute", "next"}}), child(*tag->findChild("actions"), "next");
+    return link_.send(std::move(result));
+  }
+  wire::Job job;
+  const auto read = parse(at->part, job);
+  forget(id);
+  if (!read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
+  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
+  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
+  grid_.submit(asker, std::move(job), request.key(), request.watch(), [this, kept, id](const auto& answer) {
+    if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
+    auto [result, tag] = answer_to(*kept, "submit", id, "completed");
+    child(*tag, "submit", ns::job, {}, base64(std::get<0>(answer).SerializeAsString()));
+    link_.send(std::move(result));
+  });
+}
+
+// ---- People ----------------------------------------------------------------------------------------------------------------------
+
+void Commands::on_form(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker) {
+  const std::string node = command.findAttribute("node"), action = command.findAttribute("action"), id = command.findAttribute("sessionid");
+  auto form = form_in(command);
+  if (id.empty()) {
+    // Some clients and scripts fill the form at once, without asking for it.
+    if (form && form.value().type == "submit" && !form.value().fields.empty()) return run_form(iq, node, new_session(asker.jid, node), form.value(), asker);
+    if (node == "status" || node == "workers") return run_form(iq, node, new_session(asker.jid, node), {}, asker);
+    return ask(iq, node, new_session(asker.jid, node), asker);
+  }
+  if (!session(id, asker.jid, node)) {
+    auto [result, tag] = answer_to(iq, node, id, "completed");  // an error here would look like success in some clients
+    child(*tag, "note", {}, {{"type", "error"}}, "Not done: this form is too old, or the manager was restarted. Start the command again.");
+    return link_.send(std::move(result));
+  }
+  if (action == "cancel") {
+    forget(id);
+    return link_.send(std::move(answer_to(iq, node, id, "canceled").iq));
+  }
+  if (action == "prev") return ask(iq, node, id, asker);
+  if (!form) return ask(iq, node, id, asker, {}, form.error().text());
+  run_form(iq, node, id, form.value(), asker);
+}
+
+/// Shows a command's form, again if need be, with the reason on top.
+void Commands::ask(const gloox::Tag& iq, const std::string& node, std::string session, const Asker& asker, const Form& given, const std::string& problem) {
+  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
+  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
+  const auto show = [this, kept, node, session, problem](const Form& form) {
+    auto [result, tag] = answer_to(*kept, node, session, "executing");
+    // Without <actions/> some clients show no button at all.
+    auto& actions = child(*tag, "actions", {}, {{"execute", "complete"}});
+    child(actions, "complete");
+    if (!problem.empty()) child(*tag, "note", {}, {{"type", "error"}}, "Not done: " + problem);
+    add_form(*tag, form);
+    link_.send(std::move(result));
+  };
+  if (node == "submit") return show(submit_form(given, problem));
+  wire::StatusRequest newest;
+  newest.set_limit(8);
+  grid_.status(asker, newest, [show, node, given, problem](const auto& answer) {
+    const auto& status = std::get<0>(answer);
+    const std::vector<wire::JobStatus> jobs(status.jobs().begin(), status.jobs().end());
+    show(node == "cancel" ? cancel_form(jobs, given, problem) : results_form(jobs, given, problem));
+  });
+}
+
+void Commands::run_form(const gloox::Tag& iq, const std::string& node, const std::string& id, const Form& form, const Asker& asker) {
+  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
+  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
+  const auto reply = [this, kept, node, id, form, asker](const auto& answer) {
+    if (const auto* refusal = std::get_if<Refusal>(&answer)) return ask(*kept, node, id, asker, form, refusal->text);
+    forget(id);
+    const Form result_form = shown(std::get<0>(answer));
+    auto [result, tag] = answer_to(*kept, node, id, "completed");
+    child(*tag, "note", {}, {{"type", "info"}}, result_form.title + (result_form.fields.empty() || result_form.fields[0].values.empty() ? "" : ": " + result_form.fields[0].values[0]));
+    add_form(*tag, result_form);
+    link_.send(std::move(result));
+  };
+  if (node == "submit") {
+    auto job = job_in(form);
+    if (!job) return ask(iq, node, id, asker, form, job.error().text());
+    return grid_.submit(asker, std::move(job.value()), id, false, reply);  // a form sent twice is one job
+  }
+  if (node == "results") {
+    const auto request = results_in(form);
+    if (!request) return ask(iq, node, id, asker, form, request.error().text());
+    return grid_.results(asker, request.value(), reply);
+  }
+  if (node == "cancel") {
+    const auto request = cancel_in(form);
+    if (!request) return ask(iq, node, id, asker, form, request.error().text());
+    return grid_.cancel(asker, request.value(), reply);
+  }
+  if (node == "workers") return grid_.workers(asker, reply);
+  wire::StatusRequest newest;
+  newest.set_limit(30);
+  newest.set_everybody(asker.admin);
+  grid_.status(asker, newest, reply);
+}
+
+// ---- Sessions --------------------------------------------------------------------------------------------------------------------
+
+Commands::Session* Commands::session(const std::string& id, const std::string& jid, const std::string& node) {
+  const auto at = sessions_.find(id);
+  if (at == sessions_.end() || at->second.jid != jid || at->second.node != node) return nullptr;
+  at->second.until = std::chrono::steady_clock::now() + kSessionLasts;
+  return &at->second;
+}
+
+std::string Commands::new_session(const std::string& jid, const std::string& node) {
+  if (sessions_.size() >= kSessionsMax)
+    forget(std::min_element(sessions_.begin(), sessions_.end(), [](const auto& a, const auto& b) { return a.second.order < b.second.order; })->first);
+  static std::random_device random;
+  const std::string id = fmt::format("{:08x}{:08x}", random(), random());
+  sessions_[id] = {jid, node, {}, ++order_, std::chrono::steady_clock::now() + kSessionLasts};
+  return id;
+}
+
+void Commands::forget(const std::string& id) {
+  const auto at = sessions_.find(id);
+  if (at == sessions_.end()) return;
+  upload_bytes_ -= at->second.part.size();
+  sessions_.erase(at);
+}
+
+void Commands::expire() {
+  const auto now = std::chrono::steady_clock::now();
+  for (auto at = sessions_.begin(); at != sessions_.end();) {
+    const auto here = at++;
+    if (here->second.until < now) forget(here->first);
+  }
+}
+
+}  // namespace souk

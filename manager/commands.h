@@ -1,0 +1,59 @@
+// Ad-Hoc Commands (XEP-0050): submit, status, results, cancel, workers. One handler each, asked either with data forms by people's chat
+// clients or with one payload element by programs (docs/PROTOCOL.md).
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "manager/grid.h"
+#include "protocol/disco.h"
+#include "protocol/form.h"
+#include "protocol/xmpp_link.h"
+
+namespace souk {
+
+class Commands {
+ public:
+  static constexpr std::chrono::minutes kSessionLasts{10};   // between two stages; clients often just go away
+  static constexpr std::size_t kSessionsMax = 1000;          // in all; the oldest makes room
+  static constexpr std::size_t kSubmitMax = 64u << 20;       // bytes of a job that comes in parts
+  static constexpr std::size_t kUploadsMax = 256u << 20;     // bytes of all unfinished ones
+
+  struct Rules {
+    AllowList admins, users;
+  };
+  /// Lists the commands with `disco` and answers them. All outlive this.
+  Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Grid& grid, Rules rules);
+
+ private:
+  struct Session {
+    std::string jid, node, part;
+    std::uint64_t order = 0;
+    std::chrono::steady_clock::time_point until;
+  };
+
+  void on_command(const gloox::Tag& iq, const gloox::Tag& command);
+  void on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker);
+  void on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker);
+  void on_form(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker);
+  void run_form(const gloox::Tag& iq, const std::string& node, const std::string& session, const Form& form, const Asker& asker);
+  void ask(const gloox::Tag& iq, const std::string& node, std::string session, const Asker& asker, const Form& given = {}, const std::string& problem = {});
+
+  Session* session(const std::string& id, const std::string& jid, const std::string& node);
+  std::string new_session(const std::string& jid, const std::string& node);
+  void forget(const std::string& id);
+  void expire();
+
+  boost::asio::io_context& loop_;
+  XmppLink& link_;
+  Grid& grid_;
+  Rules rules_;
+  std::map<std::string, Session> sessions_;
+  std::uint64_t order_ = 0;
+  std::size_t upload_bytes_ = 0;
+  Registration registration_;
+};
+
+}  // namespace souk

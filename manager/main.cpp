@@ -1,0 +1,142 @@
+// souk-manager: options in, parts connected, one thread of XMPP.
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <filesystem>
+#include <iostream>
+
+#include "manager/commands.h"
+#include "manager/grid.h"
+#include "manager/hosted_room.h"
+#include "manager/journal.h"
+#include "protocol/disco.h"
+#include "protocol/profile.h"
+#include "protocol/stanza.h"
+#include "protocol/xmpp_link.h"
+
+namespace {
+
+constexpr int kUsage = 2, kUnreachable = 3;
+
+int fail(const souk::Error& error, int code) {
+  std::cerr << "souk-manager: " << error.text() << '\n';
+  return code;
+}
+
+/// One line for whoever started us and waits (souk up).
+void notify(int fd, const char* line) {
+  if (fd >= 0 && ::write(fd, line, std::char_traits<char>::length(line)) < 0) spdlog::debug("nobody reads our notices");
+}
+
+int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, double lease_s, int notify_fd) {
+  boost::asio::io_context loop(1);
+  std::error_code failed;
+  std::filesystem::create_directories(state, failed);
+  souk::Journal::Restored restored;
+  auto journal = souk::Journal::open(state / "grid.sqlite", loop, restored);
+  if (!journal) return fail(journal.error(), 1);
+
+  const std::string domain = souk::domain_of(profile.account.jid);
+  // A component's people live on its parent domain: grid.example.edu serves example.edu.
+  const std::string own = profile.account.component && domain.find('.') != domain.npos ? domain.substr(domain.find('.') + 1) : domain;
+  if (users.empty()) users.insert(own);
+  if (workers.empty()) workers.insert(own);
+
+  souk::Scheduler::Rules rules;
+  rules.lease = std::chrono::duration_cast<souk::Duration>(std::chrono::duration<double>(lease_s));
+  souk::XmppLink link(loop, profile.account);
+  souk::Disco disco(link);
+  disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
+  souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers));
+  souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users)});
+  souk::HostedRoom room(loop, link, disco, profile.room, profile.manager);
+
+  int code = 0;
+  bool leaving = false;
+  const auto leave = [&] {
+    if (std::exchange(leaving, true)) return loop.stop();
+    room.close();
+    grid.commit([&] { link.stop([&] { loop.stop(); }); });
+  };
+  room.on_present = [&](const souk::Occupant& occupant) { grid.pool().present(occupant); };
+  room.on_gone = [&](const std::string& jid) { grid.pool().gone(jid); };
+  room.on_open = [&] {
+    spdlog::info("market open room={} manager={}", profile.room, profile.manager);
+    notify(notify_fd, "ready\n");
+  };
+  room.on_trouble = [](const souk::Error& error) { spdlog::warn("market trouble why=\"{}\"", error.text()); };
+  grid.on_worker = [&] { notify(notify_fd, "worker\n"); };
+  grid.set_me(profile.manager);
+  link.on_up = [&] {
+    if (!profile.account.component) {
+      grid.set_me(link.jid());
+      room.set_me(link.jid());
+    }
+    spdlog::info("connected as={}", link.jid());
+    room.open();
+  };
+  link.on_down = [&](const souk::Error& why, bool final) {
+    spdlog::warn("disconnected why=\"{}\" final={}", why.text(), final);
+    if (!final) return;
+    code = fail(why, kUnreachable);
+    leave();
+  };
+  boost::asio::signal_set signals(loop, SIGTERM, SIGINT);
+  std::function<void()> await_signal = [&] {
+    signals.async_wait([&](auto error, int) {
+      if (error) return;
+      leave();
+      await_signal();  // a second one ends it at once
+    });
+  };
+  await_signal();
+  link.start();
+  loop.run();
+  spdlog::info("manager ended");
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Souk's manager: keeps the marketplace, takes jobs, hands tasks to workers.", "souk-manager");
+  app.footer("Examples:\n  souk-manager --profile ~/.souk/manager.toml\n  souk-manager --profile manager.toml --allow example.edu --admin ada@example.edu\n\n"
+             "`souk up` starts one for you, with a private server.");
+  app.set_version_flag("--version", "souk-manager " SOUK_VERSION);
+  std::string profile_file, state, level = "info";
+  std::vector<std::string> admins, users, workers;
+  double lease_s = 30;
+  int notify_fd = -1;
+  app.add_option("--profile", profile_file, "Profile file: account, server, room (docs/ARCHITECTURE.md)")->required();
+  app.add_option("--state", state, "Folder of the store (default: `manager` beside the profile)");
+  app.add_option("--admin", admins, "JID that sees and cancels everybody's jobs")->allow_extra_args(false);
+  app.add_option("--allow", users, "JID or domain that may submit jobs (default: the own domain)")->allow_extra_args(false);
+  app.add_option("--allow-worker", workers, "JID or domain whose workers get tasks (default: the own domain)")->allow_extra_args(false);
+  app.add_option("--lease-s", lease_s, "Seconds of silence after which a worker's tasks go to others")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
+  app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
+  app.add_option("--notify-fd", notify_fd, "Descriptor that gets a line `ready` and a line `worker`")->group("");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("manager"));
+  spdlog::set_level(spdlog::level::from_str(level));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  spdlog::flush_on(spdlog::level::info);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  const auto profile = souk::load_profile(profile_file);
+  if (!profile) return fail(profile.error(), kUsage);
+  const auto folder = state.empty() ? std::filesystem::absolute(profile_file).parent_path() / "manager" : std::filesystem::path(state);
+  try {
+    return serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, lease_s, notify_fd);
+  } catch (const std::exception& error) {
+    return fail({"ended by an error", error.what(), "please report it"}, 1);
+  }
+}
