@@ -9,8 +9,8 @@
 namespace souk {
 
 Disco::Disco(XmppLink& link) : link_(link) {
-  registrations_.push_back(link_.on_iq("query", ns::info, [this](const gloox::Tag& iq, const gloox::Tag& query) { answer_info(iq, query); }));
-  registrations_.push_back(link_.on_iq("query", ns::items, [this](const gloox::Tag& iq, const gloox::Tag& query) { answer_items(iq, query); }));
+  registrations_.push_back(link_.on_iq("query", ns::info, [this](const gloox::Tag& iq, const gloox::Tag& query) { link_.send(info_answer(iq, query)); }));
+  registrations_.push_back(link_.on_iq("query", ns::items, [this](const gloox::Tag& iq, const gloox::Tag& query) { link_.send(items_answer(iq, query)); }));
   set_info("", {});
 }
 
@@ -28,25 +28,25 @@ void Disco::add_caps(gloox::Tag& presence) const {
   child(presence, "c", ns::caps, {{"hash", "sha-1"}, {"node", kCapsNode}, {"ver", hash_}});
 }
 
-void Disco::answer_info(const gloox::Tag& iq, const gloox::Tag& query) {
+Stanza Disco::info_answer(const gloox::Tag& iq, const gloox::Tag& query) const {
   const std::string& node = query.findAttribute("node");
   // Asked for the hash that we last told, we tell of ourselves; an older hash is no node of ours any more.
   const auto info = infos_.find(node == std::string(kCapsNode) + "#" + hash_ ? std::string() : node);
-  if (iq.findAttribute("type") != "get") return link_.send(error_of(iq, "modify", "bad-request", "service discovery is asked by an iq of type get"));
-  if (info == infos_.end()) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no node '" + shortened(node, 128) + "' here"));
+  if (iq.findAttribute("type") != "get") return error_of(iq, "modify", "bad-request", "service discovery is asked by an iq of type get");
+  if (info == infos_.end()) return error_of(iq, "cancel", "item-not-found", "there is no node '" + shortened(node, 128) + "' here");
   auto answer = result_of(iq);
   auto& told = child(*answer, "query", ns::info);
   if (!node.empty()) told.addAttribute("node", node);
   add_info(told, info->second);
-  link_.send(std::move(answer));
+  return answer;
 }
 
-void Disco::answer_items(const gloox::Tag& iq, const gloox::Tag& query) {
+Stanza Disco::items_answer(const gloox::Tag& iq, const gloox::Tag& query) const {
   const std::string& node = query.findAttribute("node");
   const auto items = items_.find(node);
-  if (iq.findAttribute("type") != "get") return link_.send(error_of(iq, "modify", "bad-request", "service discovery is asked by an iq of type get"));
+  if (iq.findAttribute("type") != "get") return error_of(iq, "modify", "bad-request", "service discovery is asked by an iq of type get");
   if (items == items_.end() && !infos_.contains(node))
-    return link_.send(error_of(iq, "cancel", "item-not-found", "there is no node '" + shortened(node, 128) + "' here"));
+    return error_of(iq, "cancel", "item-not-found", "there is no node '" + shortened(node, 128) + "' here");
   auto answer = result_of(iq);
   auto& told = child(*answer, "query", ns::items);
   if (!node.empty()) told.addAttribute("node", node);
@@ -57,7 +57,7 @@ void Disco::answer_items(const gloox::Tag& iq, const gloox::Tag& query) {
       if (!item.name.empty()) tag.addAttribute("name", item.name);
     }
   }
-  link_.send(std::move(answer));
+  return answer;
 }
 
 }  // namespace souk

@@ -25,9 +25,11 @@ class Disco {
   const std::string& hash() const { return hash_; }
   void add_caps(gloox::Tag& presence) const;
 
+  /// What the link is given to send for a question: a result, item-not-found (XEP-0030 §7) or bad-request.
+  Stanza info_answer(const gloox::Tag& iq, const gloox::Tag& query) const;
+  Stanza items_answer(const gloox::Tag& iq, const gloox::Tag& query) const;
+
  private:
-  void answer_info(const gloox::Tag& iq, const gloox::Tag& query);
-  void answer_items(const gloox::Tag& iq, const gloox::Tag& query);
 
   XmppLink& link_;
   std::map<std::string, DiscoInfo> infos_;

@@ -74,9 +74,15 @@ Form to_form(const Offer& offer) {
     if (!values.empty()) form.add(var, "text-multi", "", std::move(values));
   };
   const auto joined = [](const std::map<std::string, std::string>& map) {
+    std::map<std::string, std::string> entries;  // cleaning may make two names one, and cutting may cost the '='
+    for (const auto& [name, value] : map) {
+      if (name.find('=') != std::string::npos) continue;
+      std::string text = entry(name + '=' + value);
+      const auto equals = text.find('=');
+      if (equals != std::string::npos && equals > 0) entries.emplace(text.substr(0, equals), std::move(text));
+    }
     std::vector<std::string> values;
-    for (const auto& [name, value] : map)
-      if (!name.empty() && name.find('=') == std::string::npos) values.push_back(entry(name + '=' + value));
+    for (auto& [name, text] : entries) values.push_back(std::move(text));
     return values;
   };
   form.add("FORM_TYPE", "hidden", "", {kOfferForm});

@@ -1,6 +1,9 @@
 #include "protocol/payload.h"
 
+#include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/message_lite.h>
+#include <google/protobuf/stubs/logging.h>
+#include <google/protobuf/wire_format_lite.h>
 #include <openssl/evp.h>
 #include <zlib.h>
 
@@ -9,6 +12,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "protocol/form.h"
 #include "protocol/grid.pb.h"
@@ -64,6 +68,46 @@ Result<std::string> inflated(const std::string& packed) {
   if (bytes.size() > kInflatedMax) return unreadable("it inflates to more than 8 MiB", "send it in parts");
   if (stream.avail_in != 0) return unreadable("something follows its zlib data");
   return bytes;
+}
+
+/// Which fields of a message hold messages with repeated fields of their own. What is not named holds none, and what is unknown
+/// costs no more in memory than on the wire.
+struct Shape {
+  int field;
+  std::vector<Shape> inside;
+};
+
+const std::vector<Shape>& shape_of(const google::protobuf::MessageLite& message) {
+  const Shape command{wire::Job::kCommandFieldNumber, {}}, lines{wire::Job::kLinesFieldNumber, {}};
+  static const std::vector<Shape> none, job{command, lines}, submit{{wire::SubmitRequest::kJobFieldNumber, job}},
+      assign{{wire::Assign::kCommandsFieldNumber, {{wire::JobCommand::kCommandFieldNumber, {}}}}},
+      workers{{wire::WorkersAnswer::kWorkersFieldNumber, {{wire::WorkerStatus::kOfferFieldNumber, {}}}}};
+  if (dynamic_cast<const wire::Job*>(&message)) return job;
+  if (dynamic_cast<const wire::SubmitRequest*>(&message)) return submit;
+  if (dynamic_cast<const wire::Assign*>(&message)) return assign;
+  if (dynamic_cast<const wire::WorkersAnswer*>(&message)) return workers;
+  return none;
+}
+
+using google::protobuf::io::CodedInputStream;
+using google::protobuf::internal::WireFormatLite;
+
+/// Adds the fields up to the limit of `stream`, at each level of `shape`. False on bytes that are no message, or past kElementsMax.
+bool count_elements(CodedInputStream& stream, const std::vector<Shape>& shape, std::size_t& elements) {
+  while (const std::uint32_t tag = stream.ReadTag()) {
+    if (++elements > kElementsMax) return false;
+    const auto inside = std::find_if(shape.begin(), shape.end(), [&](const Shape& s) { return s.field == WireFormatLite::GetTagFieldNumber(tag); });
+    if (inside == shape.end() || WireFormatLite::GetTagWireType(tag) != WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
+      if (!WireFormatLite::SkipField(&stream, tag)) return false;
+      continue;
+    }
+    int size = 0;
+    if (!stream.ReadVarintSizeAsInt(&size)) return false;
+    const auto outer = stream.PushLimit(size);
+    if (!count_elements(stream, inside->inside, elements)) return false;
+    stream.PopLimit(outer);
+  }
+  return stream.ConsumedEntireMessage();
 }
 
 bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
@@ -130,7 +174,22 @@ Result<Done> decode(std::string_view text, bool zlib, google::protobuf::MessageL
     bytes = inflated(bytes.value());
     if (!bytes) return bytes.error();
   }
-  if (!message.ParseFromString(bytes.value())) return unreadable("it is no " + message.GetTypeName(), "see protocol/grid.proto");
+  return parse(bytes.value(), message);
+}
+
+Result<Done> parse(std::string_view bytes, google::protobuf::MessageLite& message) {
+  // protobuf prints to stderr what our Error says as well; a hostile peer must not fill a log.
+  [[maybe_unused]] static const auto before = google::protobuf::SetLogHandler(nullptr);
+  const Error unknown = unreadable("it is no " + message.GetTypeName(), "see protocol/grid.proto");
+  if (bytes.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) return unknown;  // protobuf counts in int
+  const auto size = static_cast<int>(bytes.size());
+  if (bytes.size() > kElementsMax) {  // an element takes two bytes or more: below that there is nothing to count
+    CodedInputStream stream(reinterpret_cast<const std::uint8_t*>(bytes.data()), size);
+    std::size_t elements = 0;
+    if (!count_elements(stream, shape_of(message), elements))
+      return elements > kElementsMax ? unreadable("it has more than " + std::to_string(kElementsMax) + " elements", "send less at once") : unknown;
+  }
+  if (!message.ParseFromArray(bytes.data(), size)) return unknown;
   return Done{};
 }
 

@@ -24,6 +24,8 @@ constexpr std::size_t kStanzaMax = 96 << 10;    // raw payload bytes we put into
 constexpr std::size_t kTextMax = 512 << 10;     // base64 text we accept in one element
 constexpr std::size_t kInflatedMax = 8 << 20;   // what it may grow to
 
+constexpr std::size_t kElementsMax = 1 << 20;   // lines, arguments, attempts, ... in one message
+
 constexpr std::size_t kArgumentsMax = 4096;     // entries of argv, and of env
 constexpr std::size_t kCommandMax = 1 << 20;    // bytes of argv and env together, with a NUL after each as exec counts them
 constexpr std::size_t kWhyMax = 1024;           // bytes of Outcome::why; longer is cut
@@ -34,10 +36,14 @@ struct Encoded {
   std::string text;  // base64
   bool zlib = false;
 };
-/// Compresses when the message is over 512 bytes and it helps.
+/// Compresses when the message is over 512 bytes and it helps. Fields of type `string` must hold printable() text: a peer refuses a
+/// message with one that is no UTF-8.
 Encoded encode(const google::protobuf::MessageLite& message);
-/// Fails on text that is no base64, on data that does not inflate or grows past kInflatedMax, and on what is no such message.
+/// Fails on text that is no base64, on data that does not inflate or grows past kInflatedMax, and on what parse() refuses.
 Result<Done> decode(std::string_view text, bool zlib, google::protobuf::MessageLite& message);
+/// The same for bytes that came in another way: the parts of a job put together. Fails on what is no such message, and on more than
+/// kElementsMax elements in it: two bytes on the wire can make a string of 60 in memory, so bytes alone bound nothing.
+Result<Done> parse(std::string_view bytes, google::protobuf::MessageLite& message);
 
 std::string base64(std::string_view bytes);
 Result<std::string> from_base64(std::string_view text);

@@ -40,6 +40,13 @@ void add_values(gloox::Tag& field, const std::string& type, const std::vector<st
   }
 }
 
+/// gloox splits a prefix off the attributes it has parsed, but not off those that it was told.
+std::string lang_of(const gloox::Tag& tag) {
+  for (const auto* attribute : tag.attributes())
+    if ((attribute->prefix() == "xml" && attribute->name() == "lang") || attribute->name() == "xml:lang") return attribute->value();
+  return {};
+}
+
 /// Counts what a form holds against its bounds.
 class Budget {
  public:
@@ -193,9 +200,9 @@ void add_form(gloox::Tag& parent, const Form& form) {
 }
 
 Result<Form> form_in(const gloox::Tag& parent) {
-  const gloox::Tag* x = parent.findChild("x", "xmlns", ns::form);
-  if (!x) return Form{};
-  return read_form(*x);
+  for (const gloox::Tag* part : parent.children())
+    if (part->name() == "x" && part->xmlns() == ns::form) return read_form(*part);
+  return Form{};
 }
 
 void add_info(gloox::Tag& query, const DiscoInfo& info) {
@@ -212,7 +219,7 @@ DiscoInfo info_in(const gloox::Tag& query) {
   DiscoInfo info;
   for (const gloox::Tag* part : query.children()) {
     if (part->name() == "identity" && info.identities.size() < kIdentitiesMax) {
-      info.identities.push_back({part->findAttribute("category"), part->findAttribute("type"), part->findAttribute("xml:lang"), part->findAttribute("name")});
+      info.identities.push_back({part->findAttribute("category"), part->findAttribute("type"), lang_of(*part), part->findAttribute("name")});
     } else if (part->name() == "feature" && info.features.size() < kFeaturesMax) {
       info.features.push_back(part->findAttribute("var"));
     } else if (part->name() == "x" && part->xmlns() == ns::form && info.forms.size() < kFormsMax) {
