@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -302,6 +301,8 @@ int supervise_command(const Common& common, const UpOptions& options) {
 
 // --- down ---------------------------------------------------------------------------------------------------------------
 
+// By syscall(): glibc 2.36 declares the pidfd functions without C linkage.
+
 /// Waits until the process is gone.
 bool gone_within(int pidfd, Clock::duration time) {
   const auto deadline = Clock::now() + time;
@@ -330,7 +331,7 @@ int down(const Common& common) {
       return fail(common, {"cannot stop the grid in " + at.dir.string(), "its lock is held by a process that is not known", "see who holds it: fuser " + shell_word(at.lock().string())}, exit_code::failed);
     }
     const int pid = FolderLock::read_pid(at);
-    const int process = pid > 0 ? ::pidfd_open(pid, 0) : -1;
+    const int process = pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1;
     // The pid was read while the lock was held, and is written by its holder only: it is the holder, or has just ended.
     if (process < 0 || !FolderLock::held(at) || FolderLock::read_pid(at) != pid) {
       if (process >= 0) ::close(process);
@@ -338,13 +339,13 @@ int down(const Common& common) {
       continue;
     }
     ran = true;
-    if (::pidfd_send_signal(process, SIGTERM, nullptr, 0) != 0 && errno == EPERM) {
+    if (::syscall(SYS_pidfd_send_signal, process, SIGTERM, nullptr, 0) != 0 && errno == EPERM) {
       ::close(process);
       return fail(common, {"cannot stop the grid in " + at.dir.string(), "it belongs to another user", "run this as its user"}, exit_code::failed);
     }
     if (!gone_within(process, kStopMax)) {
       by_force = true;
-      ::pidfd_send_signal(process, SIGKILL, nullptr, 0);  // its programs go with it (PR_SET_PDEATHSIG)
+      ::syscall(SYS_pidfd_send_signal, process, SIGKILL, nullptr, 0);  // its programs go with it (PR_SET_PDEATHSIG)
       gone_within(process, 5s);
     }
     ::close(process);
