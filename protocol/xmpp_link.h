@@ -60,10 +60,14 @@ class XmppLink {
     std::size_t queue_max = 64u << 20;  // bytes waiting for the server to read; reached: the link is dropped and connects again
     std::chrono::milliseconds retry_min{100}, retry_max{15000};  // back-off between connects, doubling, with jitter
     int attempts_max = 0;               // connects in a row before giving up for good; 0: never give up
+    std::chrono::milliseconds login_max{15000};    // from dialling to logged in; longer: the attempt has failed
+    std::chrono::milliseconds silence_max{30000};  // nothing heard for that long, not even the answer to a ping: the link is lost
   };
 
+  /// `loop` outlives the link. Every call, and the destructor, comes from the thread that runs it, or while nobody does.
   XmppLink(boost::asio::io_context& loop, Account account);
   XmppLink(boost::asio::io_context& loop, Account account, Limits limits);
+  /// At any time, also from inside a handler. Replies and `done`s that are still owed are dropped.
   ~XmppLink();
   XmppLink(const XmppLink&) = delete;
 
@@ -72,9 +76,10 @@ class XmppLink {
   /// The stream ended or could not be opened. `final`: there will be no other try (wrong password, untrusted certificate, attempts used up).
   std::function<void(const Error& why, bool final)> on_down = [](const Error&, bool) {};
 
-  /// Connects, and again after every loss, until stop().
+  /// Connects, and again after every loss, until stop(). After a final on_down or stop() it may be called again.
   void start();
-  /// Closes the stream politely, after what is queued has left; `done` is called once, from the loop.
+  /// Closes the stream politely, after what is queued has left (two seconds at most); `done` is called once, from the loop.
+  /// Nothing is delivered any more, requests end as `disconnected`, and on_down is not called for it.
   void stop(std::function<void()> done = [] {});
 
   bool up() const;

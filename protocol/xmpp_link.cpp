@@ -1,0 +1,642 @@
+// The life of a link:
+//
+//   idle --start()--> connecting --logged in--> up --lost--> waiting --after a pause--> connecting ...
+//     ^                   |                                     |
+//     |                   +--failed--> waiting, or idle if another try would not help
+//     +--stop(), from any state
+//
+// `deaf_` is set as soon as a connection is given up: what is left of it in buffers reaches nobody. Connecting, disconnecting and
+// deleting the gloox object are posted, never done inside one of its callbacks.
+#include "protocol/xmpp_link.h"
+
+#include <gloox/client.h>
+#include <gloox/component.h>
+#include <gloox/connectionlistener.h>
+#include <gloox/error.h>
+#include <gloox/tag.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <map>
+#include <optional>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "protocol/asio_connection.h"
+#include "protocol/connect_error.h"
+#include "protocol/pending_requests.h"
+#include "protocol/stanza.h"
+#include "protocol/tls_session.h"
+#include "protocol/xml_stream.h"
+
+namespace souk {
+namespace asio = boost::asio;
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+namespace {
+
+const std::string kStreams = "http://etherx.jabber.org/streams";
+const std::string kTls = "urn:ietf:params:xml:ns:xmpp-tls";
+const std::string kSasl = "urn:ietf:params:xml:ns:xmpp-sasl";
+constexpr std::size_t kHeldMax = 256;  // stanzas that came between binding and the end of the login; more are dropped
+
+/// gloox's JID after stringprep; the text itself where that is none.
+std::string normalized(const std::string& text) {
+  const gloox::JID jid(text);
+  return jid ? jid.full() : text;
+}
+
+std::string text_in(const gloox::Tag& tag) {
+  const auto* const text = tag.findChild("text");
+  return text ? text->cdata() : std::string();
+}
+
+}  // namespace
+
+class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox::ConnectionListener {
+ public:
+  Impl(XmppLink& api, asio::io_context& io, Account account, Limits limits);
+  ~Impl() override { engine_.reset(); }
+
+  void start();
+  void stop(std::function<void()> done);
+  void abandon();
+  bool up() const { return state_ == State::up; }
+  const std::string& jid() const { return jid_; }
+  std::size_t queued() const { return connection_ ? connection_->queued() : 0; }
+  void send(Stanza stanza);
+  void request(Stanza iq, milliseconds deadline, PendingRequests::Reply reply);
+
+  using IqHandler = std::function<void(const gloox::Tag&, const gloox::Tag&)>;
+  struct TagHandler {
+    std::function<void(const gloox::Tag&)> call;
+    bool ended = false;
+  };
+  using TagHandlers = std::vector<std::shared_ptr<TagHandler>>;
+  Registration on_iq(const std::string& name, const std::string& xmlns, IqHandler handler);
+  Registration on_tag(TagHandlers Impl::*list, std::function<void(const gloox::Tag&)> handler);
+  TagHandlers presence_handlers_, message_handlers_;
+
+  // From the gloox object:
+  void opened();
+  void heard() { last_heard_ = Clock::now(); }
+  void feed(const std::string& bytes);
+  void broken(const std::string& why);
+
+ private:
+  enum class State { idle, connecting, up, waiting };
+
+  // What we need of gloox::Client and gloox::Component alike.
+  struct Engine {
+    virtual ~Engine() = default;
+    virtual gloox::ClientBase& base() = 0;
+    virtual void hang_up() = 0;
+    virtual void pass(gloox::Tag* tag) = 0;
+    virtual bool bound() const = 0;
+  };
+  template <class Base>
+  struct Guarded;
+
+  std::optional<Error> make_engine();
+  void connect();
+  void fall(Error error, bool final = false);
+  void hang_up_later();
+  void tell_down(Error error, bool final);
+  void end_requests();
+  void watch_silence();
+  template <class Call>
+  void later(Call call);
+  template <class Call>
+  bool guarded(const char* what, Call&& call);
+  std::string where() const { return host_ + ":" + std::to_string(account_.port); }
+  std::string doing() const { return (was_up_ ? "lost the connection to " : "cannot connect to ") + where() + " as " + account_.jid; }
+
+  void on_stanza(gloox::Tag& tag, bool cut);
+  void log_in_with(gloox::Tag& tag, bool cut);
+  void route(const gloox::Tag& tag, bool cut);
+  void route_iq(const gloox::Tag& iq, bool cut);
+  void answer(const gloox::Tag& iq, const std::string& type, const std::string& condition, const std::string& text = {});
+  bool answers(const std::string& from, const std::string& to) const;
+
+  void onConnect() override;
+  void onDisconnect(gloox::ConnectionError reason) override;
+  void onResourceBindError(const gloox::Error* error) override;
+  void onSessionCreateError(const gloox::Error* error) override;
+  bool onTLSConnect(const gloox::CertInfo& info) override { return info.status == gloox::CertOk; }
+
+  XmppLink* api_;  // null once the link is gone
+  asio::io_context& io_;
+  const Account account_;
+  const Limits limits_;
+  std::string domain_, host_, jid_, own_jid_, own_bare_;  // own_: normalized
+  bool tls_ = false;
+
+  std::unique_ptr<Engine> engine_;
+  AsioConnection* connection_ = nullptr;  // the engine owns these two
+  TlsSession* session_ = nullptr;
+  XmlStream xml_;
+  State state_ = State::idle;
+  bool deaf_ = true, was_up_ = false;
+  std::uint64_t generation_ = 0;  // counts connections; what was posted for an older one does nothing
+  std::optional<std::pair<Error, bool>> cause_;  // why we gave the connection up, and whether for good
+  std::string condition_, condition_text_;       // of the stream error or SASL failure
+  std::vector<Stanza> held_;
+  int attempts_ = 0;  // connects since the link was last stable
+  Clock::time_point up_since_{}, last_heard_{};
+  std::minstd_rand random_{std::random_device{}()};
+  asio::steady_timer timer_;  // ends the login, the pause or the silence, whichever the state asks for
+
+  PendingRequests requests_;
+  std::map<std::pair<std::string, std::string>, std::vector<std::shared_ptr<IqHandler>>> iq_handlers_;
+  struct Asked {
+    const gloox::Tag* iq;
+    bool answered;
+  };
+  Asked* asked_ = nullptr;  // the iq whose handler is running
+};
+
+/// gloox feeds its parser and delivers stanzas by itself; here both are ours, and gloox sees the login alone.
+template <class Base>
+struct XmppLink::Impl::Guarded final : Base, XmppLink::Impl::Engine {
+  template <class... Arguments>
+  explicit Guarded(Impl& owner, Arguments&&... arguments) : Base(std::forward<Arguments>(arguments)...), link(owner) {}
+  gloox::ClientBase& base() override { return *this; }
+  void hang_up() override { Base::disconnect(); }
+  void pass(gloox::Tag* tag) override { Base::handleTag(tag); }
+  bool bound() const override { return this->m_resourceBound; }
+  void handleConnect(const gloox::ConnectionBase* connection) override {
+    link.opened();
+    Base::handleConnect(connection);
+  }
+  void handleReceivedData(const gloox::ConnectionBase*, const std::string& bytes) override {
+    link.heard();
+    try {
+      if (this->m_encryption && this->m_encryptionActive) this->m_encryption->decrypt(bytes);
+      else link.feed(bytes);
+    } catch (const std::exception& error) {
+      link.broken(error.what());
+    }
+  }
+  void handleDecryptedData(const gloox::TLSBase*, const std::string& bytes) override { link.feed(bytes); }
+  /// Where gloox would announce itself with a presence.
+  void rosterFilled() override { this->notifyOnConnect(); }
+  Impl& link;
+};
+
+XmppLink::Impl::Impl(XmppLink& api, asio::io_context& io, Account account, Limits limits)
+    : api_(&api),
+      io_(io),
+      account_(std::move(account)),
+      limits_(limits),
+      jid_(account_.jid),
+      xml_(account_.component ? "jabber:component:accept" : "jabber:client",
+           {[this](gloox::Tag& header) {
+              if (!deaf_) engine_->pass(&header);
+            },
+            [this](gloox::Tag& tag, bool cut) { on_stanza(tag, cut); },
+            [this] {
+              if (!deaf_) engine_->pass(nullptr);
+            }}),
+      timer_(io),
+      requests_(io, [this](PendingRequests::Reply reply) {
+        guarded("reply", [&] { reply({nullptr, {"wait", "timeout", "no answer in time"}}); });
+      }) {
+  const gloox::JID parsed(account_.jid);
+  domain_ = parsed.server();
+  host_ = account_.host.empty() ? domain_ : account_.host;
+  own_jid_ = parsed.full();
+  own_bare_ = parsed.bare();
+}
+
+/// Runs `call` from the loop, unless the link is gone by then.
+template <class Call>
+void XmppLink::Impl::later(Call call) {
+  asio::post(io_, [self = shared_from_this(), call = std::move(call)]() mutable {
+    if (self->api_) call();
+  });
+}
+
+/// Calls what belongs to others: nothing they throw gets further than here.
+template <class Call>
+bool XmppLink::Impl::guarded(const char* what, Call&& call) {
+  try {
+    call();
+    return true;
+  } catch (const std::exception& error) {
+    spdlog::error("handler failed kind={} jid={} why={}", what, jid_, error.what());
+  } catch (...) {
+    spdlog::error("handler failed kind={} jid={} why=unknown", what, jid_);
+  }
+  return false;
+}
+
+std::optional<Error> XmppLink::Impl::make_engine() {
+  const std::string what = "cannot log in as '" + account_.jid + "'";
+  const gloox::JID jid(account_.jid);
+  if (!jid || domain_.empty()) return Error{what, "that is no JID", "write user@domain, or domain for a component"};
+  if (account_.port == 0) return Error{what, "port 0", "`port` is usually 5222, for a component 5347"};
+  if (account_.component) {
+    if (!jid.username().empty()) return Error{what, "a component has no user", "`jid` of a component is its domain"};
+    if (account_.password.empty()) return Error{what, "no secret", "set the password file to the component_secret of the server"};
+    if (!is_loopback(host_))
+      return Error{what, "a component's stream has no TLS (XEP-0114), and " + host_ + " is not this machine",
+                   "run the component on the server's machine and set `host` to 127.0.0.1, or use an ordinary account"};
+  } else if (!jid.username().empty() && account_.password.empty()) {
+    return Error{what, "no password", "set the password file"};
+  }
+  tls_ = !account_.component && (!is_loopback(host_) || !account_.ca_file.empty());
+  TlsSession::Context context;
+  if (tls_) {
+    auto made = TlsSession::context(account_.ca_file);
+    if (!made) return made.error();
+    context = std::move(made.value());
+  }
+  if (account_.component) {
+    engine_ = std::make_unique<Guarded<gloox::Component>>(*this, "jabber:component:accept", host_, domain_, account_.password);
+  } else {
+    auto client = std::make_unique<Guarded<gloox::Client>>(*this, jid, account_.password);
+    client->disableRoster();
+    engine_ = std::move(client);
+  }
+  auto& base = engine_->base();
+  base.setCompression(false);
+  base.registerConnectionListener(this);
+  base.setTls(tls_ ? gloox::TLSRequired : gloox::TLSDisabled);
+  // A password is never sent readable. PLUS stays in the list always: without it the channel-binding header would contradict itself.
+  base.setSASLMechanisms(gloox::SaslMechScramSha1 | gloox::SaslMechScramSha1Plus | gloox::SaslMechAnonymous |
+                         (tls_ ? gloox::SaslMechPlain : 0));
+  connection_ = new AsioConnection(io_, &base, host_, account_.port, limits_.queue_max);
+  base.setConnectionImpl(connection_);
+  if (tls_) {
+    session_ = new TlsSession(&base, domain_, std::move(context));
+    base.setEncryptionImpl(session_);
+  }
+  return std::nullopt;
+}
+
+void XmppLink::Impl::start() {
+  if (state_ != State::idle) return;
+  state_ = State::waiting;
+  attempts_ = 0;
+  later([this, generation = ++generation_] {
+    if (generation != generation_) return;
+    auto error = engine_ ? std::nullopt : make_engine();
+    if (!error) return connect();
+    engine_.reset();
+    state_ = State::idle;
+    tell_down(std::move(*error), true);
+  });
+}
+
+void XmppLink::Impl::connect() {
+  state_ = State::connecting;
+  const auto generation = ++generation_;
+  ++attempts_;
+  was_up_ = false;
+  deaf_ = false;
+  cause_.reset();
+  condition_.clear();
+  condition_text_.clear();
+  held_.clear();
+  timer_.expires_after(limits_.login_max);
+  timer_.async_wait([this, generation, weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (!self || error || generation != generation_ || state_ != State::connecting) return;
+    fall({doing(), "no login within " + std::to_string(limits_.login_max.count()) + " ms",
+          "is it an XMPP server, and does no firewall swallow the packets? check `host` and `port`"});
+  });
+  engine_->base().connect(false);
+}
+
+void XmppLink::Impl::opened() { xml_.restart(); }
+
+void XmppLink::Impl::feed(const std::string& bytes) {
+  if (deaf_ || xml_.feed(bytes) || deaf_) return;
+  broken(xml_.problem());
+}
+
+void XmppLink::Impl::broken(const std::string& why) {
+  fall({doing(), "what the server sent cannot be used: " + why, "is it an XMPP server? check `host` and `port`; trying again"});
+}
+
+/// Gives the present connection up. The rest happens in onDisconnect.
+void XmppLink::Impl::fall(Error error, bool final) {
+  if (cause_ || state_ == State::idle || state_ == State::waiting) return;
+  cause_.emplace(std::move(error), final);
+  deaf_ = true;
+  hang_up_later();
+}
+
+void XmppLink::Impl::hang_up_later() {
+  later([this, generation = generation_] {
+    if (generation == generation_) engine_->hang_up();
+  });
+}
+
+void XmppLink::Impl::onDisconnect(gloox::ConnectionError reason) {
+  deaf_ = true;
+  if (!api_ || (state_ != State::connecting && state_ != State::up)) return;
+  if (!cause_) {
+    Downfall fall{reason, account_.component, was_up_, tls_, session_ && session_->untrusted(), domain_, account_.jid, host_,
+                  account_.port, connection_->problem(), session_ ? session_->problem() : "", condition_, condition_text_};
+    auto [error, final] = judge(fall);
+    cause_.emplace(std::move(error), final);
+  }
+  if (was_up_ && Clock::now() - up_since_ >= limits_.retry_max) attempts_ = 0;
+  auto [error, final] = std::move(*cause_);
+  if (!final && limits_.attempts_max > 0 && attempts_ >= limits_.attempts_max) {
+    final = true;
+    error.why += " (attempt " + std::to_string(attempts_) + " of " + std::to_string(limits_.attempts_max) + ")";
+  }
+  timer_.cancel();
+  const auto generation = ++generation_;
+  state_ = final ? State::idle : State::waiting;
+  if (!final) {
+    // Half of the pause is random, so that a thousand workers do not come back in step.
+    const auto doubled = limits_.retry_min * (1LL << std::clamp(attempts_ - 1, 0, 20));
+    const auto pause = std::min<milliseconds>(doubled, limits_.retry_max).count();
+    timer_.expires_after(milliseconds(pause / 2 + std::uniform_int_distribution<long>(0, pause - pause / 2)(random_)));
+    timer_.async_wait([this, generation, weak = weak_from_this()](const boost::system::error_code& failed) {
+      const auto self = weak.lock();
+      if (self && !failed && generation == generation_ && state_ == State::waiting) connect();
+    });
+  }
+  tell_down(std::move(error), final);
+  end_requests();
+}
+
+void XmppLink::Impl::tell_down(Error error, bool final) {
+  later([this, error = std::move(error), final] {
+    const auto call = api_->on_down;  // a copy: it may delete the link
+    guarded("on_down", [&] { call(error, final); });
+  });
+}
+
+void XmppLink::Impl::end_requests() {
+  if (requests_.size() == 0) return;
+  later([this, self = shared_from_this(), replies = requests_.take_all()] {
+    for (const auto& reply : replies)
+      if (api_) guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
+  });
+}
+
+void XmppLink::Impl::onConnect() {
+  const bool secured = !tls_ || (session_ && session_->isSecure());
+  if (!engine_->base().authed() || !secured || (!account_.component && !engine_->bound()))
+    return fall({doing(), "the server ended the login without " + std::string(secured ? "checking who we are" : "TLS"),
+                 "this may be an impostor: check `host` and `port`"}, true);
+  state_ = State::up;
+  was_up_ = true;
+  up_since_ = last_heard_ = Clock::now();
+  if (!account_.component) jid_ = engine_->base().jid().full();
+  own_jid_ = normalized(jid_);
+  own_bare_ = gloox::JID(jid_).bare();
+  timer_.cancel();
+  watch_silence();
+  const auto call = api_->on_up;  // a copy: it may delete the link
+  guarded("on_up", [&] { call(); });
+  for (const auto& stanza : std::exchange(held_, {}))
+    if (!deaf_) route(*stanza, false);
+}
+
+/// Wakes when two thirds of the silence are over, to ask for a sign of life, and when all of it is.
+void XmppLink::Impl::watch_silence() {
+  const auto quiet = Clock::now() - last_heard_;
+  if (quiet >= limits_.silence_max)
+    return fall({doing(), "nothing heard from the server for " + std::to_string(limits_.silence_max.count()) + " ms", "trying again"});
+  const auto ask = limits_.silence_max * 2 / 3;
+  if (quiet >= ask) {
+    // To a component its own domain, as the server would have to route it back: any byte is a sign of life.
+    auto ping = element("iq", {}, {{"type", "get"}, {"to", domain_}});
+    child(*ping, "ping", ns::ping);
+    request(std::move(ping), limits_.silence_max, [](const Answer&) {});
+  }
+  timer_.expires_at(last_heard_ + (quiet >= ask ? limits_.silence_max : ask));
+  timer_.async_wait([this, generation = generation_, weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (self && !error && generation == generation_ && state_ == State::up && !deaf_) watch_silence();
+  });
+}
+
+void XmppLink::Impl::onResourceBindError(const gloox::Error* error) {
+  const std::string why = error && !error->text().empty() ? ": " + printable(error->text()).substr(0, 200) : "";
+  fall({doing(), "the server refused the resource" + why, "give each program its own resource; trying again"});
+}
+
+void XmppLink::Impl::onSessionCreateError(const gloox::Error*) {
+  fall({doing(), "the server refused the session", "its log may tell why; trying again"});
+}
+
+void XmppLink::Impl::stop(std::function<void()> done) {
+  const bool open = state_ == State::connecting || state_ == State::up;
+  state_ = State::idle;
+  deaf_ = true;
+  timer_.cancel();
+  ++generation_;
+  end_requests();
+  later([this, open, done = std::move(done)]() mutable {
+    auto finish = [weak = weak_from_this(), done = std::move(done)] {
+      if (const auto self = weak.lock(); self && self->api_) self->guarded("done", done);
+    };
+    if (!connection_) return finish();
+    connection_->when_closed(std::move(finish));
+    if (open) engine_->hang_up();
+  });
+}
+
+/// The link is gone; only what gloox still does on the stack keeps this alive.
+void XmppLink::Impl::abandon() {
+  api_ = nullptr;
+  deaf_ = true;
+  state_ = State::idle;
+  ++generation_;
+  timer_.cancel();
+  requests_.stop();
+  iq_handlers_.clear();
+  presence_handlers_.clear();
+  message_handlers_.clear();
+  asio::post(io_, [self = shared_from_this()] {
+    if (self->engine_) self->engine_->hang_up();
+    self->engine_.reset();
+  });
+}
+
+void XmppLink::Impl::on_stanza(gloox::Tag& tag, bool cut) {
+  if (deaf_) return;
+  const std::string space = tag.xmlns();
+  if (space == kStreams && tag.name() == "error") {
+    for (const auto* part : tag.children())
+      if (part->name() != "text" && condition_.empty()) condition_ = part->name();
+    condition_text_ = text_in(tag);
+    deaf_ = true;
+    return engine_->pass(&tag);
+  }
+  if (state_ != State::up) return log_in_with(tag, cut);
+  if (space.empty()) route(tag, cut);  // all else we never negotiated
+}
+
+/// Before the login is complete, gloox gets what the login is made of, and nobody gets anything else: until TLS is verified
+/// it may come from anyone.
+void XmppLink::Impl::log_in_with(gloox::Tag& tag, bool cut) {
+  const std::string& name = tag.name();
+  const std::string space = tag.xmlns();
+  if (cut) return broken("an excessive <" + printable(name).substr(0, 40) + "/> before the login was complete");
+  const bool secured = !tls_ || session_->isSecure();
+  const auto restart_after = [&] {  // RFC 6120 §5.4.3.3, §6.4.6: nothing may follow until our next stream header
+    engine_->pass(&tag);
+    xml_.restart();
+  };
+  if (account_.component) {
+    if (name == "handshake" && space.empty()) return engine_->pass(&tag);
+  } else if (space == kTls && !secured) {
+    if (name == "proceed") return restart_after();
+    if (name == "failure") return engine_->pass(&tag);
+  } else if (space == kStreams && name == "features") {
+    return engine_->pass(&tag);
+  } else if (space == kSasl && secured) {
+    if (name == "success") return restart_after();
+    if (name == "failure")
+      for (const auto* part : tag.children())
+        if (part->name() != "text" && condition_.empty()) condition_ = part->name(), condition_text_ = text_in(tag);
+    if (name == "failure" || name == "challenge") return engine_->pass(&tag);
+  } else if (space.empty() && secured && engine_->base().authed()) {
+    const std::string& type = tag.findAttribute("type");
+    const std::string& from = tag.findAttribute("from");
+    const bool from_server = from.empty() || bare(from) == own_bare_ || from == domain_;
+    if (name == "iq" && (type == "result" || type == "error") && from_server) return engine_->pass(&tag);
+    if (engine_->bound() && held_.size() < kHeldMax) {
+      held_.emplace_back(tag.clone());
+      return;
+    }
+  }
+  spdlog::warn("ignored before login element={} jid={}", printable(name).substr(0, 40), account_.jid);
+}
+
+void XmppLink::Impl::route(const gloox::Tag& tag, bool cut) {
+  const std::string& name = tag.name();
+  if (name == "iq") return route_iq(tag, cut);
+  if (name != "presence" && name != "message") return;
+  if (cut) return spdlog::warn("dropped stanza={} from={} why=excessive", name, printable(tag.findAttribute("from")));
+  const auto handlers = name == "presence" ? presence_handlers_ : message_handlers_;  // a copy: they may come and go meanwhile
+  for (const auto& handler : handlers)
+    if (!handler->ended && !deaf_) guarded(name.c_str(), [&] { handler->call(tag); });
+}
+
+void XmppLink::Impl::route_iq(const gloox::Tag& iq, bool cut) {
+  const std::string& type = iq.findAttribute("type");
+  if (type == "result" || type == "error") {
+    const std::string& from = iq.findAttribute("from");
+    const auto reply = requests_.take(iq.findAttribute("id"), [&](const std::string& to) { return answers(from, to); });
+    if (!reply) return spdlog::debug("ignored answer id={} from={}", printable(iq.findAttribute("id")), printable(from));
+    guarded("reply", [&] {
+      if (cut) reply({nullptr, {"cancel", "policy-violation", "the answer exceeds what one stanza may hold"}});
+      else if (type == "result") reply({&iq, {}});
+      else reply({nullptr, error_in(iq)});
+    });
+    return;
+  }
+  if (type != "get" && type != "set") return answer(iq, "modify", "bad-request", "an iq is get, set, result or error");
+  if (cut) return answer(iq, "modify", "policy-violation", "too deep, too many elements or too large");
+  if (iq.children().empty()) return answer(iq, "modify", "bad-request", "an iq of that type holds one element");
+  const gloox::Tag& payload = *iq.children().front();
+  const std::string space = payload.xmlns();
+  auto found = iq_handlers_.find({payload.name(), space});
+  if (found == iq_handlers_.end()) found = iq_handlers_.find({std::string(), space});
+  if (found != iq_handlers_.end()) {
+    const auto handler = found->second.back();  // held: it may end itself
+    Asked asked{&iq, false};
+    auto* const outer = std::exchange(asked_, &asked);
+    const bool fine = guarded("iq", [&] { (*handler)(iq, payload); });
+    asked_ = outer;
+    if (!fine && !asked.answered) answer(iq, "wait", "internal-server-error", "it could not be handled");
+    return;
+  }
+  if (space == ns::ping && payload.name() == "ping" && type == "get") return send(result_of(iq));
+  answer(iq, "cancel", "service-unavailable", "nothing here answers <" + payload.name().substr(0, 60) + " xmlns='" + space.substr(0, 120) + "'/>");
+}
+
+void XmppLink::Impl::answer(const gloox::Tag& iq, const std::string& type, const std::string& condition, const std::string& text) {
+  send(error_of(iq, type, condition, text));
+}
+
+/// Whether an answer `from` there may settle what was asked `to` there: that very address; the server may leave its own name, or
+/// that of the account it speaks for, out (RFC 6120 §8.1.2.1, §10.3.3).
+bool XmppLink::Impl::answers(const std::string& from, const std::string& to) const {
+  if (from == to) return true;
+  const std::string asked = to.empty() ? to : normalized(to);
+  const std::string speaker = from.empty() ? from : normalized(from);
+  if (asked == speaker) return true;
+  if (account_.component) return asked.empty() && speaker == domain_;
+  if (speaker.empty()) return asked == own_bare_ || asked == domain_;
+  return asked.empty() && (speaker == own_bare_ || speaker == own_jid_ || speaker == domain_);
+}
+
+void XmppLink::Impl::send(Stanza stanza) {
+  if (!stanza || state_ != State::up || cause_) return;
+  if (account_.component && !stanza->hasAttribute("from")) stanza->addAttribute("from", domain_);
+  if (asked_ && stanza->name() == "iq" && stanza->findAttribute("id") == asked_->iq->findAttribute("id")) asked_->answered = true;
+  engine_->base().send(stanza.release());  // gloox takes it
+}
+
+void XmppLink::Impl::request(Stanza iq, milliseconds deadline, PendingRequests::Reply reply) {
+  if (!iq || state_ != State::up || cause_)
+    return later([this, reply = std::move(reply)] {
+      guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
+    });
+  const std::string id = requests_.add(iq->findAttribute("to"), deadline, std::move(reply));
+  iq->removeAttribute("id");
+  iq->addAttribute("id", id);
+  send(std::move(iq));
+}
+
+Registration XmppLink::Impl::on_iq(const std::string& name, const std::string& xmlns, IqHandler handler) {
+  const auto key = std::make_pair(name, xmlns);
+  const auto entry = std::make_shared<IqHandler>(std::move(handler));
+  iq_handlers_[key].push_back(entry);
+  return Registration([weak = weak_from_this(), key, entry] {
+    const auto self = weak.lock();
+    if (!self) return;
+    const auto found = self->iq_handlers_.find(key);
+    if (found == self->iq_handlers_.end()) return;
+    std::erase(found->second, entry);
+    if (found->second.empty()) self->iq_handlers_.erase(found);
+  });
+}
+
+Registration XmppLink::Impl::on_tag(TagHandlers Impl::*list, std::function<void(const gloox::Tag&)> handler) {
+  const auto entry = std::make_shared<TagHandler>(TagHandler{std::move(handler)});
+  ((*this).*list).push_back(entry);
+  return Registration([weak = weak_from_this(), list, entry] {
+    entry->ended = true;  // also for a round of calls that is under way
+    if (const auto self = weak.lock()) std::erase(((*self).*list), entry);
+  });
+}
+
+XmppLink::XmppLink(asio::io_context& loop, Account account) : XmppLink(loop, std::move(account), Limits{}) {}
+XmppLink::XmppLink(asio::io_context& loop, Account account, Limits limits)
+    : impl_(std::make_shared<Impl>(*this, loop, std::move(account), limits)) {}
+XmppLink::~XmppLink() { impl_->abandon(); }
+
+void XmppLink::start() { impl_->start(); }
+void XmppLink::stop(std::function<void()> done) { impl_->stop(std::move(done)); }
+bool XmppLink::up() const { return impl_->up(); }
+const std::string& XmppLink::jid() const { return impl_->jid(); }
+std::size_t XmppLink::queued() const { return impl_->queued(); }
+void XmppLink::send(Stanza stanza) { impl_->send(std::move(stanza)); }
+void XmppLink::request(Stanza iq, milliseconds deadline, std::function<void(const Answer&)> reply) {
+  impl_->request(std::move(iq), deadline, std::move(reply));
+}
+Registration XmppLink::on_iq(std::string name, std::string xmlns, std::function<void(const gloox::Tag&, const gloox::Tag&)> handler) {
+  return impl_->on_iq(name, xmlns, std::move(handler));
+}
+Registration XmppLink::on_presence(std::function<void(const gloox::Tag&)> handler) {
+  return impl_->on_tag(&Impl::presence_handlers_, std::move(handler));
+}
+Registration XmppLink::on_message(std::function<void(const gloox::Tag&)> handler) {
+  return impl_->on_tag(&Impl::message_handlers_, std::move(handler));
+}
+
+}  // namespace souk
