@@ -92,7 +92,8 @@ std::string render_server_config(const EmbeddedGrid& grid, std::string_view comp
   const Layout at{grid.dir};
   std::string text = "-- Prosody as `souk up` runs it: private to this machine and to one grid. Written again at every start.\n";
   text += fmt::format("data_path = {}\n", lua_string(at.server_data().string()));
-  text += fmt::format("certificates = {}\n", lua_string((at.server() / "certs").string()));
+  text += fmt::format("certificates = {}\n", lua_string(at.certificate().parent_path().string()));
+  text += fmt::format("ssl = {{ certificate = {}; key = {} }}\n", lua_string(at.certificate().string()), lua_string(at.certificate_key().string()));
   text += "umask = \"077\"\n";
   if (grid.root) text += "run_as_root = true\n";
   text += fmt::format(
@@ -104,10 +105,10 @@ std::string render_server_config(const EmbeddedGrid& grid, std::string_view comp
   text += "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }\n";
   // Four times what one stanza of ours may hold, so that no batch ever costs a stream. No `limits` module: it allows 22 stanzas a second.
   text += "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576\n";
-  // Cleartext is for this machine only; passwords still never cross it (SCRAM).
+  // Encryption is offered for chat clients that want it. Our own programs go without: nothing leaves this machine, and passwords do not cross it (SCRAM).
   text += "c2s_require_encryption = false; allow_unencrypted_plain_auth = false\n";
   // `offline` and `roster` for people's chat clients: the outcome of a job reaches an owner who is away.
-  text += "modules_enabled = { \"saslauth\", \"disco\", \"ping\", \"roster\", \"offline\", \"presence\", \"message\", \"iq\" }\n";
+  text += "modules_enabled = { \"saslauth\", \"tls\", \"disco\", \"ping\", \"roster\", \"offline\", \"presence\", \"message\", \"iq\" }\n";
   text += "modules_disabled = { \"s2s\", \"s2s_auth_certs\", \"limits\" }\n";
   text += "authentication = \"internal_hashed\"; storage = \"internal\"\n";
   text += "log = { { levels = { min = \"info\" }, to = \"console\", timestamps = true } }\n";

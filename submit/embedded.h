@@ -49,6 +49,8 @@ struct Layout {
   std::filesystem::path server() const { return dir / "server"; }
   std::filesystem::path server_data() const { return server() / "data"; }
   std::filesystem::path server_config() const { return server() / "prosody.cfg.lua"; }
+  std::filesystem::path certificate() const { return server() / "certs" / (std::string(kDomain) + ".crt"); }
+  std::filesystem::path certificate_key() const { return server() / "certs" / (std::string(kDomain) + ".key"); }
   std::filesystem::path users() const { return dir / "users"; }
   std::filesystem::path password(std::string_view who) const { return dir / (std::string(who) + ".password"); }
   std::filesystem::path profile(std::string_view who) const { return dir / (std::string(who) + ".toml"); }

@@ -420,7 +420,7 @@ int user_add(const Common& common, const std::string& name, const std::string& p
   if (!person) return fail(common, person.error(), exit_code::usage);
   print_person(common, person.value());
   if (!common.json) {
-    print("  chat:     server " + std::string(kLoopback) + " port " + std::to_string(settings.value().ports.clients) + ", without encryption; the commands are on " + std::string(kGridDomain) + "\n");
+    print("  chat:     server " + std::string(kLoopback) + " port " + std::to_string(settings.value().ports.clients) + " (its certificate is self-signed); the commands are on " + std::string(kGridDomain) + "\n");
     print("  use:      souk --profile " + shell_word(person.value().profile.string()) + " submit ...\n");
   }
   return exit_code::good;

@@ -198,7 +198,7 @@ std::string render_up(const GridState& state, const Observed& seen, const std::s
   }
   text += fmt::format("Submit:  {} map 'echo hello {{}}' ::: world grid\n", souk);
   text += fmt::format("Look:    {} status, logs in {}\n", souk, at.logs().string());
-  text += fmt::format("Chat:    {}@{}, server {} port {}, without encryption; password in {}; the commands are on {}\n", state.user, kDomain, kLoopback, state.ports.clients,
+  text += fmt::format("Chat:    {}@{}, server {} port {} (its certificate is self-signed); password in {}; the commands are on {}\n", state.user, kDomain, kLoopback, state.ports.clients,
                       at.password("user").string(), kGridDomain);
   text += fmt::format("Stop:    {} down\n", souk);
   return text;

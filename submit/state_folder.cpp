@@ -20,6 +20,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "submit/certificate.h"
+
 namespace souk {
 namespace {
 
@@ -279,6 +281,12 @@ Result<Done> write_grid(const EmbeddedGrid& grid) {
   if (!worker) return worker.error();
   const auto manager = ensure_password(at.password("manager"));
   if (!manager) return manager.error();
+  if (!fs::exists(at.certificate()) || !fs::exists(at.certificate_key())) {
+    const auto made = self_signed({std::string(kDomain), std::string(kGridDomain), std::string(kRoomsDomain)});
+    if (!made) return made.error();
+    if (auto written = write_file(at.certificate_key(), made.value().key); !written) return written;
+    if (auto written = write_file(at.certificate(), made.value().certificate); !written) return written;
+  }
   if (auto written = write_account(at, grid.user, owner.value(), kIterationsRandom); !written) return written;
   if (auto written = write_account(at, kWorkerAccount, worker.value(), kIterationsRandom); !written) return written;
   if (auto written = write_file(at.server_config(), render_server_config(grid, manager.value())); !written) return written;
