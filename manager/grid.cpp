@@ -121,10 +121,10 @@ void Grid::job_ended(JobId job, TaskState state) {
                row.requeued, row.ended_ms - row.submitted_ms);
   journal_->end(row);
   journal_->commit([this, job] {
-    const JobEntry* entry = book_.find(job);
+    const JobEntry& over = *book_.find(job);
     const auto watchers = watches_.ended(now(), job);
-    push(watchers, *entry);
-    tell_owner(*entry, std::any_of(watchers.begin(), watchers.end(), [&](const std::string& jid) { return bare(jid) == entry->row.owner; }));
+    push(watchers, over);
+    tell_owner(over, std::any_of(watchers.begin(), watchers.end(), [&](const std::string& jid) { return bare(jid) == over.row.owner; }));
   });
 }
 
@@ -236,10 +236,10 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
 }
 
 void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Reply<wire::ResultsAnswer> reply) {
-  const JobEntry* entry = visible(asker, request.job());
-  if (!entry) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", request.job())});
+  const JobEntry* asked = visible(asker, request.job());
+  if (!asked) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", request.job())});
   const std::uint64_t from = std::max<std::uint64_t>(1, request.from_task());
-  if (from > entry->row.tasks) return reply(Refusal{"item-not-found", fmt::format("job {} has {} tasks, not {}", request.job(), entry->row.tasks, from)});
+  if (from > asked->row.tasks) return reply(Refusal{"item-not-found", fmt::format("job {} has {} tasks, not {}", request.job(), asked->row.tasks, from)});
   const JobId job{request.job()};
   if (request.stream())
     return journal_->read_stream({job, {from}}, request.err(), request.offset(), kPageBytes, [this, job, reply](std::string data, std::uint64_t size) {
@@ -248,7 +248,7 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
       *answer.mutable_job() = book_.status(*book_.find(job), scheduler_);
       reply(answer);
     });
-  const std::uint64_t to = request.to_task() == 0 ? entry->row.tasks : std::min(request.to_task(), entry->row.tasks);
+  const std::uint64_t to = request.to_task() == 0 ? asked->row.tasks : std::min(request.to_task(), asked->row.tasks);
   const std::uint32_t limit = request.limit() == 0 ? kPageMax : std::min(request.limit(), kPageMax);
   Journal::Page page{job, from, to, limit, kPageBytes, request.outputs(), request.failed_only()};
   journal_->read(page, [this, job, from, to, limit, request, reply](std::vector<OutcomeRow> rows) {

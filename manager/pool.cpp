@@ -84,8 +84,8 @@ void Pool::learn(const std::string& jid) {
   }
   peer.asking = true;
   auto get = element("iq", {}, {{"type", "get"}, {"to", jid}, {"from", me_}});
-  gloox::Tag& query = child(*get, "query", ns::info);
-  if (!who.caps_node.empty() && !who.caps_hash.empty()) query.addAttribute("node", who.caps_node + '#' + who.caps_hash);
+  gloox::Tag& asked = child(*get, "query", ns::info);
+  if (!who.caps_node.empty() && !who.caps_hash.empty()) asked.addAttribute("node", who.caps_node + '#' + who.caps_hash);
   link_.request(std::move(get), kDeadline, [this, jid, hash = who.caps_hash](const Answer& answer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
@@ -107,13 +107,13 @@ void Pool::learn(const std::string& jid) {
 }
 
 void Pool::greet(const std::string& jid, const Offer& offer) {
-  Peer& peer = peers_[jid];
-  peer.asking = true;
-  wire::Hello hello;
-  hello.set_epoch(epoch_.value), hello.set_version(SOUK_VERSION);
-  hello.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
-  auto iq = iq_to(peer);
-  add_payload(*iq, "hello", hello);
+  Peer& greeted = peers_[jid];
+  greeted.asking = true;
+  wire::Hello greeting;
+  greeting.set_epoch(epoch_.value), greeting.set_version(SOUK_VERSION);
+  greeting.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
+  auto iq = iq_to(greeted);
+  add_payload(*iq, "hello", greeting);
   link_.request(std::move(iq), kDeadline, [this, jid, offer](const Answer& answer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;

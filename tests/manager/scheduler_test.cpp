@@ -1,0 +1,171 @@
+#include "manager/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include "stage.h"
+
+namespace souk {
+using namespace std::chrono_literals;
+
+TEST(Scheduler, RunsATaskOnAFreeSlotAndEndsTheJob) {
+  Stage stage;
+  EXPECT_EQ(stage.submit(1), "");
+  EXPECT_EQ(stage.join(1), "assign 1.1 as 1 to 1");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded; job 1 succeeded");
+  EXPECT_EQ(stage.core.counts({1})->succeeded, 1u);
+}
+
+TEST(Scheduler, PrefersTheWorkerWithMostFreeSlots) {
+  Stage stage;
+  stage.join(1, 2), stage.join(2, 3);
+  EXPECT_EQ(stage.submit(1, 4), "assign 1.1 as 1 to 2; assign 1.2 as 2 to 1; assign 1.3 as 3 to 2; assign 1.4 as 4 to 1");
+  EXPECT_EQ(stage.submit(2, 2), "assign 2.1 as 5 to 2");  // the other waits: no slot is free
+}
+
+TEST(Scheduler, RequeuesAtOnceWhenAWorkerLeavesAndTakesItsLateSuccess) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "requeue 1.1: worker-lost");
+  EXPECT_EQ(stage.join(2), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(stage.join(1), "");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "stop 2 on 2; commit 1.1 succeeded after 2; job 1 succeeded");
+  EXPECT_EQ(stage.done(2, stage.held(2, 1, 1)), "drop 1.1: task ended or unknown");
+}
+
+TEST(Scheduler, DropsALateFailureSinceANewerAttemptRuns) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join(2);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "drop 1.1: given to another worker since");
+  EXPECT_EQ(stage.done(2, stage.held(2, 1, 1)), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Scheduler, EndsALeaseAfterSilenceButNotWhileItIsRenewed) {
+  Stage stage;
+  stage.join(1), stage.submit(1, 2);
+  EXPECT_EQ(stage.after(29s), "");
+  EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.held(1, 1, 1)}}), "");
+  EXPECT_EQ(stage.after(29s), "");
+  EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended; stop 1 on 1; assign 1.1 as 2 to 1");
+}
+
+TEST(Scheduler, TakesBackAnAttemptThatWasGivenUpTooEarly) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.tell(WorkerLost{{1}});
+  EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "");  // it still runs it: adopted, not started again
+  EXPECT_EQ(stage.core.state({{1}, {1}}), TaskState::running);
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Scheduler, RequeuesWhatARestartedWorkerForgot) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.join(1), "requeue 1.1: worker-forgot-it; assign 1.1 as 2 to 1");
+}
+
+TEST(Scheduler, AdoptsAttemptsOfAnEarlierLifeAndFencesUnknownOnesOfItsOwn) {
+  Stage stage({}, {5});
+  stage.tell(JobRestored{{{1}, "ada", 3, 0}, {{{1}, TaskState::succeeded}}, false});
+  EXPECT_EQ(stage.core.counts({1})->succeeded, 1u);
+  const Held old{{{4}, 70}, {{1}, {2}}}, done{{{4}, 69}, {{1}, {1}}}, invented{{{5}, 9}, {{1}, {3}}};
+  EXPECT_EQ(stage.join(1, 2, {old, done, invented}), "stop 69 on 1; stop 9 on 1; assign 1.3 as 1 to 1");
+  EXPECT_EQ(stage.done(1, old), "commit 1.2 succeeded");
+  EXPECT_EQ(stage.done(1, invented), "drop 1.3: never given to this worker");
+  EXPECT_EQ(stage.done(1, done), "drop 1.1: committed already");
+}
+
+TEST(Scheduler, TakesAResultOnlyFromTheWorkerItGaveTheAttemptTo) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.join(2);
+  EXPECT_EQ(stage.done(2, stage.held(1, 1, 1)), "drop 1.1: never given to this worker");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 2)), "drop 1.2: task ended or unknown");
+  EXPECT_EQ(stage.done(1, stage.held(1, 7, 1)), "drop 7.1: task ended or unknown");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded; job 1 succeeded");
+}
+
+TEST(Scheduler, RetriesAFailureAsOftenAsAsked) {
+  Stage stage;
+  stage.join(1), stage.submit(1, 1, /*retries=*/1);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "requeue 1.1: failed; assign 1.1 as 2 to 1");
+  EXPECT_EQ(stage.failed(1, stage.held(2, 1, 1), Cause::timed_out), "commit 1.1 failed after 2; job 1 failed");
+  EXPECT_EQ(stage.core.counts({1})->retried, 1u);
+}
+
+TEST(Scheduler, DoesNotCountAgainstATaskThatItsWorkerWasStopped) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1), Cause::canceled), "requeue 1.1: stopped-by-worker; assign 1.1 as 2 to 1");
+  EXPECT_EQ(stage.done(1, stage.held(2, 1, 1)), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Scheduler, GivesUpATaskThatTakesItsWorkersWithIt) {
+  Stage stage({.losses_max = 3});
+  stage.submit(1);
+  for (std::uint64_t worker = 1; worker <= 2; ++worker) {
+    stage.join(worker);
+    EXPECT_EQ(stage.tell(WorkerLost{{worker}}), "requeue 1.1: worker-lost");
+  }
+  stage.join(3);
+  EXPECT_EQ(stage.tell(WorkerLost{{3}}), "give up 1.1 after 3; job 1 failed");
+}
+
+TEST(Scheduler, CancelsWaitingTasksAtOnceAndRunningOnesByStoppingThem) {
+  Stage stage;
+  stage.join(1), stage.submit(1, 3);
+  EXPECT_EQ(stage.tell(JobCanceled{{1}}), "stop 1 on 1");
+  EXPECT_EQ(stage.core.counts({1})->canceled, 2u);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1), Cause::canceled), "commit 1.1 canceled; job 1 canceled");
+  EXPECT_EQ(stage.tell(JobCanceled{{1}}), "");
+}
+
+TEST(Scheduler, ACanceledTaskWhoseWorkerVanishesIsCanceledNotRequeued) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.tell(JobCanceled{{1}});
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "job 1 canceled");
+}
+
+TEST(Scheduler, OwnersTakeTurns) {
+  Stage stage;
+  stage.submit(1, 100, 0, "ada"), stage.submit(2, 2, 0, "bob");
+  EXPECT_EQ(stage.join(1, 4), "assign 1.1 as 1 to 1; assign 2.1 as 2 to 1; assign 1.2 as 3 to 1; assign 2.2 as 4 to 1");
+}
+
+TEST(Scheduler, DrainingAndPausedWorkersGetNothing) {
+  Stage stage;
+  stage.tell(WorkerJoined{{1}, 1, WorkerState::paused, {}});
+  EXPECT_EQ(stage.submit(1), "");
+  EXPECT_EQ(stage.tell(WorkerChanged{{1}, WorkerState::free}), "assign 1.1 as 1 to 1");
+  stage.submit(2);
+  EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::draining, {stage.held(1, 1, 1)}}), "");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded; job 1 succeeded");
+}
+
+TEST(Scheduler, GivesShortTasksAheadOfTheSlotsAndLongOnesNot) {
+  Stage stage;
+  stage.join(1, 1), stage.submit(1, 200);
+  EXPECT_EQ(stage.core.load({1})->held, 1u);
+  stage.done(1, stage.held(1, 1, 1), 5ms);  // 50 ms ahead: ten more
+  EXPECT_EQ(stage.core.load({1})->held, 11u);
+  // Handed back behind something long: from then on as many as slots.
+  for (std::uint64_t attempt = 3; attempt <= 12; ++attempt) stage.tell(AttemptReturned{{1}, {{1}, attempt}});
+  EXPECT_EQ(stage.core.load({1})->held, 1u);
+  EXPECT_EQ(stage.core.counts({1})->waiting, 198u);
+}
+
+TEST(Scheduler, WhatWasRefusedRunsElsewhere) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.tell(WorkerChanged{{1}, WorkerState::draining}), stage.join(2);
+  EXPECT_EQ(stage.tell(AttemptRefused{{1}, {{1}, 1}}), "requeue 1.1: refused; assign 1.1 as 2 to 2");
+  EXPECT_EQ(stage.done(2, stage.held(2, 1, 1)), "commit 1.1 succeeded; job 1 succeeded");  // one attempt: the first never ran
+}
+
+TEST(Scheduler, AJobOfNoTasksEndsAtOnce) {
+  Stage stage;
+  EXPECT_EQ(stage.submit(1, 0), "job 1 succeeded");
+}
+
+TEST(Scheduler, ARestoredCanceledJobEnds) {
+  Stage stage;
+  EXPECT_EQ(stage.tell(JobRestored{{{1}, "ada", 2, 0}, {{{1}, TaskState::succeeded}}, true}), "job 1 canceled");
+}
+
+}  // namespace souk

@@ -1,0 +1,52 @@
+// A scheduler and a clock, and what it did in words. Asks for the invariants after each step.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "manager/scheduler.h"
+
+namespace souk {
+
+class Stage {
+ public:
+  explicit Stage(Scheduler::Rules rules = {}, Epoch epoch = {1}) : epoch(epoch), core(epoch, rules) {}
+
+  std::string tell(const Event& event) {
+    actions.clear();
+    core.step(now, event, actions);
+    const auto broken = core.broken_invariant();
+    EXPECT_FALSE(broken) << *broken;
+    std::string words;
+    for (const Action& action : actions) words += (words.empty() ? "" : "; ") + std::visit([](const auto& a) { return in_words(a); }, action);
+    return words;
+  }
+  std::string after(Duration pause) {
+    now += pause;
+    return tell(Tick{});
+  }
+
+  // Short names for what tests say often.
+  std::string submit(std::uint64_t job, std::uint64_t tasks = 1, unsigned retries = 0, const std::string& owner = "ada") { return tell(JobSubmitted{{job}, owner, tasks, retries}); }
+  std::string join(std::uint64_t worker, int slots = 1, std::vector<Held> held = {}) { return tell(WorkerJoined{{worker}, slots, WorkerState::free, std::move(held)}); }
+  Held held(std::uint64_t attempt, std::uint64_t job, std::uint64_t task) const { return {{epoch, attempt}, {{job}, {task}}}; }
+  std::string done(std::uint64_t worker, const Held& what, Duration wall = std::chrono::seconds(1)) { return tell(AttemptFinished{{worker}, what, Cause::exited, true, wall}); }
+  std::string failed(std::uint64_t worker, const Held& what, Cause cause = Cause::exited) { return tell(AttemptFinished{{worker}, what, cause, false, std::chrono::seconds(1)}); }
+
+  static std::string name(TaskId task) { return std::to_string(task.job.value) + "." + std::to_string(task.task.value); }
+  static std::string in_words(const Assign& a) { return "assign " + name(a.task) + " as " + std::to_string(a.attempt.number) + " to " + std::to_string(a.worker.value); }
+  static std::string in_words(const Stop& a) { return "stop " + std::to_string(a.what.attempt.number) + " on " + std::to_string(a.worker.value); }
+  static std::string in_words(const Commit& a) { return "commit " + name(a.what.task) + " " + std::string(name_of(a.state)) + (a.attempts > 1 ? " after " + std::to_string(a.attempts) : ""); }
+  static std::string in_words(const GiveUp& a) { return "give up " + name(a.task) + " after " + std::to_string(a.attempts); }
+  static std::string in_words(const Drop& a) { return "drop " + name(a.what.task) + ": " + std::string(a.why); }
+  static std::string in_words(const Requeued& a) { return "requeue " + name(a.task) + ": " + std::string(a.why); }
+  static std::string in_words(const JobEnded& a) { return "job " + std::to_string(a.job.value) + " " + std::string(name_of(a.state)); }
+
+  Epoch epoch;
+  Scheduler core;
+  Instant now{};
+  std::vector<Action> actions;
+};
+
+}  // namespace souk
