@@ -314,7 +314,7 @@ bool Agent::fill_report(SendReport& report, Flight& flight) {
     if (e.outcome == nullptr) {
       report.returned.push_back(Held{entry->first, e.task});
     } else {
-      report.results.push_back(Result{entry->first, e.task, e.outcome, e.out_in_pieces(), e.err_in_pieces()});
+      report.results.push_back(Ended{entry->first, e.task, e.outcome, e.out_in_pieces(), e.err_in_pieces()});
     }
     e.phase = Phase::sent;
   };

@@ -77,11 +77,11 @@ struct RefuseEpoch { std::string why; };
 struct Start { int slot; Assignment assignment; };  // its command is never null
 struct StopSlot { int slot; };
 struct Piece { AttemptId attempt; TaskId task; bool err; std::uint64_t offset; std::size_t size; std::shared_ptr<const Outcome> of; };
-struct Result { AttemptId attempt; TaskId task; std::shared_ptr<const Outcome> outcome; bool out_in_pieces = false, err_in_pieces = false; };
+struct Ended { AttemptId attempt; TaskId task; std::shared_ptr<const Outcome> outcome; bool out_in_pieces = false, err_in_pieces = false; };
 struct SendReport {
   std::uint64_t report;  // ours, for the answer
   std::vector<Piece> pieces;
-  std::vector<Result> results;
+  std::vector<Ended> results;
   std::vector<Held> returned;
 };
 struct SendLease { std::vector<Held> held; Availability state; };
@@ -99,7 +99,6 @@ struct Limits {
 };
 constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
 constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all
-constexpr std::size_t kWhyMax = 1024;                    // of an outcome's reason; the rest is cut
 constexpr int kReportsInFlightMax = 2;
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // every slot busy so long with what it runs: others may be faster
 constexpr std::chrono::milliseconds kShowEvery{1000};

@@ -36,7 +36,7 @@ std::string told(const Action& action) {
       for (const Piece& p : a.pieces) {
         text += " piece " + std::to_string(p.attempt.number) + (p.err ? ":err@" : ":out@") + std::to_string(p.offset) + "+" + std::to_string(p.size);
       }
-      for (const Result& r : a.results) {
+      for (const Ended& r : a.results) {
         text += " " + std::to_string(r.attempt.number) + ":" + std::string(name_of(r.outcome->cause));
         if (r.out_in_pieces || r.err_in_pieces) text += "(pieces)";
       }
@@ -475,7 +475,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
         } else if (const auto* r = std::get_if<SendReport>(&action)) {
           std::size_t bytes = 0;
           for (const Piece& p : r->pieces) bytes += p.size;
-          for (const Result& x : r->results) bytes += (x.out_in_pieces ? 0 : x.outcome->out.size()) + (x.err_in_pieces ? 0 : x.outcome->err.size());
+          for (const Ended& x : r->results) bytes += (x.out_in_pieces ? 0 : x.outcome->out.size()) + (x.err_in_pieces ? 0 : x.outcome->err.size());
           EXPECT_LE(bytes + 60 * (r->pieces.size() + r->results.size() + r->returned.size()), kStanzaMax);
           flights.emplace(r->report, *r);
         }
@@ -510,7 +510,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
             play(ReportFailed{report.report, static_cast<ReportLoss>(roll(3)), "why"});
           } else {
             ReportTaken event{report.report, {}};
-            for (const Result& r : report.results) {
+            for (const Ended& r : report.results) {
               if (r.out_in_pieces && roll(5) == 0) event.resend.push_back(r.attempt);
               else gone.insert(r.attempt);
             }
@@ -536,7 +536,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
       while (!flights.empty()) {
         const SendReport report = flights.begin()->second;
         flights.erase(flights.begin());
-        for (const Result& r : report.results) gone.insert(r.attempt);
+        for (const Ended& r : report.results) gone.insert(r.attempt);
         for (const Held& r : report.returned) gone.insert(r.attempt);
         play(ReportTaken{report.report, {}});
       }

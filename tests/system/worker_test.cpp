@@ -1,0 +1,470 @@
+// The program souk-worker against a real server and a manager that a script plays.
+#include <gloox/tag.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+
+#include "protocol/offer.h"
+#include "tests/system/scripted_manager.h"
+
+namespace souk::test {
+namespace {
+
+TEST(Worker, JoinsTheMarketAndTellsWhatItOffers) {
+  Market market;
+  market.manager.open();
+  const auto began = std::chrono::steady_clock::now();
+  auto worker = market.worker("anvil", 3, {"--tag", "room=2.14", "--tag", "gpu=none at all"});
+  const std::string jid = market.manager.worker();
+  const auto took = std::chrono::steady_clock::now() - began;
+  RecordProperty("in_market_ms", static_cast<int>(took / 1ms));
+  EXPECT_LT(took, 2s);
+  ASSERT_TRUE(market.manager.occupants.contains("anvil"));
+  const auto& occupant = market.manager.occupants["anvil"];
+  EXPECT_EQ(occupant.show, "");
+  EXPECT_EQ(occupant.status, "free: 3 slots");
+  EXPECT_EQ(bare(jid), "worker@souk.localhost");
+
+  auto iq = element("iq", {}, {{"type", "get"}, {"from", kManager}, {"to", jid}});
+  child(*iq, "query", ns::info, {{"node", std::string(kCapsNode) + "#" + occupant.hash}});
+  bool answered = false;
+  market.manager.link.request(std::move(iq), 5s, [&](const Answer& answer) {
+    answered = true;
+    ASSERT_TRUE(answer) << answer.error.condition;
+    const DiscoInfo info = info_in(*answer.iq->findChild("query"));
+    EXPECT_EQ(caps_hash(info), occupant.hash);
+    EXPECT_NE(std::find(info.features.begin(), info.features.end(), ns::task), info.features.end());
+    ASSERT_EQ(info.forms.size(), 1u);
+    const auto offer = offer_from(info.forms[0]);
+    ASSERT_TRUE(offer) << offer.error().text();
+    EXPECT_EQ(offer.value().slots, 3);
+    EXPECT_EQ(offer.value().version, SOUK_VERSION);
+    EXPECT_EQ(offer.value().tags.at("room"), "2.14");
+    EXPECT_EQ(offer.value().tags.at("gpu"), "none at all");
+  });
+  EXPECT_TRUE(market.manager.until([&] { return answered; }));
+}
+
+TEST(Worker, WaitsForAManagerThatComesLater) {
+  Market market;
+  auto worker = market.worker();
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("the room is not there yet") != std::string::npos; }));
+  const auto began = std::chrono::steady_clock::now();
+  market.manager.open();
+  market.manager.worker();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 1s);
+}
+
+TEST(Worker, NeverMakesTheMarketItself) {
+  Market market(Prosody::Options{});  // here anybody may make rooms
+  auto worker = market.worker();
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("destroying a room made by accident") != std::string::npos; }));
+  // The room is gone again most of the time; the manager that comes owns it.
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("the room is not there yet") != std::string::npos; }));
+  market.manager.open();
+  market.manager.worker();
+}
+
+TEST(Worker, RunsWhatItIsGiven) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  const Said hello = market.manager.hello();
+  EXPECT_EQ(hello.error, "");
+  EXPECT_EQ(hello.hello.slots(), 2u);
+  EXPECT_EQ(hello.hello.version(), SOUK_VERSION);
+  EXPECT_EQ(hello.hello.held_size(), 0);
+  const Said took = market.manager.assign("echo $SOUK_JOB.$SOUK_TASK {}; echo oops >&2; exit $SOUK_TASK", 1, 3);
+  EXPECT_EQ(took.error, "");
+  EXPECT_EQ(took.assign.refused_size(), 0);
+  ASSERT_TRUE(market.manager.results_are(3)) << worker->log();
+  for (std::uint64_t n = 1; n <= 3; ++n) {
+    const auto& result = market.manager.results[n];
+    EXPECT_EQ(result.attempt().epoch(), 1u);
+    EXPECT_EQ(result.attempt().job(), 7u);
+    EXPECT_EQ(result.attempt().task(), n);
+    EXPECT_EQ(result.outcome().cause(), wire::Outcome::EXITED) << result.outcome().why();
+    EXPECT_EQ(result.outcome().exit_code(), n);
+    EXPECT_EQ(result.outcome().out(), "7." + std::to_string(n) + " item " + std::to_string(n) + "\n");
+    EXPECT_EQ(result.outcome().err(), "oops\n");
+  }
+}
+
+TEST(Worker, ReportsManyInFewStanzas) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  for (std::uint64_t first = 1; first <= 300; first += 100) EXPECT_EQ(market.manager.assign("true", first, 100).assign.refused_size(), 0);
+  ASSERT_TRUE(market.manager.results_are(300, 60s));
+  EXPECT_LE(market.manager.reports, 300);
+  EXPECT_EQ(market.manager.returned.size(), 0u);
+  RecordProperty("reports", market.manager.reports);
+}
+
+TEST(Worker, ShowsWhetherItIsFree) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil", 1);
+  market.manager.hello();
+  market.manager.assign("sleep 30");
+  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants["anvil"].show == "dnd"; }));
+  EXPECT_EQ(market.manager.occupants["anvil"].status, "busy: 1 of 1 slot");
+  market.manager.stop({1});
+  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants["anvil"].show.empty(); }));
+  worker->signal(SIGUSR2);
+  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants["anvil"].show == "away"; }));
+  EXPECT_EQ(market.manager.assign("true", 2).assign.why(), "paused by its owner");
+  worker->signal(SIGUSR2);
+  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants["anvil"].show.empty(); }));
+}
+
+TEST(Worker, StopsRunningAndWaitingAttempts) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil", 1);
+  market.manager.hello();
+  market.manager.assign("sleep 30 & wait", 1, 2);
+  EXPECT_EQ(market.manager.stop({1, 2, 3}).error, "");
+  ASSERT_TRUE(market.manager.results_are(2));
+  EXPECT_EQ(market.manager.results[1].outcome().cause(), wire::Outcome::CANCELED);
+  EXPECT_EQ(market.manager.results[2].outcome().cause(), wire::Outcome::CANCELED);
+}
+
+TEST(Worker, HandsBackWhatWaitsBehindALongTask) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil", 1);
+  market.manager.hello();
+  market.manager.assign("sleep 30", 1, 3);
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.returned.size() == 2; }));
+  EXPECT_EQ(market.manager.returned, (std::vector<std::uint64_t>{2, 3}));
+}
+
+TEST(Worker, RenewsItsLeases) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello(1, 600);
+  market.manager.assign("sleep 30");
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.leases.size() >= 3; }));
+  ASSERT_EQ(market.manager.leases.back().held_size(), 1);
+  EXPECT_EQ(market.manager.leases.back().held(0).number(), 1u);
+}
+
+TEST(Worker, LargeStreamsArriveWhole) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  market.manager.assign("head -c 1500000 /dev/zero | tr '\\0' x; head -c 300000 /dev/urandom >&2", 1, 2);
+  ASSERT_TRUE(market.manager.results_are(2, 30s)) << worker->log();
+  for (std::uint64_t n = 1; n <= 2; ++n) {
+    const auto& outcome = market.manager.results[n].outcome();
+    EXPECT_EQ(outcome.out(), std::string(1'500'000, 'x'));
+    EXPECT_EQ(outcome.err().size(), 300'000u);
+    EXPECT_EQ(outcome.out_size(), 1'500'000u);
+  }
+}
+
+TEST(Worker, KeepsRunningWithoutAManagerAndHandsOverToTheNext) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello(1);
+  const auto go = market.folder.path() / "go";
+  market.manager.assign("while ! [ -e " + go.string() + " ]; do sleep 0.02; done; echo done", 1);
+  market.manager.leave();
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("manager gone") != std::string::npos; }));
+  std::ofstream(go).close();
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("finished task=7.1") != std::string::npos; }));
+  EXPECT_EQ(market.manager.results.size(), 0u);
+  market.manager.open();
+  const Said hello = market.manager.hello(2);
+  ASSERT_EQ(hello.hello.held_size(), 1);
+  EXPECT_EQ(hello.hello.held(0).epoch(), 1u);
+  ASSERT_TRUE(market.manager.results_are(1));
+  EXPECT_EQ(market.manager.results[1].outcome().out(), "done\n");
+}
+
+TEST(Worker, SendsAReportAgainUntilItIsAnswered) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  market.manager.answers = false;
+  market.manager.assign("echo once");
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.reports == 1; }));
+  market.manager.answers = true;
+  EXPECT_EQ(market.manager.hello().hello.held_size(), 1);
+  ASSERT_TRUE(market.manager.results_are(1));
+  EXPECT_EQ(market.manager.hello().hello.held_size(), 0);
+}
+
+TEST(Worker, ComesBackAfterTheServerWasKilled) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  market.manager.assign("sleep 0.3; echo survived");
+  market.prosody.kill();
+  market.manager.occupants.clear();
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("finished task=7.1") != std::string::npos; }));
+  market.prosody.start();
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.link.up(); }, 20s));
+  market.manager.open();
+  EXPECT_EQ(market.manager.hello(2).hello.held_size(), 1);
+  ASSERT_TRUE(market.manager.results_are(1));
+  EXPECT_EQ(market.manager.results[1].outcome().out(), "survived\n");
+}
+
+TEST(Worker, ObeysNobodyButItsManager) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  const std::string jid = market.manager.worker();
+  market.manager.hello();
+  wire::Hello hello;
+  hello.set_epoch(9);
+  hello.set_version(SOUK_VERSION);
+  for (const std::string other : {"manager@grid.souk.localhost/other", "manager@grid.souk.localhost", "grid.souk.localhost", "eve@grid.souk.localhost/souk"}) {
+    SCOPED_TRACE(other);
+    EXPECT_EQ(market.manager.ask(ScriptedManager::iq(jid, "hello", hello, other)).error, "forbidden: this worker obeys " + kManager + " only");
+  }
+  XmppLink ada(market.loop, market.prosody.account("ada"));
+  ada.start();
+  ASSERT_TRUE(market.manager.until([&] { return ada.up(); }));
+  std::string error;
+  auto iq = element("iq", {}, {{"type", "set"}, {"to", jid}});
+  child(*iq, "stop", ns::task);
+  ada.request(std::move(iq), 5s, [&](const Answer& answer) { error = answer.error.condition; });
+  ASSERT_TRUE(market.manager.until([&] { return !error.empty(); }));
+  EXPECT_EQ(error, "forbidden");
+  EXPECT_EQ(market.manager.assign("true").error, "");  // still in epoch 1
+}
+
+TEST(Worker, NothingOnTheWireStopsIt) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  const std::string jid = market.manager.worker();
+  auto& manager = market.manager;
+  EXPECT_EQ(manager.assign("true").error, "conflict: this worker has not been greeted yet; send hello first");
+  EXPECT_EQ(manager.hello(1, 30000, "99.1").error.substr(0, 15), "not-acceptable:");
+  EXPECT_EQ(manager.hello(1, 30000, "").error.substr(0, 15), "not-acceptable:");
+  EXPECT_EQ(manager.hello(5, ~0ull).error, "");
+  EXPECT_EQ(manager.hello(5, 0).error, "");
+  EXPECT_EQ(manager.hello(5).error, "");
+  EXPECT_EQ(manager.assign("true", 1, 1, 4).error, "conflict: this worker was last greeted in epoch 5; send hello first");
+
+  for (const std::string name : {"hello", "assign", "stop"}) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(manager.ask(ScriptedManager::iq(jid, name, "%%% no base64 %%%")).error.substr(0, 12), "bad-request:");
+    EXPECT_EQ(manager.ask(ScriptedManager::iq(jid, name, base64(std::string(2000, '\xff')))).error.substr(0, 12), "bad-request:");
+    auto zlib = ScriptedManager::iq(jid, name, base64("this is no zlib"));
+    zlib->findChild(name)->addAttribute("encoding", "zlib");
+    EXPECT_EQ(manager.ask(std::move(zlib)).error.substr(0, 12), "bad-request:");
+    auto brotli = ScriptedManager::iq(jid, name, "");
+    brotli->findChild(name)->addAttribute("encoding", "brotli");
+    EXPECT_EQ(manager.ask(std::move(brotli)).error.substr(0, 12), "bad-request:");
+    auto get = ScriptedManager::iq(jid, name, "");
+    get->addAttribute("type", "get");
+    EXPECT_EQ(manager.ask(std::move(get)).error.substr(0, 12), "bad-request:");
+    EXPECT_EQ(manager.ask(ScriptedManager::iq(jid, name, "", "urn:souk:task:2")).error.substr(0, 20), "service-unavailable:");
+  }
+  EXPECT_EQ(manager.ask(ScriptedManager::iq(jid, "dance", "")).error.substr(0, 24), "feature-not-implemented:");
+  // What only a worker sends, and answers to questions never asked.
+  EXPECT_NE(manager.ask(ScriptedManager::iq(jid, "report", "")).error, "");
+  manager.link.send(element("iq", {}, {{"type", "result"}, {"from", kManager}, {"to", jid}, {"id", "nobody-asked"}}));
+  manager.link.send(element("iq", {}, {{"type", "error"}, {"from", kManager}, {"to", jid}, {"id", "1"}}));
+  auto room_lie = element("presence", {}, {{"from", kManager}, {"to", jid}, {"type", "unavailable"}});
+  child(child(*room_lie, "x", ns::muc_user), "status", {}, {{"code", "301"}});
+  manager.link.send(std::move(room_lie));
+  EXPECT_EQ(manager.stop({1, 2, ~0ull, 0}).error, "");
+
+  // Random damage to a good assign.
+  wire::Assign good;
+  good.set_epoch(5);
+  auto& job = *good.add_commands();
+  job.set_job(1);
+  job.mutable_command()->add_argv("true");
+  good.add_assignments()->set_number(1);
+  std::mt19937 dice(17);
+  int answered = 0;
+  for (int turn = 0; turn < 300; ++turn) {
+    std::string bytes = good.SerializeAsString();
+    for (int hits = 1 + static_cast<int>(dice() % 4); hits > 0; --hits) bytes[dice() % bytes.size()] = static_cast<char>(dice());
+    manager.link.request(ScriptedManager::iq(jid, "assign", base64(bytes)), 10s, [&](const Answer&) { ++answered; });
+  }
+  ASSERT_TRUE(manager.until([&] { return answered == 300; }));
+
+  // Huge counts: what is over the bound is refused, the rest run.
+  EXPECT_GT(manager.hello(6).hello.held_size(), -1);
+  wire::Assign many;
+  many.set_epoch(6);
+  for (std::uint64_t n = 1; n <= 20000; ++n) many.add_assignments()->set_number(n);  // without a command
+  const Said said = manager.ask(ScriptedManager::iq(jid, "assign", many));
+  EXPECT_EQ(said.error, "");
+  EXPECT_GT(said.assign.refused_size(), 15000);
+  EXPECT_NE(said.assign.why().find("its bound"), std::string::npos);
+  ASSERT_TRUE(manager.until([&] { return manager.results.size() > 4000; }, 30s));
+  EXPECT_EQ(manager.results[1].outcome().cause(), wire::Outcome::NOT_STARTED);
+  manager.results.clear();
+
+  // Commands that cannot be.
+  wire::Assign bad;
+  bad.set_epoch(6);
+  auto& empty = *bad.add_commands();
+  empty.set_job(1);
+  auto& nul = *bad.add_commands();
+  nul.set_job(2);
+  nul.mutable_command()->add_argv(std::string("ls\0-l", 5));
+  for (std::uint64_t n = 30001; n <= 30002; ++n) {
+    bad.add_assignments()->set_number(n);
+    bad.mutable_assignments(bad.assignments_size() - 1)->set_job(n - 30000);
+  }
+  EXPECT_EQ(manager.ask(ScriptedManager::iq(jid, "assign", bad)).assign.refused_size(), 0);
+  ASSERT_TRUE(manager.until([&] { return manager.results.contains(30001) && manager.results.contains(30002); }));
+  EXPECT_EQ(manager.results[30001].outcome().cause(), wire::Outcome::NOT_STARTED);
+  EXPECT_NE(manager.results[30002].outcome().why(), "");
+
+  EXPECT_EQ(manager.assign("echo alive", 40000, 1, 6).error, "");
+  ASSERT_TRUE(manager.until([&] { return manager.results.contains(40000); })) << worker->log();
+  EXPECT_EQ(manager.results[40000].outcome().out(), "alive\n");
+  EXPECT_TRUE(worker->alive());
+}
+
+TEST(Worker, TwoOfOneNameAndAccountDoNotHideEachOther) {
+  Market market;
+  market.manager.open();
+  auto one = market.worker("anvil");
+  market.manager.worker();
+  auto two = market.worker("anvil");
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.occupants.contains("anvil-2"); })) << two->log();
+  ASSERT_TRUE(market.manager.occupants.contains("anvil"));
+  EXPECT_NE(market.manager.occupants["anvil"].jid, market.manager.occupants["anvil-2"].jid);
+  EXPECT_TRUE(one->alive());
+  EXPECT_EQ(one->log().find("not in the marketplace"), std::string::npos);
+}
+
+TEST(Worker, ComesBackWhenKickedAndGoesWhenBanned) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil");
+  market.manager.worker();
+  EXPECT_EQ(market.manager.admin("role", "none", "nick", "anvil"), "");
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.occupants.empty(); }));
+  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants.contains("anvil"); })) << worker->log();
+  EXPECT_EQ(market.manager.admin("affiliation", "outcast", "jid", "worker@souk.localhost"), "");
+  EXPECT_EQ(worker->exit_code(), 3);
+  EXPECT_NE(worker->log().find("this account was banned; ask its owner to lift the ban on worker@souk.localhost"), std::string::npos) << worker->log();
+  auto again = market.worker("anvil");
+  EXPECT_EQ(again->exit_code(), 3);
+  EXPECT_NE(again->log().find("this account is banned from the room"), std::string::npos) << again->log();
+}
+
+TEST(Worker, SaysThatTheRoomIsForMembersAndComesInAsOne) {
+  Market market;
+  market.manager.open();
+  Form form;
+  form.type = "submit";
+  form.add("FORM_TYPE", "hidden", "", {"http://jabber.org/protocol/muc#roomconfig"});
+  form.add("muc#roomconfig_membersonly", "", "", {"1"});
+  ASSERT_EQ(market.manager.owner(form), "");
+  auto worker = market.worker("anvil");
+  EXPECT_TRUE(market.manager.until([&] { return worker->log().find("cannot join marketplace '" + kRoom + "': room is members-only") != std::string::npos; })) << worker->log();
+  EXPECT_NE(worker->log().find("ask its owner to add worker@souk.localhost"), std::string::npos);
+  EXPECT_TRUE(worker->alive());
+}
+
+TEST(Worker, StopsAtOnceAndPolitely) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  const auto mark = market.folder.path() / "pid";
+  market.manager.assign("echo $$ > " + mark.string() + "; sleep 300");
+  ASSERT_TRUE(market.manager.until([&] { return std::filesystem::exists(mark) && std::filesystem::file_size(mark) > 0; }));
+  const auto began = std::chrono::steady_clock::now();
+  worker->signal(SIGTERM);
+  EXPECT_EQ(worker->exit_code(), 0) << worker->log();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 1500ms);
+  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants.empty(); }));
+  EXPECT_EQ(market.manager.results.size(), 0u);
+}
+
+TEST(Worker, StopsWhileItHasNoServer) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.worker();
+  market.prosody.kill();
+  ASSERT_TRUE(market.manager.until([&] { return worker->log().find("no connection") != std::string::npos; }));
+  worker->signal(SIGTERM);
+  EXPECT_EQ(worker->exit_code(3s), 0);
+}
+
+TEST(Worker, DrainsAndLeaves) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  const auto go = market.folder.path() / "go";
+  market.manager.assign("while ! [ -e " + go.string() + " ]; do sleep 0.02; done; echo last words", 1);
+  worker->signal(SIGUSR1);
+  ASSERT_TRUE(market.manager.until([&] { return !market.manager.leases.empty(); }));
+  EXPECT_EQ(market.manager.leases.back().state(), wire::DRAINING);
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.occupants["anvil"].show == "xa"; }));
+  const Said said = market.manager.assign("true", 2);
+  EXPECT_EQ(said.assign.refused_size(), 1);
+  EXPECT_EQ(said.assign.why(), "draining");
+  std::ofstream(go).close();
+  EXPECT_EQ(worker->exit_code(), 0);
+  ASSERT_EQ(market.manager.results.size(), 1u);
+  EXPECT_EQ(market.manager.results[1].outcome().out(), "last words\n");
+}
+
+TEST(Worker, SaysWhatIsWrongAndEnds) {
+  Market market;
+  {
+    market.write_profile("not the password");
+    auto worker = market.worker();
+    EXPECT_EQ(worker->exit_code(), 3);
+    EXPECT_NE(worker->log().find("souk-worker: "), std::string::npos) << worker->log();
+    EXPECT_EQ(worker->log().find("not the password"), std::string::npos);
+    market.write_profile();
+  }
+  {
+    WorkerProgram worker(market.loop, {"--profile", "/nowhere/worker.toml"}, market.folder.path() / "a.log");
+    EXPECT_EQ(worker.exit_code(), 3);
+    EXPECT_NE(worker.log().find("/nowhere/worker.toml"), std::string::npos);
+  }
+  {
+    WorkerProgram worker(market.loop, {"--slots", "none"}, market.folder.path() / "b.log");
+    EXPECT_EQ(worker.exit_code(), 2);
+  }
+  {
+    auto worker = market.worker("anvil", 1, {"--tag", "novalue"});
+    EXPECT_EQ(worker->exit_code(), 2);
+    EXPECT_NE(worker->log().find("write --tag key=value"), std::string::npos);
+  }
+  {
+    auto worker = market.worker("anvil", 100000);
+    EXPECT_EQ(worker->exit_code(), 2);
+  }
+  {
+    const auto copy = market.folder.path() / "souk-worker";
+    std::filesystem::copy_file(SOUK_WORKER, copy);
+    auto worker = market.worker("anvil", 1, {}, copy.string());
+    EXPECT_EQ(worker->exit_code(), 3);
+    EXPECT_NE(worker->log().find("install souk-runner beside souk-worker"), std::string::npos) << worker->log();
+  }
+  {
+    WorkerProgram worker(market.loop, {"--version"}, market.folder.path() / "c.log");
+    EXPECT_EQ(worker.exit_code(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace souk::test

@@ -1,0 +1,6 @@
+# souk-worker: the agent on the wire. Room and session are a library, so that tests can drive them against a real server.
+add_library(souk_worker_session STATIC room.cpp session.cpp)
+target_link_libraries(souk_worker_session PUBLIC souk_worker_core souk_xmpp spdlog::spdlog)
+
+add_executable(souk-worker main.cpp)
+target_link_libraries(souk-worker PRIVATE souk_worker_session souk_worker_core souk_executor souk_xmpp CLI11::CLI11)

@@ -1,0 +1,348 @@
+#include "worker/session.h"
+
+#include <boost/asio/post.hpp>
+#include <gloox/tag.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "grid.pb.h"
+#include "protocol/payload.h"
+#include "protocol/stanza.h"
+
+namespace souk::worker {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kReportWithin = 20s;  // the manager writes to its disk before it answers
+constexpr auto kLeaseWithin = 10s;
+
+AttemptId attempt_of(const wire::Attempt& message) { return {Epoch{message.epoch()}, message.number()}; }
+
+void write(const AttemptId& attempt, const TaskId& task, wire::Attempt& message) {
+  message.set_epoch(attempt.epoch.value);
+  message.set_number(attempt.number);
+  message.set_job(task.job.value);
+  message.set_task(task.task.value);
+}
+
+std::vector<AttemptId> attempts_of(const google::protobuf::RepeatedPtrField<wire::Attempt>& messages) {
+  std::vector<AttemptId> attempts;
+  attempts.reserve(static_cast<std::size_t>(messages.size()));
+  for (const auto& message : messages) attempts.push_back(attempt_of(message));
+  return attempts;
+}
+
+wire::WorkerState state_of(Availability state) {
+  switch (state) {
+    case Availability::free: return wire::FREE;
+    case Availability::busy: return wire::BUSY;
+    case Availability::draining: return wire::DRAINING;
+    case Availability::paused: return wire::PAUSED;
+  }
+  return wire::FREE;
+}
+
+void add_payload(gloox::Tag& stanza, const std::string& name, const google::protobuf::MessageLite& message, Attributes attributes = {}) {
+  const Encoded encoded = encode(message);
+  gloox::Tag& tag = child(stanza, name, ns::task, attributes);
+  if (encoded.zlib) tag.addAttribute("encoding", "zlib");
+  tag.setCData(encoded.text);
+}
+
+Result<Done> payload_in(const gloox::Tag& element, google::protobuf::MessageLite& message) {
+  const std::string& encoding = element.findAttribute("encoding");
+  if (!encoding.empty() && encoding != "zlib") return Error{"payload refused", "its encoding is '" + shortened(printable(encoding), 32) + "'", "send zlib or none"};
+  return decode(element.cdata(), encoding == "zlib", message);
+}
+
+std::string_view major(std::string_view version) { return version.substr(0, version.find('.')); }
+
+/// Node and domain of a JID know no upper case (RFC 7622); servers write them in lower case, people may not.
+std::string canonical(std::string jid) {
+  const auto end = std::find(jid.begin(), jid.end(), '/');
+  std::transform(jid.begin(), end, jid.begin(), [](unsigned char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : static_cast<char>(c); });
+  return jid;
+}
+
+DiscoInfo info_of(const Offer& offer) {
+  DiscoInfo info;
+  info.identities.push_back({"client", "bot", "", "Souk worker"});
+  info.features = {ns::task, ns::muc};
+  info.forms.push_back(to_form(offer));
+  return info;
+}
+
+std::string written(const TaskId& task) { return std::to_string(task.job.value) + '.' + std::to_string(task.task.value); }
+std::string written(const AttemptId& attempt) { return std::to_string(attempt.epoch.value) + '.' + std::to_string(attempt.number); }
+
+Limits limits_of(const Session::Setup& setup) {
+  Limits limits = setup.limits;
+  limits.slots = setup.offer.slots;
+  limits.held_max = std::max(limits.held_max, static_cast<std::size_t>(limits.slots) * 2);
+  return limits;
+}
+
+}  // namespace
+
+Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots)
+    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), agent_(limits_of(setup)),
+      link_(loop, setup.profile.account), disco_(link_),
+      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop) {
+  disco_.set_info("", info_of(setup.offer));
+  room_.show(agent_.state(), agent_.status());
+  registrations_.push_back(link_.on_iq("", ns::task, [this](const gloox::Tag& iq, const gloox::Tag& payload) { take(iq, payload); }));
+  link_.on_up = [this] {
+    spdlog::info("logged in jid={}", link_.jid());
+    trouble_.clear();
+    room_.enter();
+  };
+  link_.on_down = [this](const Error& why, bool final) {
+    if (stopped_) return;
+    if (final) return on_end(why);
+    if (trouble_ != why.text()) spdlog::warn("no connection why=\"{}\" trying=again", printable(why.text()));
+    trouble_ = why.text();
+    room_.lost();
+    tell(ManagerGone{});
+  };
+  room_.on_inside = [this] { spdlog::info("in the marketplace room={} nick=\"{}\" state={}", room_.name(), room_.nick(), name_of(agent_.state())); };
+  room_.on_outside = [this](const Error& why) {
+    spdlog::warn("not in the marketplace why=\"{}\"", printable(why.text()));
+    tell(ManagerGone{});
+  };
+  room_.on_manager_gone = [this] {
+    spdlog::warn("manager gone held={} waiting={} running={} owed={}", agent_.waiting() + agent_.running() + agent_.owed(), agent_.waiting(), agent_.running(), agent_.owed());
+    tell(ManagerGone{});
+  };
+  room_.on_banned = [this](const Error& why) { on_end(why); };
+}
+
+void Session::start() { link_.start(); }
+
+void Session::stop(std::function<void()> done) {
+  stopped_ = true;
+  wake_.cancel();
+  room_.leave();
+  link_.stop(std::move(done));
+}
+
+Instant Session::now() const { return Instant(std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - began_)); }
+
+// ---- Stanzas to events ----------------------------------------------------------------------------------------------------------
+
+void Session::refuse(const gloox::Tag& iq, const char* type, const char* condition, const std::string& text) {
+  spdlog::warn("refused from=\"{}\" condition={} why=\"{}\"", printable(iq.findAttribute("from")), condition, printable(text));
+  link_.send(error_of(iq, type, condition, text));
+}
+
+void Session::take(const gloox::Tag& iq, const gloox::Tag& payload) {
+  if (stopped_) return;
+  // Whoever else knows our address has nothing to say here: a worker runs what its manager sends.
+  if (iq.findAttribute("from") != manager_) return refuse(iq, "auth", "forbidden", "this worker obeys " + manager_ + " only");
+  if (iq.findAttribute("type") != "set") return refuse(iq, "modify", "bad-request", "send an iq of type set");
+  const std::string& name = payload.name();
+  if (name == "hello") return take_hello(iq, payload);
+  if (name == "assign") return take_assign(iq, payload);
+  if (name == "stop") return take_stop(iq, payload);
+  refuse(iq, "cancel", "feature-not-implemented", "a worker knows hello, assign and stop");
+}
+
+void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
+  wire::Hello hello;
+  if (const auto read = payload_in(payload, hello); !read) return refuse(iq, "modify", "bad-request", read.error().text());
+  if (major(hello.version()) != major(SOUK_VERSION)) {
+    return refuse(iq, "modify", "not-acceptable", "this worker is of version " SOUK_VERSION ", the manager of '" + shortened(printable(hello.version()), 32) + "'; run the same major version");
+  }
+  const auto ms = std::min<std::uint64_t>(hello.lease_ms(), static_cast<std::uint64_t>(kLeaseMax.count()));
+  lease_ = std::chrono::milliseconds(ms);
+  spdlog::info("greeted manager={} epoch={} lease_ms={}", manager_, hello.epoch(), ms);
+  asked_ = &iq;
+  tell(Greeted{Epoch{hello.epoch()}, lease_});
+}
+
+void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
+  wire::Assign assign;
+  if (const auto read = payload_in(payload, assign); !read) return refuse(iq, "modify", "bad-request", read.error().text());
+  struct Read {
+    std::shared_ptr<const Command> command;
+    std::string problem = "no command for its job came with it";
+  };
+  std::map<std::uint64_t, Read> commands;
+  for (const auto& message : assign.commands()) {
+    Read& entry = commands[message.job()];
+    auto command = read(message.command());
+    if (command) entry.command = std::make_shared<const Command>(std::move(command.value()));
+    else entry.problem = command.error().text();
+  }
+  const Read none;
+  Assigned event{Epoch{assign.epoch()}, {}};
+  event.assignments.reserve(static_cast<std::size_t>(assign.assignments_size()));
+  for (auto& message : *assign.mutable_assignments()) {
+    const auto found = commands.find(message.job());
+    const Read& with = found != commands.end() ? found->second : none;
+    event.assignments.push_back(Assignment{{event.epoch, message.number()}, {JobId{message.job()}, TaskNumber{message.task()}},
+                                           std::move(*message.mutable_item()), with.command, with.command ? "" : with.problem});
+  }
+  spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
+  asked_ = &iq;
+  tell(std::move(event));
+}
+
+void Session::take_stop(const gloox::Tag& iq, const gloox::Tag& payload) {
+  wire::Stop stop;
+  if (const auto read = payload_in(payload, stop); !read) return refuse(iq, "modify", "bad-request", read.error().text());
+  spdlog::debug("asked to stop attempts={}", stop.attempts_size());
+  link_.send(result_of(iq));
+  tell(StopAsked{attempts_of(stop.attempts())});
+}
+
+// ---- Actions to stanzas ---------------------------------------------------------------------------------------------------------
+
+void Session::tell(Event event) {
+  events_.push_back(std::move(event));
+  if (std::exchange(handling_, true)) return;
+  struct Handled {
+    Session& session;
+    ~Handled() {  // also when a library threw
+      session.handling_ = false;
+      session.asked_ = nullptr;
+    }
+  } handled{*this};
+  while (!events_.empty() && !stopped_) {
+    Event next = std::move(events_.front());
+    events_.pop_front();
+    for (Action& action : agent_.step(now(), std::move(next))) std::visit([this](auto& what) { perform(what); }, action);
+  }
+  wake_in_time();
+}
+
+void Session::wake_in_time() {
+  const auto at = agent_.wake_at();
+  if (stopped_ || !at || (wakes_at_ && *wakes_at_ <= *at)) return;  // waking too early does no harm, and arms again
+  wakes_at_ = at;
+  wake_.expires_at(began_ + at->time_since_epoch());
+  wake_.async_wait([this](auto error) {
+    if (error || stopped_) return;
+    wakes_at_.reset();
+    tell(Tick{});
+  });
+}
+
+void Session::perform(AnswerHello& action) {
+  wire::HelloAnswer message;
+  message.set_version(SOUK_VERSION);
+  message.set_slots(static_cast<std::uint32_t>(slot_count_));
+  message.set_state(state_of(action.state));
+  for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
+  auto answer = result_of(*asked_);
+  add_payload(*answer, "hello", message);
+  link_.send(std::move(answer));
+}
+
+void Session::perform(AnswerAssign& action) {
+  wire::AssignAnswer message;
+  for (const auto number : action.refused) message.add_refused(number);
+  message.set_why(action.why);
+  if (!action.refused.empty()) spdlog::info("refused attempts={} why=\"{}\"", action.refused.size(), action.why);
+  auto answer = result_of(*asked_);
+  add_payload(*answer, "assign", message);
+  link_.send(std::move(answer));
+}
+
+void Session::perform(RefuseEpoch& action) { refuse(*asked_, "cancel", "conflict", action.why); }
+
+void Session::perform(Start& action) {
+  const Held held{action.assignment.attempt, action.assignment.task};
+  spdlog::debug("started task={} attempt={} slot={}", written(held.task), written(held.attempt), action.slot);
+  slots_.start(action.slot, std::move(action.assignment), [this, slot = action.slot, held](Outcome outcome) {
+    if (stopped_) return;
+    const auto level = outcome.cause == Cause::not_started ? spdlog::level::warn : spdlog::level::debug;
+    spdlog::log(level, "finished task={} attempt={} slot={} cause={} exit_code={} signal={} wall_us={} why=\"{}\"", written(held.task), written(held.attempt), slot,
+                name_of(outcome.cause), outcome.exit_code, outcome.signal, outcome.wall.count(), printable(outcome.why));
+    tell(Finished{slot, std::move(outcome)});
+  });
+}
+
+void Session::perform(StopSlot& action) { slots_.stop(action.slot); }
+
+void Session::perform(SendReport& action) {
+  wire::Report message;
+  for (const Piece& piece : action.pieces) {
+    wire::Piece& part = *message.add_pieces();
+    write(piece.attempt, piece.task, *part.mutable_attempt());
+    part.set_err(piece.err);
+    part.set_offset(piece.offset);
+    part.set_data((piece.err ? piece.of->err : piece.of->out).substr(piece.offset, piece.size));
+  }
+  for (const Ended& ended : action.results) {
+    wire::AttemptResult& result = *message.add_results();
+    write(ended.attempt, ended.task, *result.mutable_attempt());
+    souk::write(*ended.outcome, *result.mutable_outcome());
+    if (ended.out_in_pieces) result.mutable_outcome()->clear_out();
+    if (ended.err_in_pieces) result.mutable_outcome()->clear_err();
+    result.set_out_in_pieces(ended.out_in_pieces);
+    result.set_err_in_pieces(ended.err_in_pieces);
+  }
+  for (const Held& held : action.returned) write(held.attempt, held.task, *message.add_returned());
+  spdlog::debug("report={} results={} returned={} pieces={}", action.report, action.results.size(), action.returned.size(), action.pieces.size());
+  auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
+  add_payload(*iq, "report", message, {{"results", std::to_string(action.results.size())}});
+  link_.request(std::move(iq), kReportWithin, [this, report = action.report](const Answer& answer) {
+    if (stopped_) return;
+    if (answer) {
+      wire::ReportAnswer said;
+      const gloox::Tag* payload = answer.iq->findChild("report", "xmlns", ns::task);
+      const auto read = payload != nullptr ? payload_in(*payload, said) : Result<Done>(Done{});
+      if (read) return tell(ReportTaken{report, attempts_of(said.resend())});
+      spdlog::warn("report not taken report={} why=\"{}\"", report, printable(read.error().text()));
+      return tell(ReportFailed{report, ReportLoss::unanswered, read.error().text()});
+    }
+    const std::string& what = answer.error.condition;
+    static const std::set<std::string> never = {"bad-request", "not-acceptable", "policy-violation", "feature-not-implemented"};
+    const ReportLoss loss = what == "item-not-found" || what == "forbidden" ? ReportLoss::unknown : never.contains(what) ? ReportLoss::refused : ReportLoss::unanswered;
+    const std::string why = printable(what + (answer.error.text.empty() ? "" : ": " + answer.error.text));
+    spdlog::warn("report not taken report={} why=\"{}\"", report, why);
+    tell(ReportFailed{report, loss, why});
+  });
+}
+
+void Session::perform(SendLease& action) {
+  wire::Lease message;
+  for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
+  message.set_state(state_of(action.state));
+  auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
+  add_payload(*iq, "lease", message, {{"held", std::to_string(action.held.size())}});
+  link_.request(std::move(iq), std::min<std::chrono::milliseconds>(kLeaseWithin, std::max(lease_, 1000ms)), [this](const Answer& answer) {
+    if (stopped_) return;
+    if (!answer) {
+      spdlog::warn("lease not renewed why=\"{}\"", printable(answer.error.condition + (answer.error.text.empty() ? "" : ": " + answer.error.text)));
+      if (answer.error.condition == "item-not-found" || answer.error.condition == "forbidden") tell(ManagerGone{});
+      return;
+    }
+    wire::LeaseAnswer said;
+    const gloox::Tag* payload = answer.iq->findChild("lease", "xmlns", ns::task);
+    if (payload != nullptr && payload_in(*payload, said) && said.stop_size() > 0) tell(StopAsked{attempts_of(said.stop())});
+  });
+}
+
+void Session::perform(Show& action) {
+  spdlog::debug("state={} status=\"{}\"", name_of(action.state), action.status);
+  room_.show(action.state, std::move(action.status));
+}
+
+void Session::perform(GiveUp& action) {
+  spdlog::error("result given up task={} attempt={} why=\"{}\"", written(action.held.task), written(action.held.attempt), printable(action.why));
+}
+
+void Session::perform(Emptied&) {
+  boost::asio::post(loop_, [this] {
+    if (!stopped_) on_empty();
+  });
+}
+
+}  // namespace souk::worker

@@ -1,0 +1,86 @@
+// The worker on the wire: stanzas to events of the agent, its actions to stanzas.
+#pragma once
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <string>
+
+#include "protocol/disco.h"
+#include "protocol/offer.h"
+#include "protocol/profile.h"
+#include "protocol/xmpp_link.h"
+#include "worker/agent.h"
+#include "worker/room.h"
+
+namespace souk::worker {
+
+class Session {
+ public:
+  struct Setup {
+    Profile profile;    // its account with the full JID wished for
+    std::string nick;   // in the room
+    Offer offer;        // also says how many slots
+    Limits limits;      // slots are taken from the offer
+    std::chrono::milliseconds ping_every{60'000};
+  };
+  /// How attempts run; both are called from the loop, and so must be what start() is given.
+  struct Slots {
+    std::function<void(int slot, Assignment assignment, std::function<void(Outcome)> finished)> start;
+    std::function<void(int slot)> stop;
+  };
+  Session(boost::asio::io_context& loop, Setup setup, Slots slots);
+
+  std::function<void()> on_empty = [] {};                               // after drain(): nothing is held any more
+  std::function<void(const Error& why)> on_end = [](const Error&) {};   // for good: login refused, banned, ...
+
+  void start();
+  /// Leaves the room and closes the stream; `done` is called once, from the loop.
+  void stop(std::function<void()> done);
+  void drain() { tell(Drain{}); }
+  void pause() { tell(Pause{}); }
+  void resume() { tell(Resume{}); }
+
+  const Agent& agent() const { return agent_; }
+  const Room& room() const { return room_; }
+
+ private:
+  void take(const gloox::Tag& iq, const gloox::Tag& payload);
+  void take_hello(const gloox::Tag& iq, const gloox::Tag& payload);
+  void take_assign(const gloox::Tag& iq, const gloox::Tag& payload);
+  void take_stop(const gloox::Tag& iq, const gloox::Tag& payload);
+  void refuse(const gloox::Tag& iq, const char* type, const char* condition, const std::string& text);
+
+  void tell(Event event);
+  void perform(AnswerHello& action);
+  void perform(AnswerAssign& action);
+  void perform(RefuseEpoch& action);
+  void perform(Start& action);
+  void perform(StopSlot& action);
+  void perform(SendReport& action);
+  void perform(SendLease& action);
+  void perform(Show& action);
+  void perform(GiveUp& action);
+  void perform(Emptied& action);
+  void wake_in_time();
+  Instant now() const;
+
+  boost::asio::io_context& loop_;
+  const std::string manager_;
+  const Slots slots_;
+  const int slot_count_;
+  Agent agent_;
+  XmppLink link_;
+  Disco disco_;
+  Room room_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  boost::asio::steady_timer wake_;
+  std::optional<Instant> wakes_at_;
+  std::deque<Event> events_;  // told while one is being handled
+  bool handling_ = false, stopped_ = false;
+  const gloox::Tag* asked_ = nullptr;  // the iq that the event being told came from, until it is answered
+  std::chrono::milliseconds lease_{30'000};
+  std::string trouble_;
+  std::vector<Registration> registrations_;
+};
+
+}  // namespace souk::worker
