@@ -9,8 +9,6 @@
 // deleting the gloox object are posted, never done inside one of its callbacks.
 #include "protocol/xmpp_link.h"
 
-#include <gloox/client.h>
-#include <gloox/component.h>
 #include <gloox/connectionlistener.h>
 #include <gloox/error.h>
 #include <gloox/tag.h>
@@ -19,7 +17,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <map>
+#include <cstdlib>
 #include <optional>
 #include <random>
 #include <utility>
@@ -27,8 +25,11 @@
 
 #include "protocol/asio_connection.h"
 #include "protocol/connect_error.h"
+#include "protocol/gloox_engine.h"
+#include "protocol/payload.h"
 #include "protocol/pending_requests.h"
 #include "protocol/stanza.h"
+#include "protocol/stanza_router.h"
 #include "protocol/tls_session.h"
 #include "protocol/xml_stream.h"
 
@@ -49,6 +50,17 @@ std::string normalized(const std::string& text) {
   return jid ? jid.full() : text;
 }
 
+/// A SCRAM challenge names how many hashes we are to compute (RFC 5802 §5.1, `i=`): gloox would do any number of them at once.
+bool costs_too_much(const std::string& challenge) {
+  constexpr long kIterationsMax = 1'000'000;
+  const auto text = from_base64(challenge);
+  if (!text) return false;
+  const std::string& all = text.value();
+  for (auto at = all.find("i="); at != all.npos; at = all.find("i=", at + 1))  // gloox takes the first, wherever it stands
+    if (std::strtol(all.c_str() + at + 2, nullptr, 10) > kIterationsMax) return true;
+  return false;
+}
+
 std::string text_in(const gloox::Tag& tag) {
   const auto* const text = tag.findChild("text");
   return text ? text->cdata() : std::string();
@@ -56,7 +68,7 @@ std::string text_in(const gloox::Tag& tag) {
 
 }  // namespace
 
-class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox::ConnectionListener {
+class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox::ConnectionListener, private StreamSink {
  public:
   Impl(XmppLink& api, asio::io_context& io, Account account, Limits limits);
   ~Impl() override { engine_.reset(); }
@@ -70,35 +82,16 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   void send(Stanza stanza);
   void request(Stanza iq, milliseconds deadline, PendingRequests::Reply reply);
 
-  using IqHandler = std::function<void(const gloox::Tag&, const gloox::Tag&)>;
-  struct TagHandler {
-    std::function<void(const gloox::Tag&)> call;
-    bool ended = false;
-  };
-  using TagHandlers = std::vector<std::shared_ptr<TagHandler>>;
-  Registration on_iq(const std::string& name, const std::string& xmlns, IqHandler handler);
-  Registration on_tag(TagHandlers Impl::*list, std::function<void(const gloox::Tag&)> handler);
-  TagHandlers presence_handlers_, message_handlers_;
-
-  // From the gloox object:
-  void opened();
-  void heard() { last_heard_ = Clock::now(); }
-  void feed(const std::string& bytes);
-  void broken(const std::string& why);
+  StanzaRouter& router() { return router_; }
 
  private:
   enum class State { idle, connecting, up, waiting };
 
-  // What we need of gloox::Client and gloox::Component alike.
-  struct Engine {
-    virtual ~Engine() = default;
-    virtual gloox::ClientBase& base() = 0;
-    virtual void hang_up() = 0;
-    virtual void pass(gloox::Tag* tag) = 0;
-    virtual bool bound() const = 0;
-  };
-  template <class Base>
-  struct Guarded;
+  // From the gloox object:
+  void opened() override { xml_.restart(); }
+  void heard() override { last_heard_ = Clock::now(); }
+  void feed(const std::string& bytes) override;
+  void broken(const std::string& why) override;
 
   std::optional<Error> make_engine();
   void connect();
@@ -109,16 +102,13 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   void watch_silence();
   template <class Call>
   void later(Call call);
-  template <class Call>
-  bool guarded(const char* what, Call&& call);
   std::string where() const { return host_ + ":" + std::to_string(account_.port); }
   std::string doing() const { return (was_up_ ? "lost the connection to " : "cannot connect to ") + where() + " as " + account_.jid; }
 
   void on_stanza(gloox::Tag& tag, bool cut);
   void log_in_with(gloox::Tag& tag, bool cut);
   void route(const gloox::Tag& tag, bool cut);
-  void route_iq(const gloox::Tag& iq, bool cut);
-  void answer(const gloox::Tag& iq, const std::string& type, const std::string& condition, const std::string& text = {});
+  void settle(const gloox::Tag& answer, bool cut);
   bool answers(const std::string& from, const std::string& to) const;
 
   void onConnect() override;
@@ -134,7 +124,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   std::string domain_, host_, jid_, own_jid_, own_bare_;  // own_: normalized
   bool tls_ = false;
 
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<GlooxEngine> engine_;
   AsioConnection* connection_ = nullptr;  // the engine owns these two
   TlsSession* session_ = nullptr;
   XmlStream xml_;
@@ -150,40 +140,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   asio::steady_timer timer_;  // ends the login, the pause or the silence, whichever the state asks for
 
   PendingRequests requests_;
-  std::map<std::pair<std::string, std::string>, std::vector<std::shared_ptr<IqHandler>>> iq_handlers_;
-  struct Asked {
-    const gloox::Tag* iq;
-    bool answered;
-  };
-  Asked* asked_ = nullptr;  // the iq whose handler is running
-};
-
-/// gloox feeds its parser and delivers stanzas by itself; here both are ours, and gloox sees the login alone.
-template <class Base>
-struct XmppLink::Impl::Guarded final : Base, XmppLink::Impl::Engine {
-  template <class... Arguments>
-  explicit Guarded(Impl& owner, Arguments&&... arguments) : Base(std::forward<Arguments>(arguments)...), link(owner) {}
-  gloox::ClientBase& base() override { return *this; }
-  void hang_up() override { Base::disconnect(); }
-  void pass(gloox::Tag* tag) override { Base::handleTag(tag); }
-  bool bound() const override { return this->m_resourceBound; }
-  void handleConnect(const gloox::ConnectionBase* connection) override {
-    link.opened();
-    Base::handleConnect(connection);
-  }
-  void handleReceivedData(const gloox::ConnectionBase*, const std::string& bytes) override {
-    link.heard();
-    try {
-      if (this->m_encryption && this->m_encryptionActive) this->m_encryption->decrypt(bytes);
-      else link.feed(bytes);
-    } catch (const std::exception& error) {
-      link.broken(error.what());
-    }
-  }
-  void handleDecryptedData(const gloox::TLSBase*, const std::string& bytes) override { link.feed(bytes); }
-  /// Where gloox would announce itself with a presence.
-  void rosterFilled() override { this->notifyOnConnect(); }
-  Impl& link;
+  StanzaRouter router_;
 };
 
 XmppLink::Impl::Impl(XmppLink& api, asio::io_context& io, Account account, Limits limits)
@@ -202,8 +159,9 @@ XmppLink::Impl::Impl(XmppLink& api, asio::io_context& io, Account account, Limit
             }}),
       timer_(io),
       requests_(io, [this](PendingRequests::Reply reply) {
-        guarded("reply", [&] { reply({nullptr, {"wait", "timeout", "no answer in time"}}); });
-      }) {
+        call_guarded("reply", [&] { reply({nullptr, {"wait", "timeout", "no answer in time"}}); });
+      }),
+      router_([this](Stanza stanza) { send(std::move(stanza)); }) {
   const gloox::JID parsed(account_.jid);
   domain_ = parsed.server();
   host_ = account_.host.empty() ? domain_ : account_.host;
@@ -217,20 +175,6 @@ void XmppLink::Impl::later(Call call) {
   asio::post(io_, [self = shared_from_this(), call = std::move(call)]() mutable {
     if (self->api_) call();
   });
-}
-
-/// Calls what belongs to others: nothing they throw gets further than here.
-template <class Call>
-bool XmppLink::Impl::guarded(const char* what, Call&& call) {
-  try {
-    call();
-    return true;
-  } catch (const std::exception& error) {
-    spdlog::error("handler failed kind={} jid={} why={}", what, jid_, error.what());
-  } catch (...) {
-    spdlog::error("handler failed kind={} jid={} why=unknown", what, jid_);
-  }
-  return false;
 }
 
 std::optional<Error> XmppLink::Impl::make_engine() {
@@ -254,15 +198,8 @@ std::optional<Error> XmppLink::Impl::make_engine() {
     if (!made) return made.error();
     context = std::move(made.value());
   }
-  if (account_.component) {
-    engine_ = std::make_unique<Guarded<gloox::Component>>(*this, "jabber:component:accept", host_, domain_, account_.password);
-  } else {
-    auto client = std::make_unique<Guarded<gloox::Client>>(*this, jid, account_.password);
-    client->disableRoster();
-    engine_ = std::move(client);
-  }
+  engine_ = account_.component ? GlooxEngine::component(*this, domain_, account_.password) : GlooxEngine::client(*this, jid, account_.password);
   auto& base = engine_->base();
-  base.setCompression(false);
   base.registerConnectionListener(this);
   base.setTls(tls_ ? gloox::TLSRequired : gloox::TLSDisabled);
   // A password is never sent readable. PLUS stays in the list always: without it the channel-binding header would contradict itself.
@@ -310,8 +247,6 @@ void XmppLink::Impl::connect() {
   });
   engine_->base().connect(false);
 }
-
-void XmppLink::Impl::opened() { xml_.restart(); }
 
 void XmppLink::Impl::feed(const std::string& bytes) {
   if (deaf_ || xml_.feed(bytes) || deaf_) return;
@@ -371,7 +306,7 @@ void XmppLink::Impl::onDisconnect(gloox::ConnectionError reason) {
 void XmppLink::Impl::tell_down(Error error, bool final) {
   later([this, error = std::move(error), final] {
     const auto call = api_->on_down;  // a copy: it may delete the link
-    guarded("on_down", [&] { call(error, final); });
+    call_guarded("on_down", [&] { call(error, final); });
   });
 }
 
@@ -379,7 +314,7 @@ void XmppLink::Impl::end_requests() {
   if (requests_.size() == 0) return;
   later([this, self = shared_from_this(), replies = requests_.take_all()] {
     for (const auto& reply : replies)
-      if (api_) guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
+      if (api_) call_guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
   });
 }
 
@@ -397,7 +332,7 @@ void XmppLink::Impl::onConnect() {
   timer_.cancel();
   watch_silence();
   const auto call = api_->on_up;  // a copy: it may delete the link
-  guarded("on_up", [&] { call(); });
+  call_guarded("on_up", [&] { call(); });
   for (const auto& stanza : std::exchange(held_, {}))
     if (!deaf_) route(*stanza, false);
 }
@@ -439,7 +374,7 @@ void XmppLink::Impl::stop(std::function<void()> done) {
   end_requests();
   later([this, open, done = std::move(done)]() mutable {
     auto finish = [weak = weak_from_this(), done = std::move(done)] {
-      if (const auto self = weak.lock(); self && self->api_) self->guarded("done", done);
+      if (const auto self = weak.lock(); self && self->api_) call_guarded("done", done);
     };
     if (!connection_) return finish();
     connection_->when_closed(std::move(finish));
@@ -455,9 +390,7 @@ void XmppLink::Impl::abandon() {
   ++generation_;
   timer_.cancel();
   requests_.stop();
-  iq_handlers_.clear();
-  presence_handlers_.clear();
-  message_handlers_.clear();
+  router_.clear();
   asio::post(io_, [self = shared_from_this()] {
     if (self->engine_) self->engine_->hang_up();
     self->engine_.reset();
@@ -501,6 +434,7 @@ void XmppLink::Impl::log_in_with(gloox::Tag& tag, bool cut) {
     if (name == "failure")
       for (const auto* part : tag.children())
         if (part->name() != "text" && condition_.empty()) condition_ = part->name(), condition_text_ = text_in(tag);
+    if (name == "challenge" && costs_too_much(tag.cdata())) return broken("a password check that would take too long");
     if (name == "failure" || name == "challenge") return engine_->pass(&tag);
   } else if (space.empty() && secured && engine_->base().authed()) {
     const std::string& type = tag.findAttribute("type");
@@ -516,50 +450,21 @@ void XmppLink::Impl::log_in_with(gloox::Tag& tag, bool cut) {
 }
 
 void XmppLink::Impl::route(const gloox::Tag& tag, bool cut) {
-  const std::string& name = tag.name();
-  if (name == "iq") return route_iq(tag, cut);
-  if (name != "presence" && name != "message") return;
-  if (cut) return spdlog::warn("dropped stanza={} from={} why=excessive", name, printable(tag.findAttribute("from")));
-  const auto handlers = name == "presence" ? presence_handlers_ : message_handlers_;  // a copy: they may come and go meanwhile
-  for (const auto& handler : handlers)
-    if (!handler->ended && !deaf_) guarded(name.c_str(), [&] { handler->call(tag); });
+  const std::string& type = tag.findAttribute("type");
+  if (tag.name() == "iq" && (type == "result" || type == "error")) return settle(tag, cut);
+  router_.route(tag, cut);
 }
 
-void XmppLink::Impl::route_iq(const gloox::Tag& iq, bool cut) {
-  const std::string& type = iq.findAttribute("type");
-  if (type == "result" || type == "error") {
-    const std::string& from = iq.findAttribute("from");
-    const auto reply = requests_.take(iq.findAttribute("id"), [&](const std::string& to) { return answers(from, to); });
-    if (!reply) return spdlog::debug("ignored answer id={} from={}", printable(iq.findAttribute("id")), printable(from));
-    guarded("reply", [&] {
-      if (cut) reply({nullptr, {"cancel", "policy-violation", "the answer exceeds what one stanza may hold"}});
-      else if (type == "result") reply({&iq, {}});
-      else reply({nullptr, error_in(iq)});
-    });
-    return;
-  }
-  if (type != "get" && type != "set") return answer(iq, "modify", "bad-request", "an iq is get, set, result or error");
-  if (cut) return answer(iq, "modify", "policy-violation", "too deep, too many elements or too large");
-  if (iq.children().empty()) return answer(iq, "modify", "bad-request", "an iq of that type holds one element");
-  const gloox::Tag& payload = *iq.children().front();
-  const std::string space = payload.xmlns();
-  auto found = iq_handlers_.find({payload.name(), space});
-  if (found == iq_handlers_.end()) found = iq_handlers_.find({std::string(), space});
-  if (found != iq_handlers_.end()) {
-    const auto handler = found->second.back();  // held: it may end itself
-    Asked asked{&iq, false};
-    auto* const outer = std::exchange(asked_, &asked);
-    const bool fine = guarded("iq", [&] { (*handler)(iq, payload); });
-    asked_ = outer;
-    if (!fine && !asked.answered) answer(iq, "wait", "internal-server-error", "it could not be handled");
-    return;
-  }
-  if (space == ns::ping && payload.name() == "ping" && type == "get") return send(result_of(iq));
-  answer(iq, "cancel", "service-unavailable", "nothing here answers <" + payload.name().substr(0, 60) + " xmlns='" + space.substr(0, 120) + "'/>");
-}
-
-void XmppLink::Impl::answer(const gloox::Tag& iq, const std::string& type, const std::string& condition, const std::string& text) {
-  send(error_of(iq, type, condition, text));
+void XmppLink::Impl::settle(const gloox::Tag& answer, bool cut) {
+  const std::string& from = answer.findAttribute("from");
+  const std::string& id = answer.findAttribute("id");
+  const auto reply = requests_.take(id, [&](const std::string& to) { return answers(from, to); });
+  if (!reply) return spdlog::debug("ignored answer id={} from={}", printable(id), printable(from));
+  call_guarded("reply", [&] {
+    if (cut) reply({nullptr, {"cancel", "policy-violation", "the answer exceeds what one stanza may hold"}});
+    else if (answer.findAttribute("type") == "result") reply({&answer, {}});
+    else reply({nullptr, error_in(answer)});
+  });
 }
 
 /// Whether an answer `from` there may settle what was asked `to` there: that very address; the server may leave its own name, or
@@ -577,42 +482,19 @@ bool XmppLink::Impl::answers(const std::string& from, const std::string& to) con
 void XmppLink::Impl::send(Stanza stanza) {
   if (!stanza || state_ != State::up || cause_) return;
   if (account_.component && !stanza->hasAttribute("from")) stanza->addAttribute("from", domain_);
-  if (asked_ && stanza->name() == "iq" && stanza->findAttribute("id") == asked_->iq->findAttribute("id")) asked_->answered = true;
+  router_.sent(*stanza);
   engine_->base().send(stanza.release());  // gloox takes it
 }
 
 void XmppLink::Impl::request(Stanza iq, milliseconds deadline, PendingRequests::Reply reply) {
   if (!iq || state_ != State::up || cause_)
     return later([this, reply = std::move(reply)] {
-      guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
+      call_guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
     });
   const std::string id = requests_.add(iq->findAttribute("to"), deadline, std::move(reply));
   iq->removeAttribute("id");
   iq->addAttribute("id", id);
   send(std::move(iq));
-}
-
-Registration XmppLink::Impl::on_iq(const std::string& name, const std::string& xmlns, IqHandler handler) {
-  const auto key = std::make_pair(name, xmlns);
-  const auto entry = std::make_shared<IqHandler>(std::move(handler));
-  iq_handlers_[key].push_back(entry);
-  return Registration([weak = weak_from_this(), key, entry] {
-    const auto self = weak.lock();
-    if (!self) return;
-    const auto found = self->iq_handlers_.find(key);
-    if (found == self->iq_handlers_.end()) return;
-    std::erase(found->second, entry);
-    if (found->second.empty()) self->iq_handlers_.erase(found);
-  });
-}
-
-Registration XmppLink::Impl::on_tag(TagHandlers Impl::*list, std::function<void(const gloox::Tag&)> handler) {
-  const auto entry = std::make_shared<TagHandler>(TagHandler{std::move(handler)});
-  ((*this).*list).push_back(entry);
-  return Registration([weak = weak_from_this(), list, entry] {
-    entry->ended = true;  // also for a round of calls that is under way
-    if (const auto self = weak.lock()) std::erase(((*self).*list), entry);
-  });
 }
 
 XmppLink::XmppLink(asio::io_context& loop, Account account) : XmppLink(loop, std::move(account), Limits{}) {}
@@ -630,13 +512,9 @@ void XmppLink::request(Stanza iq, milliseconds deadline, std::function<void(cons
   impl_->request(std::move(iq), deadline, std::move(reply));
 }
 Registration XmppLink::on_iq(std::string name, std::string xmlns, std::function<void(const gloox::Tag&, const gloox::Tag&)> handler) {
-  return impl_->on_iq(name, xmlns, std::move(handler));
+  return impl_->router().on_iq(std::move(name), std::move(xmlns), std::move(handler));
 }
-Registration XmppLink::on_presence(std::function<void(const gloox::Tag&)> handler) {
-  return impl_->on_tag(&Impl::presence_handlers_, std::move(handler));
-}
-Registration XmppLink::on_message(std::function<void(const gloox::Tag&)> handler) {
-  return impl_->on_tag(&Impl::message_handlers_, std::move(handler));
-}
+Registration XmppLink::on_presence(std::function<void(const gloox::Tag&)> handler) { return impl_->router().on_presence(std::move(handler)); }
+Registration XmppLink::on_message(std::function<void(const gloox::Tag&)> handler) { return impl_->router().on_message(std::move(handler)); }
 
 }  // namespace souk
