@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <stdexcept>
 
 namespace souk {
@@ -13,6 +14,28 @@ namespace {
 bool is_hashed(const Form& form) {
   const Field* type = form.find("FORM_TYPE");
   return type && type->type == "hidden" && !type->values.empty();
+}
+
+/// Whether another info could make the same text. Then its sender could have the cache of honest ones filled with what it made up
+/// (XEP-0115 §9.3), since '<' and '/' are not escaped in it; duplicates make an info ill-formed (§5.4, steps 3.3 to 3.5).
+bool is_ambiguous(const DiscoInfo& info) {
+  const auto has = [](const std::string& text, const char* signs) { return text.find_first_of(signs) != std::string::npos; };
+  std::set<std::array<std::string_view, 4>> identities;
+  for (const auto& [category, type, lang, name] : info.identities)
+    if (has(category, "</") || has(type, "</") || has(lang, "</") || has(name, "<") || !identities.insert({category, type, lang, name}).second) return true;
+  std::set<std::string_view> features, forms;
+  for (const auto& feature : info.features)
+    if (has(feature, "<") || !features.insert(feature).second) return true;
+  for (const auto& form : info.forms) {
+    if (!is_hashed(form)) continue;
+    if (!forms.insert(form.text("FORM_TYPE")).second) return true;
+    std::set<std::string_view> vars;
+    for (const auto& field : form.fields) {
+      if (has(field.var, "<") || !vars.insert(field.var).second) return true;
+      if (std::any_of(field.values.begin(), field.values.end(), [&](const std::string& value) { return has(value, "<"); })) return true;
+    }
+  }
+  return false;
 }
 
 std::string sha1_base64(const std::string& text) {
@@ -29,6 +52,7 @@ std::string sha1_base64(const std::string& text) {
 
 // Sorting is by octets (i;octet), which is what std::string compares by: char_traits<char> compares as unsigned char.
 std::string caps_hash(const DiscoInfo& info) {
+  if (is_ambiguous(info)) return {};
   std::string text;  // S of XEP-0115 §5.1
 
   std::vector<std::array<std::string_view, 4>> identities;

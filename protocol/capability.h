@@ -18,7 +18,8 @@ struct DiscoInfo {
 
 inline constexpr const char* kCapsNode = "https://souk.invalid/caps";
 
-/// The `ver` of that info with SHA-1 (XEP-0115 §5.1), in base64.
+/// The `ver` of that info with SHA-1 (XEP-0115 §5.1), in base64. Empty, so that it equals no other, when the info is ill-formed (§5.4) or
+/// holds a '<' where another info could give the same hash.
 std::string caps_hash(const DiscoInfo& info);
 
 }  // namespace souk

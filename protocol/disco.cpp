@@ -52,9 +52,9 @@ Stanza Disco::items_answer(const gloox::Tag& iq, const gloox::Tag& query) const 
   if (!node.empty()) told.addAttribute("node", node);
   if (items != items_.end()) {
     for (const auto& item : items->second) {
-      auto& tag = child(told, "item", {}, {{"jid", item.jid}});
-      if (!item.node.empty()) tag.addAttribute("node", item.node);
-      if (!item.name.empty()) tag.addAttribute("name", item.name);
+      auto& tag = child(told, "item", {}, {{"jid", item.jid.empty() ? iq.findAttribute("to") : item.jid}});
+      if (!item.node.empty()) tag.addAttribute("node", printable(item.node));
+      if (!item.name.empty()) tag.addAttribute("name", printable(item.name));
     }
   }
   return answer;

@@ -13,7 +13,7 @@ namespace souk {
 class Disco {
  public:
   struct Item {
-    std::string jid, node, name;
+    std::string jid, node, name;  // jid empty: the address that was asked
   };
   /// `link` outlives this.
   explicit Disco(XmppLink& link);

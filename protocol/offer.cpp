@@ -59,7 +59,7 @@ Result<Done> pairs(const Form& form, std::string_view var, std::map<std::string,
 std::string entry(std::string value) {
   value = shortened(printable(value), kValueMax);
   for (char& c : value)
-    if (c == '\n' || c == '\r') c = ' ';  // a list field carries one entry a line
+    if (c == '\n' || c == '\r' || c == '<') c = ' ';  // a list field carries one entry a line; caps_hash() takes no '<'
   return value;
 }
 

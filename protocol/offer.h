@@ -26,8 +26,8 @@ struct Offer {
 
 inline constexpr const char* kOfferForm = "urn:souk:offer:1";
 
-/// A worker's offer as a `result` form with FORM_TYPE kOfferForm, which offer_from() accepts: texts are made printable and cut to 256
-/// bytes, what is past the 64th entry of a list is left out, as are names with '='. `slots` must be in range.
+/// A worker's offer as a `result` form with FORM_TYPE kOfferForm, which offer_from() accepts: texts are made printable, lose '<' and
+/// line breaks, and are cut to 256 bytes; what is past the 64th entry of a list is left out, as are names with '='. `slots` must be in range.
 Form to_form(const Offer& offer);
 /// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, and on values over 256 bytes.
 Result<Offer> offer_from(const Form& form);

@@ -60,5 +60,29 @@ TEST(Capability, EveryValueCounts) {
   EXPECT_NE(caps_hash(info), caps_hash(psi()));
 }
 
+TEST(Capability, WhatCouldStandForSomethingElseHasNoHash) {
+  // The same text S as the simple example, made of other parts: it must not pass for it.
+  EXPECT_EQ(caps_hash({{{"client", "pc", "", "Exodus 0.9.1<http://jabber.org/protocol/caps"}}, {"http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items", "http://jabber.org/protocol/muc"}, {}}), "");
+  EXPECT_EQ(caps_hash({{{"client/pc", "", "", "x"}}, {}, {}}), "");
+  DiscoInfo info = psi();
+  info.features.push_back("a<b");
+  EXPECT_EQ(caps_hash(info), "");
+  info = psi();
+  info.forms[0].add("x", "", "", {"1<y"});
+  EXPECT_EQ(caps_hash(info), "");
+}
+
+TEST(Capability, IllFormedInfoHasNoHash) {  // §5.4, steps 3.3 to 3.5
+  DiscoInfo info = psi();
+  info.identities.push_back(info.identities[0]);
+  EXPECT_EQ(caps_hash(info), "");
+  info = psi();
+  info.features.push_back(info.features[0]);
+  EXPECT_EQ(caps_hash(info), "");
+  info = psi();
+  info.forms.push_back(info.forms[0]);
+  EXPECT_EQ(caps_hash(info), "");
+}
+
 }  // namespace
 }  // namespace souk

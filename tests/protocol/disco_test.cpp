@@ -3,6 +3,7 @@
 #include <gloox/tag.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 
 #include "protocol/stanza.h"
@@ -67,13 +68,14 @@ TEST_F(DiscoTest, PutsItsCapsIntoPresence) {
 }
 
 TEST_F(DiscoTest, ListsTheItemsOfANode) {
-  disco_.set_items(ns::commands, {{"grid.souk.localhost", "submit", "1. Submit a job"}, {"grid.souk.localhost", "status", "2. Status"}});
+  disco_.set_items(ns::commands, {{"grid.souk.localhost", "submit", "1. Submit a job"}, {"", "status", "2. Status"}});
   const auto answer = ask(ns::items, ns::commands);
   const auto items = answer->findChild("query")->findChildren("item");
   ASSERT_EQ(items.size(), 2u);
   EXPECT_EQ(items.front()->findAttribute("node"), "submit");
   EXPECT_EQ(items.front()->findAttribute("name"), "1. Submit a job");
   EXPECT_EQ(items.front()->findAttribute("jid"), "grid.souk.localhost");
+  EXPECT_EQ(items.back()->findAttribute("jid"), "manager@grid.souk.localhost/souk") << "none given: the address that was asked";
   EXPECT_EQ(answer->findChild("query")->findAttribute("node"), ns::commands);
   EXPECT_TRUE(ask(ns::items)->findChild("query")->children().empty());
 }

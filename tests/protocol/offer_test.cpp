@@ -104,7 +104,7 @@ TEST(Offer, IgnoresFieldsItDoesNotKnow) {
 TEST(Offer, WhatAHostSaysOfItselfIsAlwaysAccepted) {
   Offer odd = full();
   odd.hostname = std::string(1000, 'h');
-  odd.cpu_model = "bad \x01 \xFF bytes";
+  odd.cpu_model = "bad \x01 \xFF bytes <>";
   odd.gpus = std::vector<std::string>(100, "two\nlines");
   odd.tags = {{"", "nameless"}, {"a=b", "c"}, {"x\ny", "1"}, {"x y", "2"}, {std::string(300, 'k'), "v"}};
   for (int i = 0; i < 100; ++i) odd.software["s" + std::to_string(i)] = std::string(300, '\xC3');
