@@ -133,7 +133,7 @@ TEST(AntColony, ComesWithinOnePercentOfEil51) {
 
 TEST(AntColony, FindsTheKnownOptimaWithLocalSearch) {
   for (const auto& [name, optimum] : {std::pair{"berlin52", 7542}, {"eil51", 426}, {"st70", 675}, {"kroA100", 21282}, {"a280", 2579}}) {
-    EXPECT_EQ(search(instance(name), {.seed = 1, .ants = 1000, .party = 10, .local_search = true}, 3).length, optimum) << name;
+    EXPECT_EQ(search(instance(name), {.seed = 1, .ants = 300, .party = 10, .local_search = true}, 3).length, optimum) << name;
   }
 }
 
@@ -229,7 +229,7 @@ TEST(AntColony, ASnapshotStaysSmall) {
   const Parameters parameters{.ants = 40, .party = 10, .local_search = false};
   const Terrain terrain(in, parameters.candidates, parameters.beta);
   Colony colony(terrain, parameters);
-  for (int i = 0; i < 200; ++i) colony.learn(walk(terrain, parameters, colony.snapshot(), 1, parties(parameters)));
+  for (int i = 0; i < 100; ++i) colony.learn(walk(terrain, parameters, colony.snapshot(), 1, parties(parameters)));
   EXPECT_LT(colony.snapshot().trails.size(), 5 * in.cities.size()) << "edges that lost their place on the best tour are forgotten in time";
 }
 

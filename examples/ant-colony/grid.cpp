@@ -1,6 +1,7 @@
 #include "examples/ant-colony/grid.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -32,7 +33,17 @@ std::string last_line(const std::string& text) {
   return text.substr(before == std::string::npos ? 0 : before + 1, end - (before == std::string::npos ? 0 : before + 1) + 1).substr(0, 500);
 }
 
+volatile sig_atomic_t caught = 0;
+
 }  // namespace
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = [](int number) { caught = number; };  // no SA_RESTART: waiting ends
+  for (const int number : {SIGINT, SIGTERM}) sigaction(number, &action, nullptr);
+}
+
+bool interrupted() { return caught != 0; }
 
 Grid::Grid(std::string souk, std::string program) : souk_(std::move(souk)), program_(std::move(program)) {
   std::string pattern = (std::filesystem::temp_directory_path() / "ant-colony-XXXXXX").string();
@@ -63,7 +74,9 @@ Result<Grid::Ended> Grid::call(const std::vector<std::string>& arguments) const 
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) return Error{"lost '" + souk_ + "'", std::strerror(errno), ""};
+    if (interrupted()) kill(child, caught);  // souk cancels the job; from a terminal it has the signal already
   }
+  if (interrupted()) return Error{"stopped", "interrupted", ""};
   return Ended{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content_of(out), content_of(err)};
 }
 

@@ -10,6 +10,10 @@
 
 namespace souk::ants {
 
+/// SIGINT and SIGTERM from now on only raise a flag, so that nothing is left behind; a call that is waiting passes the signal on.
+void catch_interrupts();
+bool interrupted();
+
 class Grid {
  public:
   /// souk:    the command line program, a path or a name in PATH

@@ -131,6 +131,7 @@ int search(const Options& options) {
   parameters.candidates = std::min(parameters.candidates, instance.size() - 1);
   if (auto checked = check(parameters, instance); !checked) return fail(checked.error(), 2);
 
+  catch_interrupts();
   std::optional<Grid> grid;
   int slots = options.slots, tasks = 1;
   if (!options.serial) {
@@ -161,7 +162,7 @@ int search(const Options& options) {
       best = walk(terrain, parameters, colony.snapshot(), 1, parties(parameters), options.threads);
     } else {
       const auto text = grid->run(text_of(Request{instance, parameters, colony.snapshot()}), tasks, fmt::format("{}-{}", instance.name, generation));
-      if (!text) return progress.clear(), fail(text.error(), 1);
+      if (!text) return progress.clear(), fail(text.error(), interrupted() ? 130 : 1);
       const auto replies = parse_replies(text.value(), instance, parameters);
       if (!replies) return progress.clear(), fail(replies.error(), 1);
       Milliseconds longest{0};
@@ -172,6 +173,7 @@ int search(const Options& options) {
       }
       cost.ideal = std::max(longest, cost.compute / std::min(slots, tasks));
     }
+    if (interrupted()) return progress.clear(), fail({"stopped", "interrupted", ""}, 130);
     colony.learn(best);
     cost.wall = Clock::now() - start;
     costs.push_back(cost);
