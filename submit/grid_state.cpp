@@ -83,7 +83,11 @@ Result<GridState> parse_state(std::string_view text) {
     state.since_ms = value.value("since_ms", UnixMs{0});
     state.dir = value.value("dir", "");
     state.user = value.value("user", "");
-    state.ports = {value.value("port", std::uint16_t{0}), value.value("component_port", std::uint16_t{0})};
+    const auto port = [&](const char* key) {
+      const int number = value.value(key, 0);
+      return number < 0 || number > 65535 ? std::uint16_t{0} : static_cast<std::uint16_t>(number);
+    };
+    state.ports = {port("port"), port("component_port")};
     state.workers = value.value("workers", 0);
     state.slots = value.value("slots", 0);
     state.market = value.value("market", false);

@@ -21,10 +21,10 @@ struct ProgramState {
   int pid = 0;  // 0: not running
   UnixMs since_ms = 0;          // when it was started, or when it died
   int restarts = 0;             // starts after the first
-  std::string last_exit;        // why it ended the last time: `exit code 1`, `signal 9 (Killed)`; empty: never did
+  std::string last_exit{};      // why it ended the last time: `exit code 1`, `signal 9 (Killed)`; empty: never did
   UnixMs last_exit_ms = 0;
   UnixMs next_start_ms = 0;     // while it waits to be started again
-  std::string log;              // path
+  std::string log{};            // path
 };
 
 struct GridState {

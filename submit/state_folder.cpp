@@ -242,7 +242,9 @@ Result<Settings> load_settings(const Layout& at) {
   const Error damaged{"cannot use " + at.settings().string(), "it is damaged", "remove it; the next `souk up` writes it again"};
   if (!value.is_object()) return damaged;
   try {
-    Settings settings{value.at("user"), {value.value("port", std::uint16_t{0}), value.value("component_port", std::uint16_t{0})}};
+    const int clients = value.value("port", 0), component = value.value("component_port", 0);
+    if (std::min(clients, component) < 0 || std::max(clients, component) > 65535) return damaged;
+    Settings settings{value.at("user"), {static_cast<std::uint16_t>(clients), static_cast<std::uint16_t>(component)}};
     if (!check_account_name(settings.user)) return damaged;  // it becomes part of paths
     return settings;
   } catch (const json::exception&) {
