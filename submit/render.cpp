@@ -321,9 +321,9 @@ std::string truncation_note(std::string_view stream, std::uint64_t kept, std::ui
 
 std::string grid_details(const wire::GridStatus& grid) {
   return fmt::format(
-      "manager    version {}, up {}\n"
-      "workers    {} with {}, {} busy\n"
-      "tasks      {} waiting, {} running\n",
+      "Manager: version {}, up {}\n"
+      "Workers: {} with {}, {} busy\n"
+      "Tasks: {} waiting, {} running\n",
       plain(grid.version(), 40), duration_text(std::chrono::milliseconds(grid.up_ms())), grid.workers(), count_text(grid.slots(), "slot"), grid.slots_busy(),
       grid.tasks_waiting(), grid.tasks_running());
 }

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cmath>
 
-#include "protocol/grid.pb.h"
 #include "protocol/command.h"
+#include "protocol/grid.pb.h"
+#include "protocol/notation.h"
 
 namespace souk {
 namespace {
@@ -23,63 +23,10 @@ std::optional<Number> take_number(std::string_view& text) {
   return number;
 }
 
-/// `text` for a message: short, and without what a terminal would obey.
-std::string quoted(std::string_view text) {
-  std::string shown;
-  for (const char c : text.substr(0, 60)) shown += (static_cast<unsigned char>(c) < 32 || c == 127) ? '?' : c;
-  if (text.size() > 60) shown += "...";
-  return "'" + shown + "'";
-}
-
-struct Span {
-  std::int64_t first = 0, last = 0;
-  std::uint64_t step = 1;
-  /// Saturates: all 2^64 numbers are not told from 2^64 - 1.
-  std::uint64_t count() const {
-    const std::uint64_t steps = (static_cast<std::uint64_t>(last) - static_cast<std::uint64_t>(first)) / step;
-    return steps + (steps == ~std::uint64_t{0} ? 0 : 1);
-  }
-};
-
-constexpr const char* kArrayRemedy = "write 1-1000, 1-1000:2 (every second) or 1,5,9-12";
-
-Result<Span> parse_span(std::string_view text) {
-  const auto refuse = [whole = text](const char* why) { return Error{"cannot read the array", quoted(whole) + " " + why, kArrayRemedy}; };
-  Span span;
-  const auto first = take_number<std::int64_t>(text);
-  if (!first) return refuse("is no range of whole numbers");
-  span.first = span.last = *first;
-  if (!text.empty() && text.front() == '-') {
-    text.remove_prefix(1);
-    const auto last = take_number<std::int64_t>(text);
-    if (!last) return refuse("has no whole number after the dash");
-    span.last = *last;
-  }
-  if (!text.empty() && text.front() == ':') {
-    text.remove_prefix(1);
-    const auto step = take_number<std::uint64_t>(text);
-    if (!step || *step == 0) return refuse("has a step that is no positive whole number");
-    span.step = *step;
-  }
-  if (!text.empty()) return refuse("is no range of whole numbers");
-  if (span.last < span.first) return refuse("ends before it begins");
-  return span;
-}
-
 Result<Done> fill_array(const std::string& text, wire::Job& job) {
-  std::vector<Span> spans;
-  std::uint64_t count = 0;
-  std::string_view rest = text;
-  while (true) {
-    const auto comma = rest.find(',');
-    const auto span = parse_span(rest.substr(0, comma));
-    if (!span) return span.error();
-    spans.push_back(span.value());
-    if (span.value().count() > kRangeMax || (count += span.value().count()) > kRangeMax)
-      return Error{"cannot read the array", fmt::format("{} is more than {} tasks", quoted(text), kRangeMax), "submit it in several jobs"};
-    if (comma == std::string_view::npos) break;
-    rest.remove_prefix(comma + 1);
-  }
+  const auto parsed = parse_array(text);
+  if (!parsed) return parsed.error();
+  const auto& spans = parsed.value();
   if (spans.size() == 1) {  // travels and is kept as three numbers
     auto& range = *job.mutable_range();
     range.set_first(spans[0].first);
@@ -87,9 +34,6 @@ Result<Done> fill_array(const std::string& text, wire::Job& job) {
     range.set_step(spans[0].step);
     return Done{};
   }
-  if (count > kListMax)
-    return Error{"cannot read the array", fmt::format("a list of {} numbers; at most {} when it is not one range", count, kListMax),
-                 "submit each range as its own job"};
   auto& lines = *job.mutable_lines();
   for (const Span& span : spans) {
     auto value = static_cast<std::uint64_t>(span.first);
@@ -106,7 +50,7 @@ Result<Done> fill_env(const std::vector<std::string>& settings, const Environmen
     const auto equals = setting.find('=');
     const std::string name = setting.substr(0, equals);
     if (name.empty())
-      return Error{"cannot set the environment", quoted(setting) + " has no name", "write --env NAME=VALUE, or --env NAME to copy your own"};
+      return Error{"cannot set the environment", souk::quoted(setting) + " has no name", "write --env NAME=VALUE, or --env NAME to copy your own"};
     if (std::find(ours.begin(), ours.end(), name) != ours.end())
       return Error{"cannot set the environment", name + " is set by the worker for each task", "choose another name"};
     std::string value;
@@ -126,8 +70,7 @@ Result<Done> fill_env(const std::vector<std::string>& settings, const Environmen
 
 /// Everything but the items.
 Result<Done> fill_command(const JobOptions& options, std::string input, const Environment& environment, wire::Job& job) {
-  if (options.words.empty() || (options.words.size() == 1 && options.words[0].empty()))
-    return Error{"nothing to run", "there is no command", "write the program and its arguments after the options: souk run hostname -f"};
+  if (auto something = check_words(options); !something) return something;
   auto& command = *job.mutable_command();
   std::size_t bytes = 0;
   if (options.shell) {
@@ -204,53 +147,21 @@ bool is_plain_word(std::string_view word) { return word.find_first_of(" \t\n|&;<
 
 }  // namespace
 
-Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
-  constexpr double year_ms = 365.0 * 24 * 3600 * 1000;
-  static constexpr std::array<std::pair<std::string_view, double>, 5> units{{{"ms", 1}, {"s", 1e3}, {"m", 60e3}, {"h", 3600e3}, {"d", 86400e3}}};
-  const auto refuse = [whole = text](const char* why) {
-    return Error{"cannot read the time " + quoted(whole), why, "write a number and its unit: 250ms, 90s, 5m, 2h, 1h30m"};
-  };
-  if (text == "0") return std::chrono::milliseconds{0};
-  if (text.empty()) return refuse("it is empty");
-  double total = 0;
-  while (!text.empty()) {
-    if (text.front() == '-' || text.front() == '+') return refuse("it must be positive");
-    const auto number = take_number<double>(text);
-    if (!number || !std::isfinite(*number)) return refuse("there is no number where one should be");
-    const auto length = std::min(text.find_first_of("0123456789.+-"), text.size());
-    const auto unit = text.substr(0, length);
-    const auto known = std::find_if(units.begin(), units.end(), [unit](const auto& entry) { return entry.first == unit; });
-    if (known == units.end()) return refuse(unit.empty() ? "it has no unit" : "its unit is none of ms, s, m, h, d");
-    text.remove_prefix(length);
-    total += *number * known->second;
-    if (total > year_ms) return refuse("it is over 365 days");
-  }
-  if (total > 0 && total < 1) return refuse("it is less than 1 ms");
-  return std::chrono::milliseconds{std::llround(total)};
-}
-
-Result<std::uint64_t> parse_size(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, double>, 12> units{{{"", 1}, {"B", 1}, {"K", 1024}, {"KiB", 1024}, {"kB", 1e3}, {"KB", 1e3},
-      {"M", 1 << 20}, {"MiB", 1 << 20}, {"MB", 1e6}, {"G", 1 << 30}, {"GiB", 1 << 30}, {"GB", 1e9}}};
-  const Error refusal{"cannot read the size " + quoted(text), "it is no number of bytes", "write 65536, 64KiB, 1MiB or 10MB"};
-  std::string_view rest = text;
-  if (rest.empty() || rest.front() < '0' || rest.front() > '9') return refusal;
-  const auto number = take_number<double>(rest);
-  const auto known = std::find_if(units.begin(), units.end(), [rest](const auto& entry) { return entry.first == rest; });
-  if (!number || known == units.end() || !(*number * known->second < 1e15)) return refusal;
-  return static_cast<std::uint64_t>(*number * known->second);
+Result<Done> check_words(const JobOptions& options) {
+  if (!options.words.empty() && !(options.words.size() == 1 && options.words[0].empty())) return Done{};
+  return Error{"nothing to run", "there is no command", "write the program and its arguments after the options: souk run hostname -f"};
 }
 
 Result<std::uint64_t> parse_job(std::string_view text) {
   std::string_view rest = text;
   const auto number = take_number<std::uint64_t>(rest);
   if (!number || !rest.empty() || *number == 0)
-    return Error{"cannot read the job number", quoted(text) + " is none", "write a number as `souk jobs` shows it, such as 12"};
+    return Error{"cannot read the job number", souk::quoted(text) + " is none", "write a number as `souk jobs` shows it, such as 12"};
   return *number;
 }
 
 Result<Target> parse_target(std::string_view text) {
-  const Error refusal{"cannot read which task", quoted(text) + " is none", "write JOB, JOB.TASK or JOB.FIRST-LAST: 12, 12.7, 12.3-9"};
+  const Error refusal{"cannot read which task", souk::quoted(text) + " is none", "write JOB, JOB.TASK or JOB.FIRST-LAST: 12, 12.7, 12.3-9"};
   const auto dot = text.find('.');
   const auto job = parse_job(text.substr(0, dot));
   if (!job) return refusal;
@@ -300,7 +211,7 @@ Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items
     const std::string& word = options.words[0];
     const auto space = word.find_first_of(" \t\n");
     if (space != std::string::npos && word.substr(0, space).find('/') == std::string::npos)
-      return Error{"nothing to run", "there is no program " + quoted(word), "leave out the quotes, or add --shell if it is a line for the shell"};
+      return Error{"nothing to run", "there is no program " + souk::quoted(word), "leave out the quotes, or add --shell if it is a line for the shell"};
   }
   if (auto done = fill_command(options, std::move(input), environment, job); !done) return done;
   if (!options.array.empty()) {

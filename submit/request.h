@@ -19,15 +19,7 @@ namespace souk {
 constexpr std::size_t kSubmitMax = 64u << 20;       // bytes of a serialized job (docs/PROTOCOL.md); above: refused before anything is sent
 constexpr std::size_t kItemMax = 64u << 10;         // bytes of one item: it must fit an argument of execve (128 KiB) and a stanza
 constexpr std::size_t kWordsMax = 64u << 10;        // bytes of the command and its environment together
-constexpr std::uint64_t kRangeMax = 1'000'000'000;  // tasks in a range; the manager may allow fewer
-constexpr std::uint64_t kListMax = 10'000'000;      // numbers that a list like 1,5,9-12 may grow to
 constexpr int kRetriesMax = 1000;
-
-/// Reads a time with its unit: `250ms`, `90s`, `1.5m`, `2h`, `1h30m`; at most 365 days. `0` is none.
-Result<std::chrono::milliseconds> parse_duration(std::string_view text);
-
-/// Reads a number of bytes: `1048576`, `64KiB`, `1MiB`, `10MB`; K, M and G alone are the binary ones.
-Result<std::uint64_t> parse_size(std::string_view text);
 
 /// Which tasks of which job: `12`, `12.7`, `12.3-9`. first = 0 means all.
 struct Target {
@@ -49,6 +41,9 @@ struct JobOptions {
   std::vector<std::string> env{};
   int retries = 0;
 };
+
+/// fails: when there is no command, which is worth telling before anything is read
+Result<Done> check_words(const JobOptions& options);
 
 /// The items of a job, one a task, as the shell read them.
 struct Items {

@@ -4,6 +4,7 @@
 
 #include "protocol/grid.pb.h"
 #include "protocol/command.h"
+#include "protocol/notation.h"
 
 namespace souk {
 namespace {

@@ -1,0 +1,180 @@
+// What the job commands are called, what they take and how their help reads. What they do is in run_commands.cpp and query_commands.cpp.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "submit/common.h"
+#include "submit/job_options.h"
+#include "submit/output.h"
+#include "submit/words.h"
+
+namespace souk {
+namespace {
+
+constexpr const char* kMake = "Make jobs";
+constexpr const char* kFollow = "Follow jobs";
+
+/// Options that submit, run and map share.
+void add_make_options(CLI::App& command, MakeOptions& options) {
+  const auto text = [&](const char* name, std::string& target, const char* description, const char* type) { command.add_option(name, target, description)->type_name(type); };
+  text("--name", options.job.name, "Name of the job, for lists and the progress bar", "NAME");
+  command.add_option("--env", options.job.env, "Set a variable for the tasks; NAME alone copies yours. Repeatable")->type_name("NAME=VALUE")->allow_extra_args(false);
+  text("--time-limit", options.job.time_limit, "Stop a task that runs longer: 250ms, 90s, 5m, 2h", "TIME");
+  text("--grace", options.job.grace, "Between asking a task to stop (TERM) and ending it (KILL); default 2s", "TIME");
+  command.add_option("--retries", options.job.retries, "Run a failed task up to N more times")->type_name("N");
+  text("--stdin", options.input_file, "Give each task this file as standard input (- is yours; up to 8 MiB)", "FILE");
+  text("--output-max", options.job.output_max, "Keep this much of stdout and of stderr of each task; default 1MiB, at most 16MiB", "SIZE");
+  command.add_flag("--shell", options.job.shell, "The command is a line for /bin/sh -c");
+  command.add_flag("--no-fill", options.job.no_fill, "Leave {} and its kin in the command as they are");
+  command.add_flag("--notify", options.job.notify, "Tell me by a chat message when the job ends, even while I wait for it");
+  command.add_flag("-0,--null", options.null_separated, "Items read from a file end with a NUL byte, as find -print0 writes them");
+}
+
+void add_task_options(CLI::App& command, MakeOptions& options) {
+  auto* array = command.add_option("--array", options.job.array, "One task for each number: 1-1000, 1-1000:2 (every second), 1,5,9-12");
+  auto* lines = command.add_option("--each-line", options.each_line, "One task for each line of a file (- is standard input)");
+  array->type_name("NUMBERS")->excludes(lines);
+  lines->type_name("FILE");
+}
+
+void add_follow_options(CLI::App& command, MakeOptions& options) {
+  command.add_flag("--progress,!--no-progress", options.progress, "Show a progress bar on stderr; default: when stderr is a terminal");
+  command.add_flag("--unordered", options.unordered, "Print what tasks wrote as they finish, not in their order");
+}
+
+constexpr const char* kMakeNotes =
+    "Each task finds SOUK_JOB, SOUK_TASK, SOUK_ATTEMPT and, of an array or list, SOUK_ITEM in its environment.\n"
+    "With --array or --each-line, these stand in the command for the task's item: {} all of it, {.} without its extension,\n"
+    "{/} without its folders, {//} its folder, {/.} its name without folder and extension; {#} is the task's number.\n";
+
+}  // namespace
+
+void add_job_commands(CLI::App& app, Common& common) {
+  const auto command = [&app](const char* name, const char* description, const char* group) {
+    auto* added = app.add_subcommand(name, description);
+    added->group(group);
+    return added;
+  };
+  // CLI11 keeps references to what it fills in; each callback shares ownership of it.
+  {
+    auto* submit = command("submit", "Submit a job and print its number", kMake);
+    auto options = std::make_shared<MakeOptions>();
+    add_task_options(*submit, *options);
+    add_make_options(*submit, *options);
+    submit->add_flag("--progress,!--no-progress", options->progress, "Show how much of a large job has been sent; default: when stderr is a terminal");
+    submit->footer(std::string("The number goes to stdout, alone. Nothing after COMMAND is taken for an option of souk.\n") + kMakeNotes +
+                   "\nExamples:\n"
+                   "  souk submit --array 1-1000 --name sweep ./simulate --seed {}\n"
+                   "  souk submit --each-line files.txt --time-limit 10m --retries 2 ./convert {} {.}.png\n"
+                   "  JOB=$(souk submit --shell 'make test 2>&1 | tail -1') && souk wait $JOB && souk cat $JOB");
+    submit->callback([&common, options] { common.action = [&common, options] { return submit_command(common, std::move(*options)); }; });
+  }
+  {
+    auto* run = command("run", "Run a job: submit it, wait for it and print what it wrote", kMake);
+    auto options = std::make_shared<MakeOptions>();
+    add_task_options(*run, *options);
+    add_make_options(*run, *options);
+    add_follow_options(*run, *options);
+    run->footer(std::string("What the tasks write to stdout and stderr goes to stdout and stderr, in the order of the tasks; with --json, one object a task.\n"
+                            "Exit code of one task: its own; 128 + n when signal n ended it, 124 at its time limit, 127 when it could not start, 125 when it was\n"
+                            "lost with its workers. Of several: 0 all succeeded, 1 some failed. Always: 2 wrong usage, 3 no grid.\n"
+                            "Ctrl-C cancels the job; a second one leaves at once. So does a reader that goes away (souk run ... | head).\n") +
+                kMakeNotes +
+                "\nExamples:\n"
+                "  souk run hostname -f\n"
+                "  souk run --array 1-100 python3 pi.py --seed {} > samples.txt\n"
+                "  souk run --shell --env LANG --time-limit 1m 'sort -u words.txt | wc -l'");
+    run->callback([&common, options] { common.action = [&common, options] { return run_command(common, std::move(*options)); }; });
+  }
+  {
+    auto* map = command("map", "Run a command for each argument, as GNU parallel does", kMake);
+    auto options = std::make_shared<MakeOptions>();
+    add_make_options(*map, *options);
+    map->add_option("--each-line", options->each_line, "Take the arguments from the lines of a file, as :::: does")->type_name("FILE");
+    add_follow_options(*map, *options);
+    map->footer(
+                "{} stands for the argument, {.} for it without its extension, {/} without its folders, {//} for its folder, {/.} for its name without\n"
+                "folder and extension, {#} for the task's number. Where the command has none of them, {} is added at its end.\n"
+                "A command of one word with spaces or shell characters in it is a line for /bin/sh -c, and what is filled in is quoted for it;\n"
+                "several words run without a shell. No argument at all: nothing is run, and that is a success. Exit codes: as `souk run`.\n"
+                "\nExamples:\n"
+                "  souk map gzip -9 -c {} ::: *.log > all.gz\n"
+                "  souk map 'convert {} -resize 50% small/{/}' ::: photos/*.jpg\n"
+                "  find . -name '*.c' -print0 | souk map -0 sha256sum");
+    map->callback([&common, options] { common.action = [&common, options] { return map_command(common, std::move(*options)); }; });
+  }
+  {
+    auto* wait = command("wait", "Wait until jobs have ended", kFollow);
+    auto options = std::make_shared<WaitOptions>();
+    wait->add_option("JOB", options->jobs, "Numbers of jobs")->required()->type_name("");
+    wait->add_flag("--progress", options->progress, "Show a progress bar on stderr, or a line now and then where stderr is no terminal");
+    wait->footer("Prints a line when a job has ended. Exit code: 0 all tasks of all jobs succeeded, 1 some failed, 2 no such job, 3 no grid.\n"
+                 "Ctrl-C stops the waiting, not the job.\n\nExamples:\n  souk wait 12 --progress\n  souk wait 12 13 14 && echo all good");
+    wait->callback([&common, options] { common.action = [&common, options] { return wait_command(common, *options); }; });
+  }
+  {
+    auto* jobs = command("jobs", "List my jobs, the newest first", kFollow);
+    auto options = std::make_shared<ListOptions>();
+    jobs->add_option("--limit", options->limit, "At most N jobs; default 100")->type_name("N");
+    jobs->add_flag("--all", options->all, "Jobs of everybody (for admins of the grid)");
+    jobs->footer("Examples:\n  souk jobs --limit 5\n  souk jobs --json | jq -r 'select(.state == \"failed\") | .job'");
+    jobs->callback([&common, options] { common.action = [&common, options] { return jobs_command(common, *options); }; });
+  }
+  {
+    auto* job = command("job", "Tell all about a job", kFollow);
+    auto numbers = std::make_shared<std::vector<std::string>>();
+    job->add_option("JOB", *numbers, "Numbers of jobs")->required()->type_name("");
+    job->footer("Examples:\n  souk job 12\n  souk job 12 --json | jq .failed");
+    job->callback([&common, numbers] { common.action = [&common, numbers] { return job_command(common, *numbers); }; });
+  }
+  {
+    auto* tasks = command("tasks", "List the tasks of a job: how each ended, how long it took, where it ran", kFollow);
+    auto options = std::make_shared<TasksOptions>();
+    tasks->add_option("JOB", options->targets, "Jobs or tasks: 12, 12.7, 12.3-9")->required()->type_name("");
+    tasks->add_flag("--failed", options->failed, "Only tasks that failed");
+    tasks->footer("Examples:\n  souk tasks 12 --failed\n  souk tasks 12 --json | jq -s 'map(.wall_us) | add / length'");
+    tasks->callback([&common, options] { common.action = [&common, options] { return tasks_command(common, *options); }; });
+  }
+  {
+    auto* cat = command("cat", "Print what tasks wrote, byte for byte", kFollow);
+    auto options = std::make_shared<CatOptions>();
+    cat->add_option("JOB", options->targets, "Jobs or tasks: 12, 12.7, 12.3-9")->required()->type_name("");
+    auto* err = cat->add_flag("--stderr", options->err, "Their standard error instead of their standard output");
+    cat->add_flag("--all", options->both, "Both: stdout to stdout, stderr to stderr")->excludes(err);
+    cat->footer("Tasks come in their order. Those that have not ended are passed over, with a note and exit code 1.\n\n"
+                "Examples:\n  souk cat 12 | sort -n\n  souk cat 12.7 --stderr\n  souk cat 12 --json | jq -r .stdout");
+    cat->callback([&common, options] { common.action = [&common, options] { return cat_command(common, *options); }; });
+  }
+  {
+    auto* cancel = command("cancel", "Cancel jobs: stop what runs, drop what waits", kFollow);
+    auto options = std::make_shared<CancelOptions>();
+    cancel->add_option("JOB", options->jobs, "Numbers of jobs")->type_name("");
+    cancel->add_flag("--all", options->all, "All my jobs");
+    cancel->footer("Running tasks get TERM and, after the job's grace time, KILL. What has ended stays and can be read.\n\n"
+                   "Examples:\n  souk cancel 12 13\n  souk cancel --all");
+    cancel->callback([&common, options] { common.action = [&common, options] { return cancel_command(common, *options); }; });
+  }
+  {
+    auto* workers = command("workers", "List the workers in the market and what they offer", "The grid");
+    workers->footer("Examples:\n  souk workers\n  souk workers --json | jq -s 'map(.slots) | add'");
+    workers->callback([&common] { common.action = [&common] { return workers_command(common); }; });
+  }
+  {
+    auto* completion = command("completion", "Print a script that completes commands and options on Tab", "The grid");
+    auto shell = std::make_shared<std::string>();
+    completion->add_option("SHELL", *shell, "bash, zsh or fish")->required()->type_name("");
+    completion->footer("Examples:\n  source <(souk completion bash)\n  souk completion fish > ~/.config/fish/completions/souk.fish");
+    completion->callback([&common, shell] {
+      common.action = [&common, shell] {
+        const auto script = completion_script(*shell);
+        if (!script) return fail(common, script.error(), exit_code::usage);
+        [[maybe_unused]] const auto sent = ::write(STDOUT_FILENO, script.value().data(), script.value().size());
+        return exit_code::good;
+      };
+    });
+  }
+  common.grid_figures = [&common] { return grid_figures(common); };
+}
+
+}  // namespace souk

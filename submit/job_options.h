@@ -1,0 +1,56 @@
+// The options of the job commands, as CLI11 fills them in.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "submit/common.h"
+#include "submit/request.h"
+
+namespace souk {
+
+/// submit, run and map
+struct MakeOptions {
+  JobOptions job;
+  std::string each_line;   // FILE, or - for standard input
+  std::string input_file;  // --stdin
+  bool null_separated = false;
+  bool unordered = false;
+  int progress = 0;        // 1 --progress, -1 --no-progress, 0 as it fits
+};
+struct WaitOptions {
+  std::vector<std::string> jobs;
+  bool progress = false;
+};
+struct ListOptions {
+  std::uint32_t limit = 0;
+  bool all = false;
+};
+struct TasksOptions {
+  std::vector<std::string> targets;
+  bool failed = false;
+};
+struct CatOptions {
+  std::vector<std::string> targets;
+  bool err = false, both = false;
+};
+struct CancelOptions {
+  std::vector<std::string> jobs;
+  bool all = false;
+};
+
+// run_commands.cpp
+int submit_command(const Common& common, MakeOptions options);
+int run_command(const Common& common, MakeOptions options);
+int map_command(const Common& common, MakeOptions options);
+int wait_command(const Common& common, const WaitOptions& options);
+// query_commands.cpp
+int jobs_command(const Common& common, const ListOptions& options);
+int job_command(const Common& common, const std::vector<std::string>& jobs);
+int tasks_command(const Common& common, const TasksOptions& options);
+int cat_command(const Common& common, const CatOptions& options);
+int cancel_command(const Common& common, const CancelOptions& options);
+int workers_command(const Common& common);
+Result<std::string> grid_figures(const Common& common);
+
+}  // namespace souk

@@ -1,0 +1,381 @@
+#include "submit/session.h"
+
+#include <gloox/tag.h>
+#include <sys/random.h>
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+#include "protocol/payload.h"
+#include "protocol/stanza.h"
+#include "submit/render.h"
+
+namespace souk {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kTick = 100ms;
+constexpr int kRestartsMax = 2;  // of a submission in parts whose session the manager has forgotten
+constexpr std::size_t kPartMax = kStanzaMax - 1024;  // of the job in one SubmitRequest, which adds key and framing
+
+/// Conditions that say nobody is there to answer, or not yet (RFC 6120 §8.3.3): worth asking again.
+bool is_absence(const StanzaError& error) {
+  static constexpr std::array<std::string_view, 6> absent{"service-unavailable", "remote-server-not-found", "remote-server-timeout", "recipient-unavailable", "timeout", "disconnected"};
+  return std::find(absent.begin(), absent.end(), error.condition) != absent.end();
+}
+
+const char* deed(const std::string& node) {
+  if (node == "submit") return "cannot submit";
+  if (node == "status") return "cannot ask for the status";
+  if (node == "results") return "cannot get results";
+  if (node == "cancel") return "cannot cancel";
+  return "cannot list workers";
+}
+
+const char* remedy(const std::string& condition) {
+  if (condition == "item-not-found") return "`souk jobs` lists yours";
+  if (condition == "forbidden" || condition == "not-allowed" || condition == "not-authorized") return "ask whoever runs the grid to let you in";
+  if (condition == "feature-not-implemented") return "the manager may be older than this program: compare `souk --version` and `souk status`";
+  if (condition == "resource-constraint") return "try again later";
+  return "";
+}
+
+}  // namespace
+
+Session::Session(Profile profile) : Session(std::move(profile), Limits{}) {}
+
+Session::Session(Profile profile, Limits limits)
+    : profile_(std::move(profile)),
+      limits_(limits),
+      work_(boost::asio::make_work_guard(loop_)),
+      tick_(loop_),
+      link_(loop_,
+            [this] {
+              Account account = profile_.account;
+              account.jid = bare(account.jid);  // several commands of one user run at a time: the server names each
+              return account;
+            }(),
+            XmppLink::Limits{.retry_min = 50ms, .retry_max = 2s}) {
+  link_.on_up = [this] {
+    if (lost_ && was_up_) on_note("connected again");
+    was_up_ = true;
+  };
+  link_.on_down = [this](const Error& why, bool final) {
+    down_ = why;
+    if (final) final_ = why;
+    if (was_up_ && !lost_ && staying_ && !closed_) on_note("connection lost (" + why.text() + "); trying again");
+    lost_ = true;
+  };
+  messages_ = link_.on_message([this](const gloox::Tag& message) { heard(message); });
+}
+
+Session::~Session() { close(); }
+
+void Session::catch_interrupts() {
+  if (!interrupts_) interrupts_ = std::make_unique<Interrupts>(loop_);
+}
+
+void Session::fail(Error error, bool unreachable) {
+  error_ = std::move(error);
+  unreachable_ = unreachable;
+}
+
+bool Session::pump(const std::function<bool()>& ready, Clock::time_point until) {
+  if (hurry_) until = std::min(until, *hurry_);
+  if (on_tick && !ticking_) tick();
+  while (!ready()) {
+    if (interrupted()) return false;
+    // run_one_until() cannot wait for the end of time.
+    const auto now = Clock::now();
+    if (now >= until) return false;
+    loop_.run_one_until(std::min(until, now + 1h));
+  }
+  return true;
+}
+
+void Session::tick() {
+  ticking_ = true;
+  tick_.expires_after(kTick);
+  tick_.async_wait([this](const boost::system::error_code& error) {
+    if (error || !on_tick) return;
+    on_tick();
+    tick();
+  });
+}
+
+Session::Next Session::reach(Clock::time_point until) {
+  if (!started_) {
+    started_ = true;
+    link_.start();
+  }
+  if (pump([this] { return link_.up() || final_; }, until) && !final_) return Next::done;
+  if (interrupted()) {
+    fail({"interrupted", "", ""}, false);
+  } else if (final_) {
+    fail(*final_, true);
+  } else {
+    const Account& account = profile_.account;
+    const std::string server = (account.host.empty() ? domain_of(account.jid) : account.host) + ":" + std::to_string(account.port);
+    fail({"cannot reach the grid at " + server, down_.what.empty() ? "no answer" : down_.why.empty() ? down_.what : down_.why,
+          "see whether it runs: `souk status`; the address comes from " + profile_.file.string()},
+         true);
+  }
+  return Next::failed;
+}
+
+Session::Next Session::refuse(const std::string& node, const StanzaError& error) {
+  if (is_absence(error)) {
+    // `disconnected` says nothing new; why the link went down does.
+    const std::string why = error.condition == "timeout"        ? "it did not answer in time"
+                            : error.condition == "disconnected" ? "the connection was lost: " + down_.text()
+                                                                : "the server says " + error.condition + (error.text.empty() ? "" : " (" + plain(error.text) + ")");
+    fail({"the manager " + profile_.manager + " cannot be reached", why, "see what runs: `souk status`; its address comes from " + profile_.file.string()}, true);
+    return Next::again;
+  }
+  fail({deed(node), plain(error.text.empty() ? error.condition : error.text, 1000), remedy(error.condition)}, false);
+  condition_ = error.condition;
+  return Next::failed;
+}
+
+Session::Next Session::attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline,
+                               google::protobuf::MessageLite& answer) {
+  auto iq = element("iq", {}, {{"type", "set"}, {"to", profile_.manager}});
+  auto& command = child(*iq, "command", ns::commands, {{"node", node}, {"action", stage.sessionid.empty() ? "execute" : "next"}});
+  if (!stage.sessionid.empty()) command.addAttribute("sessionid", stage.sessionid);
+  const Encoded encoded = encode(request);
+  auto& payload = child(command, node, ns::job, {{"version", SOUK_VERSION}}, encoded.text);
+  if (encoded.zlib) payload.addAttribute("encoding", "zlib");
+
+  // The reply may come after we stopped waiting for it, so it owns what it writes to.
+  struct Heard {
+    bool done = false;
+    std::optional<StanzaError> error;
+    std::string status, sessionid, text, version;
+    bool zlib = false, payload = false;
+  };
+  auto heard = std::make_shared<Heard>();
+  link_.request(std::move(iq), deadline, [heard, node](const Answer& reply) {
+    heard->done = true;
+    if (!reply) {
+      heard->error = reply.error;
+      return;
+    }
+    const gloox::Tag* done = reply.iq->findChild("command");
+    if (!done) return;
+    heard->status = done->findAttribute("status");
+    heard->sessionid = done->findAttribute("sessionid");
+    const gloox::Tag* content = done->findChild(node);
+    if (!content || content->xmlns() != ns::job) return;
+    heard->payload = true;
+    heard->text = content->cdata();
+    heard->zlib = content->findAttribute("encoding") == "zlib";
+    heard->version = content->findAttribute("version");
+  });
+  // The link answers within the deadline itself; the margin is for a loop that was kept busy.
+  if (!pump([&] { return heard->done; }, Clock::now() + deadline + 1s)) {
+    if (interrupted()) {
+      fail({"interrupted", "", ""}, false);
+      return Next::failed;
+    }
+    return refuse(node, {"wait", "timeout", ""});
+  }
+  if (heard->error) return refuse(node, *heard->error);
+  if (stage.more && heard->status == "executing") {
+    stage.sessionid = heard->sessionid;
+    return Next::done;
+  }
+  Error bad{deed(node), "the manager's answer cannot be read", "is it of another version? compare `souk --version` and `souk status`"};
+  if (!heard->version.empty() && heard->version != SOUK_VERSION) bad.why += fmt::format(": it is version {}, this is {}", plain(heard->version, 40), SOUK_VERSION);
+  if (heard->status != "completed" || !heard->payload) {
+    fail(std::move(bad), false);
+    return Next::failed;
+  }
+  if (const auto read = decode(heard->text, heard->zlib, answer); !read) {
+    bad.why += ": " + read.error().text();
+    fail(std::move(bad), false);
+    return Next::failed;
+  }
+  return Next::done;
+}
+
+bool Session::try_again(Clock::time_point began) {
+  const auto until = staying_ ? Clock::time_point::max() : began + limits_.reach;
+  if (Clock::now() >= (hurry_ ? std::min(until, *hurry_) : until) || interrupted()) return false;
+  const auto pause = Clock::now() + limits_.retry;
+  pump([] { return false; }, pause);
+  return !interrupted();
+}
+
+Result<Done> Session::ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer) {
+  const auto began = Clock::now();
+  while (true) {
+    if (reach(staying_ && was_up_ ? Clock::time_point::max() : began + limits_.reach) != Next::done) return error_;
+    Stage stage;
+    const auto next = attempt(node, request, stage, limits_.answer, answer);
+    if (next == Next::done) return Done{};
+    if (next == Next::failed || !try_again(began)) return error_;
+  }
+}
+
+Result<wire::SubmitAnswer> Session::submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent) {
+  wire::SubmitAnswer answer;
+  wire::SubmitRequest whole;
+  whole.set_key(key);
+  whole.set_watch(watch);
+  const std::size_t size = job.ByteSizeLong();
+  if (size <= kPartMax) {
+    *whole.mutable_job() = job;
+    const auto done = ask("submit", whole, answer);
+    if (!done) return done.error();
+    return answer;
+  }
+  std::string bytes;
+  job.SerializeToString(&bytes);
+  auto began = Clock::now();
+  int restarts = 0;
+  while (true) {
+    if (reach(staying_ && was_up_ ? Clock::time_point::max() : began + limits_.reach) != Next::done) return error_;
+    Stage stage;
+    Next next = Next::done;
+    condition_.clear();
+    for (std::size_t offset = 0; offset < bytes.size() && next == Next::done; offset += kPartMax) {
+      wire::SubmitRequest part;
+      part.set_key(key);
+      part.set_watch(watch);
+      part.set_part(bytes.substr(offset, kPartMax));
+      stage.more = offset + kPartMax < bytes.size();
+      part.set_more(stage.more);
+      next = attempt("submit", part, stage, stage.more ? limits_.answer : limits_.answer * 6, answer);
+      if (next != Next::done) break;
+      began = Clock::now();  // it moves: patience starts anew
+      if (on_sent) on_sent(std::min(offset + kPartMax, bytes.size()), bytes.size());
+    }
+    if (next == Next::done) return answer;
+    // A manager that was started again in between does not know our session any more (XEP-0050 §4.4): from the start, but not for ever.
+    const bool forgotten = next == Next::failed && !stage.sessionid.empty() && restarts < kRestartsMax &&
+                           (condition_ == "bad-request" || condition_ == "item-not-found" || condition_ == "not-allowed");
+    if (forgotten) ++restarts;
+    if ((next == Next::failed && !forgotten) || !try_again(began)) return error_;
+  }
+}
+
+Result<wire::StatusAnswer> Session::status(const wire::StatusRequest& request) {
+  wire::StatusAnswer answer;
+  const auto done = ask("status", request, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+Result<wire::ResultsAnswer> Session::results(const wire::ResultsRequest& request) {
+  wire::ResultsAnswer answer;
+  const auto done = ask("results", request, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+Result<wire::CancelAnswer> Session::cancel(const std::vector<std::uint64_t>& jobs) {
+  wire::CancelRequest request;
+  for (const auto job : jobs) request.add_jobs(job);
+  wire::CancelAnswer answer;
+  const auto done = ask("cancel", request, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+Result<wire::WorkersAnswer> Session::workers() {
+  wire::WorkersAnswer answer;
+  const auto done = ask("workers", wire::WorkersRequest{}, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+void Session::note_status(const wire::JobStatus& job) {
+  if (!watched_.contains(job.job())) return;
+  auto& known = news_[job.job()];
+  if (known.job() != 0 && ended(known)) return;  // an event that was overtaken by the end
+  known = job;
+  fresh_ = true;
+}
+
+void Session::heard(const gloox::Tag& message) {
+  if (message.findAttribute("type") == "error" || bare(message.findAttribute("from")) != bare(profile_.manager)) return;
+  const gloox::Tag* content = message.findChild("event");
+  if (!content || content->xmlns() != ns::job) return;
+  wire::Event event;
+  if (decode(content->cdata(), content->findAttribute("encoding") == "zlib", event)) note_status(event.job());
+}
+
+void Session::watching(std::uint64_t job) {
+  watched_.insert(job);
+  renewed_ = Clock::now();
+  lost_ = false;
+}
+
+Result<Done> Session::watch(const std::vector<std::uint64_t>& jobs) {
+  wire::StatusRequest request;
+  for (const auto job : jobs) request.add_jobs(job);
+  request.set_watch(true);
+  const auto answer = status(request);
+  if (!answer) return answer.error();
+  watched_.insert(jobs.begin(), jobs.end());
+  for (const auto& job : answer.value().jobs()) note_status(job);
+  renewed_ = Clock::now();
+  lost_ = false;
+  return Done{};
+}
+
+const wire::JobStatus* Session::news(std::uint64_t job) const {
+  const auto known = news_.find(job);
+  return known == news_.end() ? nullptr : &known->second;
+}
+
+Result<Done> Session::await_news(Clock::time_point until) {
+  while (!std::exchange(fresh_, false)) {
+    std::vector<std::uint64_t> open;
+    for (const auto job : watched_)
+      if (const auto* known = news(job); !known || !ended(*known)) open.push_back(job);
+    if (open.empty() || interrupted()) return Done{};
+    if (!open.empty() && (lost_ || Clock::now() - renewed_ >= limits_.renew)) {
+      if (const auto done = watch(open); !done) return done;
+      continue;
+    }
+    const auto wake = std::min(until, renewed_ + limits_.renew);
+    pump([this] { return fresh_ || lost_ || final_.has_value(); }, wake);
+    if (final_) {
+      fail(*final_, true);
+      return error_;
+    }
+    if (interrupted() || Clock::now() >= until || hurried()) {
+      fresh_ = false;
+      return Done{};
+    }
+  }
+  return Done{};
+}
+
+void Session::close() {
+  if (closed_ || !started_) return;
+  closed_ = true;
+  on_tick = nullptr;
+  tick_.cancel();
+  if (!link_.up()) return;
+  auto gone = std::make_shared<bool>(false);
+  link_.stop([gone] { *gone = true; });
+  const auto until = Clock::now() + limits_.close;
+  while (!*gone && Clock::now() < until) loop_.run_one_until(until);
+}
+
+std::string new_key() {
+  std::array<unsigned char, 16> bytes{};
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) throw std::system_error(errno, std::generic_category(), "getrandom");
+  std::string text;
+  for (const auto byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+}  // namespace souk

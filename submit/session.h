@@ -1,0 +1,134 @@
+// One user's conversation with the manager: the payload commands of docs/PROTOCOL.md and the events of watched jobs.
+// A command-line program does one thing at a time, so every call runs the loop until its answer is there.
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "protocol/grid.pb.h"
+#include "protocol/profile.h"
+#include "protocol/result.h"
+#include "protocol/xmpp_link.h"
+#include "submit/interrupts.h"
+
+namespace google::protobuf {
+class MessageLite;
+}
+
+namespace souk {
+
+class Session {
+ public:
+  using Clock = std::chrono::steady_clock;
+  struct Limits {
+    std::chrono::milliseconds reach{5000};    // from the first try until a server and a manager must have been found
+    std::chrono::milliseconds answer{10000};  // to one request; the last part of a submission gets six times as long
+    std::chrono::milliseconds renew{20000};   // of a watch, which lasts 60 s: the event of a job's end may be lost like any message
+    std::chrono::milliseconds retry{200};     // between asking for a manager that is away
+    std::chrono::milliseconds close{10};      // for the server's goodbye
+  };
+  explicit Session(Profile profile);
+  Session(Profile profile, Limits limits);
+  ~Session();
+  Session(const Session&) = delete;
+
+  /// Words about the connection for whoever waits: it was lost, it is back.
+  std::function<void(const std::string&)> on_note = [](const std::string&) {};
+  /// Called about every 100 ms while something is waited for, so that time passes on a progress bar.
+  std::function<void()> on_tick;
+
+  /// From now on Ctrl-C and TERM end what is waited for, with interrupted(); the second one ends the program.
+  void catch_interrupts();
+  bool interrupted() const { return interrupts_ && interrupts_->count() > forgiven_; }
+  /// Lets calls go on after the first interrupt, to cancel and clean up.
+  void forgive_interrupt() { forgiven_ = interrupts_ ? interrupts_->count() : 0; }
+  int interrupt_exit_code() const { return interrupts_ ? interrupts_->exit_code() : 130; }
+
+  /// From now on a lost connection, server or manager is waited for without end.
+  void stay() { staying_ = true; }
+  /// Bounds all that follows, also what stay() made endless: nothing takes longer than until then.
+  void hurry(Clock::time_point until) { hurry_ = until; }
+  bool hurried() const { return hurry_ && Clock::now() >= *hurry_; }
+
+  /// Whether the last failure was one of reaching the grid rather than a refusal by it.
+  bool unreachable() const { return unreachable_; }
+
+  /// Sends the job, in parts if it is large, again after a lost connection: `key` makes a repetition harmless.
+  /// on_sent: bytes sent and to send, after each part
+  Result<wire::SubmitAnswer> submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent = {});
+  Result<wire::StatusAnswer> status(const wire::StatusRequest& request);
+  Result<wire::ResultsAnswer> results(const wire::ResultsRequest& request);
+  Result<wire::CancelAnswer> cancel(const std::vector<std::uint64_t>& jobs);
+  Result<wire::WorkersAnswer> workers();
+
+  /// Watches these jobs until they end, and what watch() knew before; renewed by itself, also after a lost connection.
+  /// fails: as status() does; the first answer is the first news
+  Result<Done> watch(const std::vector<std::uint64_t>& jobs);
+  /// submit() with `watch` did it already.
+  void watching(std::uint64_t job);
+  /// The newest that is known of a watched job; null: nothing yet.
+  const wire::JobStatus* news(std::uint64_t job) const;
+  /// Runs until there is news of any watched job since the last call, or an interrupt, or `until`. Renews watches on the way.
+  /// fails: when the grid cannot be reached and stay() was not called, or is lost for good
+  Result<Done> await_news(Clock::time_point until = Clock::time_point::max());
+
+  /// Says goodbye and waits for the answer, at most limits.close.
+  void close();
+
+ private:
+  struct Stage {  // of a command in several
+    std::string sessionid;
+    bool more = false;
+  };
+  enum class Next { done, again, failed };
+
+  Result<Done> ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer);
+  Next attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline, google::protobuf::MessageLite& answer);
+  Next reach(Clock::time_point until);
+  Next refuse(const std::string& node, const StanzaError& error);
+  /// Whether to try again; waits a little first.
+  bool try_again(Clock::time_point began);
+  bool pump(const std::function<bool()>& ready, Clock::time_point until);
+  void heard(const gloox::Tag& message);
+  void note_status(const wire::JobStatus& job);
+  void tick();
+  void fail(Error error, bool unreachable);
+
+  Profile profile_;
+  Limits limits_;
+  boost::asio::io_context loop_{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  boost::asio::steady_timer tick_;
+  std::unique_ptr<Interrupts> interrupts_;
+  XmppLink link_;
+  Registration messages_;
+
+  bool started_ = false, staying_ = false, closed_ = false, ticking_ = false;
+  bool was_up_ = false, lost_ = false;      // lost_: since the watches were last renewed
+  int forgiven_ = 0;
+  std::optional<Clock::time_point> hurry_;
+  std::optional<Error> final_;              // the link gave up
+  Error down_;                              // why it was down the last time
+  Error error_;                             // of the last failure
+  bool unreachable_ = false;
+  std::string condition_;                   // of the last refusal
+
+  std::set<std::uint64_t> watched_;
+  std::map<std::uint64_t, wire::JobStatus> news_;
+  bool fresh_ = false;
+  Clock::time_point renewed_{};
+};
+
+/// 128 random bits in hex, for SubmitRequest::key.
+std::string new_key();
+
+}  // namespace souk
