@@ -101,6 +101,11 @@ void Agent::on(Assigned& event) {
       answer.why = closed;
       continue;
     }
+    if (assignment.command == nullptr && assignment.problem.empty()) {
+      answer.refused.push_back(attempt.number);
+      answer.missing.insert(assignment.task.job);
+      continue;
+    }
     const auto entry = held_.try_emplace(attempt).first;
     entry->second.task = assignment.task;
     if (assignment.command == nullptr) {  // no later try of the same bytes ends better, so it is a result and no refusal
@@ -114,6 +119,7 @@ void Agent::on(Assigned& event) {
     if (waiting_count_++ == 0) moved_at_ = now_;
     waiting_.push_back(attempt);
   }
+  if (answer.why.empty() && !answer.missing.empty()) answer.why = "no command for its job came with it";
   actions_.emplace_back(std::move(answer));
 }
 

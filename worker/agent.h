@@ -44,8 +44,8 @@ struct Assignment {
   AttemptId attempt;
   TaskId task;
   std::string item;
-  std::shared_ptr<const Command> command;  // shared by the tasks of a job; null: `problem` says why it cannot run
-  std::string problem;
+  std::shared_ptr<const Command> command;  // shared by the tasks of a job; null: `problem` says why it cannot run,
+  std::string problem;                     // and when that is empty too, no command came at all
 };
 
 // ---- Events ---------------------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
 /// Answers to the event just told; at most one of them, and first.
 struct AnswerHello { Availability state; std::vector<Held> held; };
-struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; };
+struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; std::set<JobId> missing; };  // missing: jobs whose command we lack
 struct RefuseEpoch { std::string why; };
 
 struct Start { int slot; Assignment assignment; };  // its command is never null

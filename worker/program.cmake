@@ -1,5 +1,5 @@
-# souk-worker: the agent on the wire. Room and session are a library, so that tests can drive them against a real server.
-add_library(souk_worker_session STATIC room.cpp session.cpp)
+# souk-worker: the agent on the wire. Room, session and command store are a library, so that tests can drive them against a real server.
+add_library(souk_worker_session STATIC room.cpp session.cpp command_store.cpp)
 target_link_libraries(souk_worker_session PUBLIC souk_worker_core souk_xmpp spdlog::spdlog)
 
 add_executable(souk-worker main.cpp)

@@ -17,6 +17,7 @@ constexpr auto kAnswerWithin = 10s;           // of the room service, to a join 
 constexpr auto kSoonMin = 50ms, kSoonMax = 5000ms;
 constexpr auto kPatientTry = 30s;             // when only a person can change the answer
 constexpr auto kKickMin = 2000ms, kKickMax = 60000ms;
+constexpr auto kNewcomerGone = 300ms;         // it needs a round trip to leave a nick that it found shared
 constexpr auto kTellAgain = 60s;              // the same trouble in the log
 constexpr int kSuffixMax = 32;                // then a random one
 constexpr std::size_t kNickMax = 128;         // bytes, of at most 1023 (RFC 7622)
@@ -209,17 +210,25 @@ void Room::take_error(const StanzaError& error, const std::string& nick) {
 void Room::take_own(const gloox::Tag& presence, const gloox::Tag& x) {
   if (state_ == State::undoing) return;
   const std::string nick = resource_of(presence.findAttribute("from"));
+  // Some services let sessions of one account share a nick (Prosody does). Two workers behind one name would hide each other. So the newcomer
+  // takes another one; and who was there first shows itself again, since others may have taken the newcomer's address for its own.
+  std::string other;
+  for (const gloox::Tag* item : x.findChildren("item")) {
+    if (const std::string& jid = item->findAttribute("jid"); !jid.empty() && jid != link_.jid()) other = printable(jid);
+  }
   if (inside()) {
     nick_ = nick;
+    if (other.empty()) return;
+    retry_.expires_after(kNewcomerGone);
+    retry_.async_wait([this](auto error) {
+      if (!error && inside()) link_.send(presence_here());
+    });
     return;
   }
   if (has_status(x, "201")) return undo();
-  // Some services let two sessions of one account share a nick (Prosody does). Two workers behind one name would hide each other, so the newcomer changes.
-  for (const gloox::Tag* item : x.findChildren("item")) {
-    const std::string& jid = item->findAttribute("jid");
-    if (jid.empty() || jid == link_.jid()) continue;
+  if (!other.empty()) {
     link_.send(presence_here("unavailable"));
-    return nick_taken(printable(jid));
+    return nick_taken(other);
   }
   nick_ = nick;  // the service may have changed it (status 210)
   state_ = State::inside;

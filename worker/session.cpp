@@ -148,8 +148,9 @@ void Session::take(const gloox::Tag& iq, const gloox::Tag& payload) {
   const std::string& name = payload.name();
   if (name == "hello") return take_hello(iq, payload);
   if (name == "assign") return take_assign(iq, payload);
+  if (name == "command") return take_command(iq, payload);
   if (name == "stop") return take_stop(iq, payload);
-  refuse(iq, "cancel", "feature-not-implemented", "a worker knows hello, assign and stop");
+  refuse(iq, "cancel", "feature-not-implemented", "a worker knows hello, assign, command and stop");
 }
 
 void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
@@ -168,29 +169,31 @@ void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
 void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Assign assign;
   if (const auto read = payload_in(payload, assign); !read) return refuse(iq, "modify", "bad-request", read.error().text());
-  struct Read {
-    std::shared_ptr<const Command> command;
-    std::string problem = "no command for its job came with it";
-  };
-  std::map<std::uint64_t, Read> commands;
+  std::map<std::uint64_t, Received> commands;
   for (const auto& message : assign.commands()) {
-    Read& entry = commands[message.job()];
+    Received& came = commands[message.job()];
     auto command = read(message.command());
-    if (command) entry.command = std::make_shared<const Command>(std::move(command.value()));
-    else entry.problem = command.error().text();
+    if (command) came.command = std::make_shared<const Command>(std::move(command.value()));
+    else came.problem = command.error().text();
   }
-  const Read none;
   Assigned event{Epoch{assign.epoch()}, {}};
   event.assignments.reserve(static_cast<std::size_t>(assign.assignments_size()));
   for (auto& message : *assign.mutable_assignments()) {
     const auto found = commands.find(message.job());
-    const Read& with = found != commands.end() ? found->second : none;
-    event.assignments.push_back(Assignment{{event.epoch, message.number()}, {JobId{message.job()}, TaskNumber{message.task()}},
-                                           std::move(*message.mutable_item()), with.command, with.command ? "" : with.problem});
+    const Received* with = found != commands.end() ? &found->second : commands_.find(JobId{message.job()});
+    event.assignments.push_back(Assignment{{event.epoch, message.number()}, {JobId{message.job()}, TaskNumber{message.task()}}, std::move(*message.mutable_item()),
+                                           with != nullptr ? with->command : nullptr, with != nullptr ? with->problem : ""});
   }
   spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
   asked_ = &iq;
   tell(std::move(event));
+}
+
+void Session::take_command(const gloox::Tag& iq, const gloox::Tag& payload) {
+  wire::CommandPart part;
+  if (const auto read = payload_in(payload, part); !read) return refuse(iq, "modify", "bad-request", read.error().text());
+  if (const auto taken = commands_.take(JobId{part.job()}, part.offset(), part.size(), part.data()); !taken) return refuse(iq, "modify", "bad-request", taken.error().text());
+  link_.send(result_of(iq));
 }
 
 void Session::take_stop(const gloox::Tag& iq, const gloox::Tag& payload) {
@@ -248,6 +251,7 @@ void Session::perform(AnswerAssign& action) {
   wire::AssignAnswer message;
   for (const auto number : action.refused) message.add_refused(number);
   message.set_why(action.why);
+  for (const JobId job : action.missing) message.add_missing(job.value);
   if (!action.refused.empty()) spdlog::info("refused attempts={} why=\"{}\"", action.refused.size(), action.why);
   auto answer = result_of(*asked_);
   add_payload(*answer, "assign", message);

@@ -10,6 +10,7 @@
 #include "protocol/profile.h"
 #include "protocol/xmpp_link.h"
 #include "worker/agent.h"
+#include "worker/command_store.h"
 #include "worker/room.h"
 
 namespace souk::worker {
@@ -47,6 +48,7 @@ class Session {
   void take(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_hello(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_assign(const gloox::Tag& iq, const gloox::Tag& payload);
+  void take_command(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_stop(const gloox::Tag& iq, const gloox::Tag& payload);
   void refuse(const gloox::Tag& iq, const char* type, const char* condition, const std::string& text);
 
@@ -69,6 +71,7 @@ class Session {
   const Slots slots_;
   const int slot_count_;
   Agent agent_;
+  CommandStore commands_;
   XmppLink link_;
   Disco disco_;
   Room room_;

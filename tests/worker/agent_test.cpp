@@ -335,6 +335,17 @@ TEST(Agent, WhatCannotRunIsAResult) {
   EXPECT_EQ(stage.tell(Assigned{Epoch{1}, {bad}}), "took; report#1 1:not-started");
 }
 
+TEST(Agent, ATaskWithoutItsCommandIsRefusedAndTheJobNamed) {
+  Stage stage;
+  stage.greet();
+  Assignment bare = Stage::assignment(1);
+  bare.command = nullptr;
+  EXPECT_EQ(stage.tell(Assigned{Epoch{1}, {bare, Stage::assignment(2)}}),
+            "refused 1 (no command for its job came with it); start 2 in 0; show 'busy: 1 of 1 slot'");
+  EXPECT_EQ(std::get<AnswerAssign>(stage.actions.at(0)).missing, std::set<JobId>{JobId{1}});
+  EXPECT_EQ(stage.agent.waiting(), 0u);
+}
+
 TEST(Agent, HandsBackWhatWaitsBehindLongTasks) {
   Stage stage(2);
   stage.greet();
