@@ -4,40 +4,37 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "protocol/command.h"
-#include "protocol/result.h"
+#include "worker/launch.h"
 
 namespace souk {
 
-/// One attempt, ready to run: argv is filled in, `env` is all of its environment.
-struct Launch {
-  std::vector<std::string> argv;
-  std::vector<std::pair<std::string, std::string>> env;
-  std::string input;
-  std::string folder;  // name of its own working folder below the executor's; made before, removed with all in it after
-  std::chrono::milliseconds time_limit{0}, grace{2000};
-  std::size_t output_max = kOutputDefault;
-};
-
 class Executor {
  public:
-  /// Starts `slots` runners. `work` is made if missing and swept of what earlier lives left. Construct on the main thread.
+  /// Starts `slots` runners, at most kSlotsMax, and waits until they are ready (milliseconds).
+  /// work:   made if missing (0700) and swept of what earlier lives left. It must be empty or have been made by an executor, and belongs to one
+  ///         executor at a time: one that was killed a moment ago is waited for until the last of its processes is gone.
+  /// runner: the program `souk-runner` of the same build
+  /// SOUK_NAMESPACES=0 in the environment: runners get no PID namespace even where that is allowed.
+  /// fails:  throws std::runtime_error with text for people
   Executor(boost::asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program);
-  ~Executor();  // kills all that runs and waits until it is gone
+  ~Executor();  // kills all that runs and waits until it is gone, but not for what the kernel cannot kill; no callback comes any more
   Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
   /// Runs it in an idle slot (0 to slots-1); `finished` is called once, from the loop. Never fails otherwise: what cannot start ends as `not_started`.
+  /// The slot is idle again when `finished` is called, so that may start the next.
   void start(int slot, Launch launch, std::function<void(Outcome)> finished);
   /// TERM to the attempt's process group, KILL to all of it after its grace; it then finishes as `canceled`. Nothing if the slot is idle.
   void stop(int slot);
 
+  /// Whether runners are the first process of a PID namespace of their own, so that the kernel itself kills what a task leaves.
+  bool has_namespaces() const;
+
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace souk

@@ -1,0 +1,153 @@
+// What running a task through the executor costs, against the bare loop that nobody can beat by much: posix_spawn, two pipes, one thread a slot.
+// Rounds alternate, so that a busy machine slows both. Prints medians, and the median of the ratios of rounds.
+//   executor_bench [SLOTS [TASKS_A_ROUND [ROUNDS]]]        SOUK_NAMESPACES=0: without PID namespaces
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <poll.h>
+#include <spawn.h>
+#include <string>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+#include "worker/process.h"
+
+namespace {
+
+double seconds(timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; }
+double own_cpu() {
+  rusage used;
+  getrusage(RUSAGE_SELF, &used);
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+void bare_loop(int tasks) {
+  char program[] = "/bin/true", path[] = "PATH=/usr/bin:/bin";
+  char* argv[] = {program, nullptr};
+  char* env[] = {path, nullptr};
+  for (int i = 0; i < tasks; ++i) {
+    int out[2], err[2];
+    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) std::abort();
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    posix_spawn_file_actions_adddup2(&actions, err[1], 2);
+    pid_t pid = -1;
+    if (posix_spawn(&pid, program, &actions, nullptr, argv, env) != 0) std::abort();
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]);
+    close(err[1]);
+    pollfd open[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
+    for (int left = 2; left > 0;) {
+      poll(open, 2, -1);
+      for (auto& one : open)
+        if (one.revents != 0) {
+          char text[4096];
+          if (read(one.fd, text, sizeof text) <= 0) close(one.fd), one.fd = -1, --left;
+        }
+    }
+    int status;
+    waitpid(pid, &status, 0);
+  }
+}
+
+/// CPU of the runners themselves, all below this process: nanoseconds on a processor, from schedstat.
+double runners_cpu() {
+  double sum = 0;
+  const std::function<void(const std::string&, int)> add = [&](const std::string& pid, int depth) {
+    std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+    for (std::string child; children >> child;) {
+      double ns = 0;
+      std::ifstream("/proc/" + child + "/schedstat") >> ns;
+      sum += ns / 1e9;
+      if (depth < 2) add(child, depth + 1);
+    }
+  };
+  add(std::to_string(getpid()), 0);
+  return sum;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int slots = argc > 1 ? std::atoi(argv[1]) : 2, tasks = argc > 2 ? std::atoi(argv[2]) : 1000, rounds = argc > 3 ? std::atoi(argv[3]) : 3;
+  if (slots < 1 || tasks < slots || rounds < 1) return std::fprintf(stderr, "usage: executor_bench [SLOTS [TASKS_A_ROUND [ROUNDS]]]\n"), 2;
+  char folder[] = "/tmp/souk-bench-XXXXXX";
+  if (mkdtemp(folder) == nullptr) return 1;
+  boost::asio::io_context loop(1);
+  std::vector<double> bare_rates, rates, ratios;
+  double bare_cpu = 0, worker_cpu = 0, helper_cpu = 0;
+  int failed = 0;
+  bool namespaces = false;
+  {
+    souk::Executor executor(loop, slots, folder, SOUK_RUNNER);
+    namespaces = executor.has_namespaces();
+    int left = 0, running = 0, number = 0;
+    std::function<void(int)> next = [&](int slot) {
+      if (left == 0) return running == 0 ? loop.stop() : void();
+      --left;
+      ++running;
+      souk::Launch launch;
+      launch.argv = {"/bin/true"};
+      launch.env = {{"PATH", "/usr/bin:/bin"}};
+      launch.folder = std::to_string(++number);
+      launch.time_limit = std::chrono::minutes(1);
+      executor.start(slot, std::move(launch), [&, slot](souk::Outcome outcome) {
+        --running;
+        failed += !outcome.succeeded();
+        next(slot);
+      });
+    };
+    for (int round = 0; round < rounds; ++round) {
+      const auto timed = [&](const auto& work) {
+        const auto from = std::chrono::steady_clock::now();
+        work();
+        return tasks / std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count();
+      };
+      double from = own_cpu();
+      const double bare = timed([&] {
+        std::vector<std::thread> threads;
+        for (int i = 0; i < slots; ++i) threads.emplace_back(bare_loop, tasks / slots + (i < tasks % slots));
+        for (auto& thread : threads) thread.join();
+      });
+      bare_cpu += own_cpu() - from;
+      from = own_cpu();
+      const double helpers = runners_cpu();
+      const double rate = timed([&] {
+        left = tasks;
+        for (int slot = 0; slot < slots; ++slot) next(slot);
+        loop.restart();
+        loop.run();
+      });
+      worker_cpu += own_cpu() - from;
+      helper_cpu += runners_cpu() - helpers;
+      bare_rates.push_back(bare);
+      rates.push_back(rate);
+      ratios.push_back(rate / bare);
+    }
+  }
+  const double all = static_cast<double>(tasks) * rounds / 1e6;
+  std::printf("slots=%d tasks=%d rounds=%d namespaces=%s failed=%d\n", slots, tasks, rounds, namespaces ? "yes" : "no", failed);
+  std::printf("bare loop  %7.0f tasks/s (%.0f to %.0f), own CPU %.1f us a task\n", median(bare_rates), *std::min_element(bare_rates.begin(), bare_rates.end()),
+              *std::max_element(bare_rates.begin(), bare_rates.end()), bare_cpu / all);
+  std::printf("executor   %7.0f tasks/s (%.0f to %.0f), worker %.1f us, runners %.1f us a task\n", median(rates), *std::min_element(rates.begin(), rates.end()),
+              *std::max_element(rates.begin(), rates.end()), worker_cpu / all, helper_cpu / all);
+  std::printf("ratio      %7.2f (%.2f to %.2f)\n", median(ratios), *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()));
+  std::filesystem::remove_all(folder);
+  return failed != 0;
+}

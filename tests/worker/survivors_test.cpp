@@ -1,0 +1,335 @@
+// Nothing of an attempt survives it, and nothing survives the worker.
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "executor_stage.h"
+
+namespace souk {
+namespace {
+
+using Survivors = ExecutorTest;
+INSTANTIATE_TEST_SUITE_P(Executor, Survivors, ::testing::Bool(), mode_name);
+
+/// A number for sleep(1) that no other process has on its command line.
+std::string mark() {
+  static int number = 0;
+  return std::to_string(900000 + getpid()) + "." + std::to_string(100 + ++number);
+}
+
+/// Leaves every kind of process behind, then does what `then` says.
+std::string brood(const std::string& mark, const std::string& then) {
+  return "sleep " + mark + " & (setsid sh -c 'sleep " + mark + " & trap \"\" TERM; sleep " + mark + "; sleep " + mark + "' & ) ; (setsid setsid sleep " + mark +
+         " >/dev/null 2>&1 </dev/null &); while [ $(grep -lsc " + mark + " /proc/[0-9]*/cmdline 2>/dev/null | wc -l) -lt 6 ]; do :; done; touch here; " + then;
+}
+
+TEST_P(Survivors, NoneOfAnAttemptThatEnded) {
+  Stage stage(GetParam());
+  const std::string sleepers = mark();
+  const Outcome outcome = stage.run(shell(brood(sleepers, "echo done")));
+  EXPECT_EQ(outcome.out, "done\n");
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_LT(outcome.wall, 10s) << "a daemon that holds stdout must not hold the slot";
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+  EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
+}
+
+TEST_P(Survivors, NoneOfAnAttemptThatWasStopped) {
+  Stage stage(GetParam());
+  const std::string sleepers = mark();
+  std::optional<Outcome> outcome;
+  stage.start(brood(sleepers, "sleep " + sleepers), [&](Outcome o) { outcome = o; });
+  EXPECT_GE(processes_with(sleepers).size(), 5u);
+  stage.executor->stop(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::canceled);
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+}
+
+TEST_P(Survivors, NoneOfAnExecutorThatIsDestroyed) {
+  const std::string sleepers = mark();
+  Stage stage(GetParam(), 2);
+  bool finished = false;
+  for (int slot : {0, 1}) stage.start(brood(sleepers, "sleep " + sleepers), [&](const Outcome&) { finished = true; }, slot);
+  stage.executor.reset();
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+  EXPECT_TRUE(children_of(getpid()).empty());
+  EXPECT_FALSE(finished);
+  EXPECT_TRUE(stage.work_is_empty());
+}
+
+TEST_P(Survivors, NoZombiesPileUpUnderALongAttempt) {
+  Stage stage(GetParam());
+  bool finished = false;
+  stage.start("i=0; while [ $i -lt 50 ]; do (true &); i=$((i+1)); done; touch here; sleep 60", [&](const Outcome&) { finished = true; });
+  const int runner = stage.runner();
+  EXPECT_TRUE(stage.until([&] { return children_of(runner).size() == 1; }, 5s)) << children_of(runner).size();
+  EXPECT_FALSE(finished);
+}
+
+// ---- A runner that dies -------------------------------------------------------------------------------------------------------
+
+TEST_P(Survivors, ARunnerThatDiesTakesOnlyItsAttemptWithIt) {
+  Stage stage(GetParam(), 2);
+  const auto other_children = children_of(getpid());
+  ASSERT_EQ(other_children.size(), 2u);
+  for (const bool guard_too : {false, true}) {
+    const std::string sleepers = mark(), neighbours = mark();
+    std::optional<Outcome> outcome, other;
+    stage.start(brood(sleepers, "sleep " + sleepers), [&](Outcome o) { outcome = o; }, 0);
+    const fs::path folder = stage.last_folder;
+    stage.start("touch here; sleep " + neighbours, [&](Outcome o) { other = o; }, 1);
+    // The runner is what has the sleepers below it; without namespaces a guard is above it.
+    int runner = 0;
+    for (const int child : children_of(getpid())) {
+      int candidate = child;
+      if (!stage.executor->has_namespaces()) candidate = children_of(child).front();
+      if (children_of(candidate).size() > 1) runner = guard_too ? child : candidate;
+    }
+    ASSERT_NE(runner, 0);
+    kill(runner, SIGKILL);
+    ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+    EXPECT_EQ(outcome->cause, Cause::signaled);
+    EXPECT_EQ(outcome->signal, SIGKILL);
+    EXPECT_NE(outcome->why.find("its runner died under it"), std::string::npos) << outcome->why;
+    EXPECT_TRUE(stage.until([&] { return processes_with(sleepers).empty(); }, 3s));
+    EXPECT_EQ(stage.run(shell("echo again")).out, "again\n");
+    EXPECT_FALSE(fs::exists(folder)) << "the next runner removes what it left";
+    EXPECT_FALSE(other);
+    EXPECT_EQ(processes_with(neighbours).size(), 2u);
+    stage.executor->stop(1);
+    EXPECT_TRUE(stage.until([&] { return other.has_value(); }));
+  }
+}
+
+TEST_P(Survivors, AnIdleRunnerThatDiesIsReplaced) {
+  Stage stage(GetParam());
+  for (int i = 0; i < 10; ++i) {
+    const int runner = stage.runner();
+    ASSERT_GT(runner, 1);
+    kill(runner, SIGKILL);
+    while (kill(runner, 0) == 0 && !(stage.executor->has_namespaces() && [&] {
+      siginfo_t ended{};  // our child: a zombie until the loop runs
+      return waitid(P_PID, static_cast<id_t>(runner), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == runner;
+    }())) {}
+    const Outcome outcome = stage.run(shell("echo again"));  // the worker does not know it yet when it sends this
+    EXPECT_EQ(outcome.out, "again\n") << outcome.why;
+  }
+  EXPECT_TRUE(stage.until([] { return children_of(getpid()).size() == 1; }));
+}
+
+TEST_P(Survivors, ALaunchThatADeadRunnerNeverReadGoesToTheNext) {
+  Stage stage(GetParam());
+  for (int i = 0; i < 10; ++i) {
+    const int runner = stage.runner();
+    ASSERT_GT(runner, 1);
+    kill(runner, SIGSTOP);
+    for (std::string stat; stat.find(") T ") == std::string::npos;) std::getline(std::ifstream("/proc/" + std::to_string(runner) + "/stat"), stat);
+    std::optional<Outcome> outcome;
+    stage.executor->start(0, shell("echo again"), [&](Outcome o) { outcome = o; });
+    kill(runner, SIGKILL);
+    ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+    EXPECT_EQ(outcome->out, "again\n") << outcome->why;
+  }
+}
+
+TEST_P(Survivors, ATaskCannotEndItsRunnerByPlainSignals) {
+  Stage stage(GetParam());
+  const Outcome outcome = stage.run(shell("for s in TERM HUP INT QUIT USR1 USR2 PIPE ALRM TSTP; do kill -$s $PPID; done; sleep 0.05; echo alive"));
+  EXPECT_EQ(outcome.out, "alive\n");
+  EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
+}
+
+TEST_P(Survivors, AnAttemptThatCannotBeKilledDoesNotHoldTheSlot) {
+  Stage stage(GetParam());
+  std::optional<Outcome> outcome;
+  stage.start("echo said; touch here; sleep 60 & wait", [&](Outcome o) { outcome = o; });
+  const int runner = stage.runner();
+  // As good as a process that sleeps in the kernel: what a tracer holds cannot be reaped by its parent.
+  const int task = children_of(runner).front();
+  if (ptrace(PTRACE_SEIZE, task, nullptr, nullptr) != 0) GTEST_SKIP() << "no ptrace here";
+  stage.executor->stop(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value() || waitid(P_PID, static_cast<id_t>(task), nullptr, WSTOPPED | WNOHANG) != 0 || [&] {
+    siginfo_t stopped{};
+    if (waitid(P_PID, static_cast<id_t>(task), &stopped, WSTOPPED | WNOHANG) == 0 && stopped.si_pid == task) ptrace(PTRACE_CONT, task, nullptr, static_cast<long>(stopped.si_status & 0xff));
+    return false;
+  }(); }));
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::canceled);
+  EXPECT_EQ(outcome->out, "said\n");
+  EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
+  EXPECT_EQ(waitpid(task, nullptr, __WALL), task);  // let it go
+  EXPECT_TRUE(stage.until([] { return children_of(getpid()).size() == 1; }));
+}
+
+// ---- A worker that is killed --------------------------------------------------------------------------------------------------
+
+class KilledWorker {
+ public:
+  KilledWorker(bool namespaces, const std::string& line) : folder(new_folder()) {
+    setenv("SOUK_NAMESPACES", namespaces ? "1" : "0", 1);
+    std::string program = EXECUTOR_HOST, work = (folder / "work").string(), slots = "2", text = line;
+    char* argv[] = {program.data(), work.data(), slots.data(), text.data(), nullptr};
+    if (posix_spawn(&pid, program.c_str(), nullptr, nullptr, argv, environ) != 0) pid = -1;
+  }
+  ~KilledWorker() { fs::remove_all(folder); }
+  bool runs_both() {
+    for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end; usleep(2000))
+      if (fs::exists(folder / "work/slot-0/here") && fs::exists(folder / "work/slot-1/here")) return true;
+    return false;
+  }
+  /// The lock of the folder is free when the last runner and guard are gone.
+  bool all_gone() {
+    const int lock = open((folder / "work/.souk-work").c_str(), O_RDWR | O_CLOEXEC);
+    bool free = false;
+    for (const auto end = std::chrono::steady_clock::now() + 10s; !free && std::chrono::steady_clock::now() < end; usleep(1000)) free = flock(lock, LOCK_EX | LOCK_NB) == 0;
+    close(lock);
+    return free;
+  }
+  fs::path folder;
+  pid_t pid = -1;
+};
+
+TEST_P(Survivors, NoneOfAWorkerThatIsKilled) {
+  const std::string sleepers = mark();
+  KilledWorker worker(GetParam(), brood(sleepers, "sleep " + sleepers));
+  ASSERT_TRUE(worker.runs_both());
+  EXPECT_GE(processes_with(sleepers).size(), 10u);
+  kill(worker.pid, SIGKILL);
+  waitpid(worker.pid, nullptr, 0);
+  EXPECT_TRUE(worker.all_gone());
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+}
+
+TEST_P(Survivors, NoneOfAWorkerThatIsKilledWithItsRunners) {
+  const std::string sleepers = mark();
+  KilledWorker worker(GetParam(), brood(sleepers, "sleep " + sleepers));
+  ASSERT_TRUE(worker.runs_both());
+  std::vector<int> doomed{worker.pid};
+  for (const int child : children_of(worker.pid)) {
+    const auto below = children_of(child);
+    doomed.push_back(below.size() == 1 ? below.front() : child);  // below a guard
+  }
+  for (const int pid : doomed) kill(pid, SIGKILL);
+  waitpid(worker.pid, nullptr, 0);
+  EXPECT_TRUE(worker.all_gone());
+  // The first process of a namespace closes its files, and the lock with them, a moment before the kernel kills the others.
+  for (const auto end = std::chrono::steady_clock::now() + 5s; !processes_with(sleepers).empty() && std::chrono::steady_clock::now() < end;) usleep(1000);
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+}
+
+TEST_P(Survivors, TheNextWorkerWaitsForThemAndSweepsTheirFolders) {
+  const std::string sleepers = mark();
+  KilledWorker worker(GetParam(), brood(sleepers, "sleep " + sleepers));
+  ASSERT_TRUE(worker.runs_both());
+  kill(worker.pid, SIGKILL);
+  boost::asio::io_context loop;
+  Executor next(loop, 1, worker.folder / "work", SOUK_RUNNER);
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+  EXPECT_EQ(std::distance(fs::directory_iterator(worker.folder / "work"), fs::directory_iterator()), 1);
+  waitpid(worker.pid, nullptr, 0);
+}
+
+TEST_P(Survivors, ServiceManagersTermToAllProcessesLetsTasksOfTheWorkerEndFirst) {
+  Stage stage(GetParam());
+  std::optional<Outcome> outcome;
+  stage.start("trap 'exit 7' TERM; touch here; while :; do sleep 0.01; done", [&](Outcome o) { outcome = o; });
+  std::vector<int> all = children_of(getpid());
+  for (std::size_t i = 0; i < all.size(); ++i)
+    for (const int pid : children_of(all[i])) all.push_back(pid);
+  for (const int pid : all) kill(pid, SIGTERM);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::exited);
+  EXPECT_EQ(outcome->exit_code, 7) << "the runner lived to tell";
+}
+
+// ---- Folders ------------------------------------------------------------------------------------------------------------------
+
+TEST_P(Survivors, NoFileOfAnAttempt) {
+  Stage stage(GetParam());
+  std::ofstream(stage.folder / "precious") << "text";
+  chmod(stage.folder.c_str(), 0755);
+  const std::string outside = stage.folder.string();
+  for (const std::string& line : std::vector<std::string>{
+           "touch a; mkdir b; echo x > b/c; mkfifo p; ln -s nowhere d",
+           "mkdir -p a/b; touch a/b/c; chmod 000 a/b; chmod 500 a; chmod 000 .",
+           "ln -s " + outside + " link; mkdir x; ln -s " + outside + " x/link; ln " + outside + "/precious hard 2>/dev/null; true",
+           "perl -e '$d = q(d) x 50; for (1..200) { mkdir($d) && open(F, q(>f)) && chdir($d) or exit 9 }'",  // deeper than a path may be long
+           "mkdir many; cd many; seq 1 500 | xargs touch",
+           "cd ..; mv $OLDPWD away; ln -s " + outside + " $OLDPWD; rm -rf away",
+           "touch -- '-rf' 'a b' '\n' '*'; mkdir '...'",
+       }) {
+    Launch launch = shell(line);
+    EXPECT_EQ(stage.run(launch).exit_code, 0) << line;
+    EXPECT_FALSE(fs::exists(fs::symlink_status(stage.work / launch.folder))) << line;
+    EXPECT_TRUE(fs::exists(stage.folder / "precious")) << line;
+  }
+  EXPECT_TRUE(stage.work_is_empty());
+}
+
+TEST_P(Survivors, AnUntouchedFolderIsGoneSoonAndATouchedOneIsNeverReused) {
+  Stage stage(GetParam());
+  for (int i = 0; i < 20; ++i) {
+    const Launch launch = shell(i % 3 == 0 ? "chmod 755 ." : i % 3 == 1 ? "touch x; rm x" : "true");
+    stage.run(launch);
+    EXPECT_EQ(stage.run(shell("stat -c %a .; ls -A | wc -l")).out, "700\n0\n");
+    EXPECT_FALSE(fs::exists(stage.work / launch.folder));
+  }
+  EXPECT_TRUE(stage.work_is_empty());
+}
+
+TEST_P(Survivors, AFolderMountedIntoAnAttemptsIsOnlyDetached) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root mounts";
+  Stage stage(GetParam());
+  fs::create_directories(stage.folder / "data/deep");
+  std::ofstream(stage.folder / "data/deep/precious") << "text";
+  Launch launch = shell("mkdir -p a/m; mount --bind " + (stage.folder / "data").string() + " a/m && ls a/m; touch f; mount --bind " + (stage.folder / "data/deep/precious").string() + " f");
+  const Outcome outcome = stage.run(launch);
+  if (outcome.out != "deep\n") GTEST_SKIP() << "mounting is not allowed: " << outcome.err;
+  EXPECT_TRUE(fs::exists(stage.folder / "data/deep/precious"));
+  EXPECT_FALSE(fs::exists(stage.work / launch.folder));
+}
+
+TEST_P(Survivors, FoldersOfEarlierLivesAreSwept) {
+  Stage stage(GetParam());
+  stage.executor.reset();
+  fs::create_directories(stage.work / "12.7-3.41/a/b");
+  std::ofstream(stage.work / "12.7-3.41/a/b/c") << "x";
+  fs::create_symlink("/tmp", stage.work / "link");
+  stage.executor = std::make_unique<Executor>(stage.loop, 1, stage.work, SOUK_RUNNER);
+  EXPECT_TRUE(stage.work_is_empty());
+  Launch launch = shell("ls -A");
+  fs::create_directories(stage.work / launch.folder / "left");  // appears after the sweep: the attempt still starts with an empty one
+  EXPECT_EQ(stage.run(launch).out, "");
+}
+
+TEST(Executor, RefusesAFolderThatIsNotItsOwn) {
+  const fs::path folder = new_folder();
+  std::ofstream(folder / "thesis.tex") << "text";
+  boost::asio::io_context loop;
+  try {
+    Executor executor(loop, 1, folder, SOUK_RUNNER);
+    FAIL() << "took it";
+  } catch (const std::runtime_error& failure) {
+    EXPECT_NE(std::string(failure.what()).find("it holds files that no worker made; give an empty or a new folder"), std::string::npos) << failure.what();
+  }
+  EXPECT_TRUE(fs::exists(folder / "thesis.tex"));
+  fs::remove(folder / "thesis.tex");
+  Executor first(loop, 1, folder, SOUK_RUNNER);
+  try {
+    Executor second(loop, 1, folder, SOUK_RUNNER);
+    FAIL() << "took it";
+  } catch (const std::runtime_error& failure) {
+    EXPECT_NE(std::string(failure.what()).find("another worker uses it"), std::string::npos) << failure.what();
+  }
+  fs::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace souk

@@ -1,0 +1,23 @@
+// One attempt, ready to run.
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "protocol/command.h"
+
+namespace souk {
+
+/// argv is filled in, `env` is all of its environment. No string may hold a NUL byte, but `input` may.
+struct Launch {
+  std::vector<std::string> argv;
+  std::vector<std::pair<std::string, std::string>> env;
+  std::string input;
+  std::string folder;  // name of its own working folder below the executor's; made before, removed with all in it after
+  std::chrono::milliseconds time_limit{0}, grace{kGraceDefault};
+  std::size_t output_max = kOutputDefault;  // of stdout and of stderr, each; at most kOutputMax
+};
+
+}  // namespace souk

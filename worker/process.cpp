@@ -1,0 +1,498 @@
+#include "worker/process.h"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdexcept>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+#include "protocol/offer.h"
+#include "worker/folder.h"
+#include "worker/runner_start.h"
+#include "worker/runner_wire.h"
+
+namespace souk {
+namespace {
+
+namespace asio = boost::asio;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr const char* kLockFile = ".souk-work";     // marks a folder as made by an executor; locked while one, or any runner of it, lives
+constexpr milliseconds kReadyMax{10000};            // for runners to start
+constexpr milliseconds kLockedMax{5000};            // for an executor that was killed to be gone
+constexpr milliseconds kLeaveMax{4000};             // for runners to end; longer than they take to give up themselves
+constexpr std::size_t kOutputKeptMapped = 1 << 20;  // pages of the shared output that stay allocated from attempt to attempt
+
+[[noreturn]] void refuse(const std::string& what, const std::string& why, const std::string& remedy = "") {
+  throw std::runtime_error(Error{what, why, remedy}.text());
+}
+
+std::string in_quotes(std::string_view text) {
+  constexpr std::size_t kShown = 80;
+  return "'" + std::string(text.substr(0, kShown)) + (text.size() > kShown ? "...'" : "'");
+}
+
+/// What is wrong with a launch, or nothing.
+std::string objection(const Launch& launch) {
+  if (launch.argv.empty()) return "there is no program to run: the list of arguments is empty";
+  if (launch.folder.empty() || launch.folder == "." || launch.folder == ".." || launch.folder.front() == '.' || launch.folder.size() > NAME_MAX ||
+      launch.folder.find_first_of(std::string_view("/\0", 2)) != std::string::npos)
+    return "the name of its working folder, " + in_quotes(launch.folder) + ", is not a plain file name";
+  for (std::size_t i = 0; i < launch.argv.size(); ++i)
+    if (launch.argv[i].find('\0') != std::string::npos) return "argument " + std::to_string(i) + " holds a NUL byte, which no program can be given; hand such data over as input";
+  for (const auto& [name, value] : launch.env)
+    if (name.empty() || name.find_first_of(std::string_view("=\0", 2)) != std::string::npos || value.find('\0') != std::string::npos)
+      return "environment variable " + in_quotes(name.c_str()) + " has no name, or holds '=' in its name or a NUL byte";
+  return "";
+}
+
+std::string why_not_started(const Launch& launch, std::size_t bytes, const runner::Report& report, const std::string& work) {
+  const std::string program = in_quotes(launch.argv.front()), reason = text_of(report.error);
+  switch (report.failed) {
+    case runner::Failed::nothing: return "";
+    case runner::Failed::message: return "its launch did not reach the runner: " + reason;
+    case runner::Failed::folder: return "cannot make its working folder '" + work + "/" + launch.folder + "': " + reason;
+    case runner::Failed::pipes: return "cannot make pipes for its output: " + reason;
+    case runner::Failed::clone: return "the worker may start no more processes: " + reason;
+    case runner::Failed::descriptors: return "cannot connect its input and output: " + reason;
+    case runner::Failed::chdir: return "cannot enter its working folder '" + work + "/" + launch.folder + "': " + reason;
+    case runner::Failed::interpreter:
+      return "program " + program + " is on the worker, but not what it names to run it: the interpreter in its '#!' line, or the loader of its libraries";
+    case runner::Failed::not_found: {
+      if (launch.argv.front().find('/') != std::string::npos)
+        return "program " + program + " not found on the worker" + (launch.argv.front().front() == '/' ? "" : "; its path was looked up in the empty working folder of the attempt");
+      std::string path = "/usr/local/bin:/usr/bin:/bin";
+      for (const auto& [name, value] : launch.env)
+        if (name == "PATH") path = value;
+      return "program " + program + " not found in PATH of the worker (" + path + ")";
+    }
+    case runner::Failed::exec: break;
+  }
+  switch (report.error) {
+    case EACCES: return "permission denied: program " + program + " is not executable for the user of the worker";
+    case E2BIG:
+      return "argument list too long: arguments and environment take " + std::to_string(bytes) +
+             " bytes; a system takes about 2 MiB in all and 128 KiB in one; hand large data over as input";
+    case ENOEXEC: return "program " + program + " is not made for this machine: " + reason;
+    case ETXTBSY: return "program " + program + " is being written by somebody: " + reason;
+    default: return "program " + program + " cannot be run: " + reason;
+  }
+}
+
+}  // namespace
+
+// ---- The executor -----------------------------------------------------------------------------------------------------------
+//
+// Slot:    idle --start--> busy --report--> idle
+// Runner:  none --start--> alive --report--> alive
+//                          alive --socket closed, or a report that says `unclean`--> leaving --ended--> none
+// While a runner leaves with an attempt, its slot stays busy: the attempt ends when all of it is gone, or after kLeaveMax.
+
+class Executor::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path program)
+      : loop_(loop), work_(std::filesystem::absolute(std::move(work))), program_(std::filesystem::absolute(std::move(program)).string()) {
+    if (slots < 1 || slots > kSlotsMax) refuse("cannot run attempts", "slots is " + std::to_string(slots), "give a number from 1 to " + std::to_string(kSlotsMax));
+    take_folder();
+    const char* wanted = std::getenv("SOUK_NAMESPACES");
+    namespaces_ = wanted == nullptr || std::string_view(wanted) != "0";
+    slots_.reserve(static_cast<std::size_t>(slots));
+    for (int i = 0; i < slots; ++i) {
+      Slot& slot = slots_.emplace_back();
+      slot.output.reset(memfd_create("souk-output", MFD_CLOEXEC));
+      if (slot.output.get() < 0 || ftruncate(slot.output.get(), 2 * kOutputMax) != 0) refuse("cannot make slot " + std::to_string(i), text_of(errno), "raise the limit of open files (ulimit -n)");
+    }
+  }
+
+  /// After the constructor, since handlers hold weak pointers to this.
+  void start_runners() {
+    for (Slot& slot : slots_)
+      if (const std::string why = revive(slot); !why.empty()) refuse("cannot start runner '" + program_ + "'", why, "build and install souk-runner beside souk-worker");
+    const auto until = steady_clock::now() + kReadyMax;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      Slot& slot = slots_[i];
+      pollfd ready{slot.runner->socket.native_handle(), POLLIN, 0};
+      runner::Hello hello;
+      ssize_t n = -1;
+      for (;;) {
+        const auto left = std::chrono::ceil<milliseconds>(until - steady_clock::now()).count();
+        if (poll(&ready, 1, static_cast<int>(std::max<long>(left, 0))) == 0) refuse("cannot start runners", "one was not ready after " + std::to_string(kReadyMax.count()) + " ms");
+        n = recv(ready.fd, &hello, sizeof hello, MSG_DONTWAIT);
+        if (n >= 0 || (errno != EINTR && errno != EAGAIN)) break;
+      }
+      if (n == 0) refuse("cannot start runner '" + program_ + "'", "it ended at once");
+      if (n != sizeof hello || hello.build != runner::kBuild) refuse("cannot start runner '" + program_ + "'", "it is of another build than this worker", "install both together");
+      if (hello.failure != 0) {  // a namespace, but without a /proc of its own: programs in it would be lost
+        namespaces_ = false;
+        end_runners();
+        return start_runners();
+      }
+      slot.runner->ready = true;
+    }
+    for (Slot& slot : slots_) listen(slot, slot.runner);
+  }
+
+  ~Impl() { end_runners(); }
+
+  void shut() {
+    for (Slot& slot : slots_) slot.finished = nullptr;
+    end_runners();
+  }
+
+  void start(int number, Launch launch, std::function<void(Outcome)> finished) {
+    if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return refuse_launch("there is no slot " + std::to_string(number), std::move(finished));
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (slot.finished) return refuse_launch("slot " + std::to_string(number) + " runs another attempt", std::move(finished));
+    slot.finished = std::move(finished);
+    slot.serial = ++serial_;
+    slot.launch = std::move(launch);
+    slot.launch.output_max = std::min(slot.launch.output_max, kOutputMax);
+    slot.stopping = slot.sent_again = false;
+    slot.started = steady_clock::now();
+    if (std::string why = objection(slot.launch); !why.empty()) return not_started_later(slot, std::move(why));
+    if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
+  }
+
+  void stop(int number) {
+    if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return;
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (!slot.finished || slot.stopping) return;
+    slot.stopping = true;
+    if (!slot.runner) return;  // it could not start, or its runner died: its end is on the way
+    runner::Request request;
+    request.kind = runner::Kind::stop;
+    request.serial = slot.serial;
+    (void)!send(slot.runner->socket.native_handle(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+
+  bool has_namespaces() const { return namespaces_; }
+
+ private:
+  struct Slot {
+    std::shared_ptr<Runner> runner;  // null: started with the next attempt
+    Fd output;
+    std::function<void(Outcome)> finished;  // of the attempt that runs; empty: idle
+    std::uint64_t serial = 0;
+    Launch launch;
+    std::size_t bytes = 0;  // of its strings
+    bool stopping = false, sent_again = false;
+    steady_clock::time_point started;
+    std::string to_clean;  // folder that a runner left when it died
+  };
+
+  void take_folder() {
+    const std::string what = "cannot use '" + work_.string() + "' as working folder";
+    std::error_code failure;
+    const bool was_there = std::filesystem::exists(work_, failure);
+    if (!was_there) {
+      std::filesystem::create_directories(work_, failure);
+      if (failure) refuse(what, failure.message());
+      chmod(work_.c_str(), 0700);
+    }
+    folder_.reset(open(work_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (folder_.get() < 0) refuse(what, text_of(errno));
+    const bool is_ours = faccessat(folder_.get(), kLockFile, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    // Whoever names his home by mistake must not lose it.
+    if (!is_ours && std::filesystem::directory_iterator(work_, failure) != std::filesystem::directory_iterator())
+      refuse(what, "it holds files that no worker made", "give an empty or a new folder: what is in it gets removed");
+    lock_.reset(openat(folder_.get(), kLockFile, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (lock_.get() < 0) refuse(what, text_of(errno));
+    // The lock of a killed executor is held by its runners until the last of its processes is gone. No event tells of that: so look.
+    for (const auto until = steady_clock::now() + kLockedMax; flock(lock_.get(), LOCK_EX | LOCK_NB) != 0; usleep(5000))
+      if (errno != EWOULDBLOCK || steady_clock::now() > until)
+        refuse(what, errno == EWOULDBLOCK ? "another worker uses it" : text_of(errno), "give each worker its own");
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(work_, failure))
+      if (entry.path().filename() != kLockFile) names.push_back(entry.path().filename().string());
+    for (const auto& name : names) remove_tree(folder_.get(), name.c_str());  // what stays is in nobody's way
+  }
+
+  /// Starts the slot's runner; answers why not.
+  std::string revive(Slot& slot) {
+    auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get()}, namespaces_);
+    if (!started) return started.error().text();
+    slot.runner = started.value();
+    return "";
+  }
+
+  /// Sends the launch to the slot's runner, which is started if it is not there; answers why not.
+  std::string send_launch(Slot& slot) {
+    const Launch& launch = slot.launch;
+    runner::Request request;
+    request.argc = static_cast<std::uint32_t>(launch.argv.size());
+    request.envc = static_cast<std::uint32_t>(launch.env.size());
+    request.serial = slot.serial;
+    request.limit_us = in_us(launch.time_limit);
+    request.grace_us = in_us(launch.grace);
+    request.output_max = launch.output_max;
+    request.input = !launch.input.empty();
+    message_.assign(sizeof request, '\0');
+    const auto add = [this](std::string_view text) { message_.append(text).push_back('\0'); };
+    add(launch.folder);
+    for (const auto& argument : launch.argv) add(argument);
+    for (const auto& [name, value] : launch.env) message_.append(name).push_back('='), add(value);
+    request.size = slot.bytes = message_.size() - sizeof request;
+    request.large = message_.size() > runner::kMessageMax;
+    runner::Report too_long;
+    too_long.failed = runner::Failed::exec;
+    too_long.error = E2BIG;
+    if (request.size > runner::kLaunchMax) return why_not_started(launch, slot.bytes, too_long, work_.string());
+    memcpy(message_.data(), &request, sizeof request);
+
+    Fd large, input;  // input as a memfd needs no feeder, no SIGPIPE and no wake-ups
+    int given[2], count = 0;
+    if (request.large) {
+      large = memory_file("souk-launch", std::string_view(message_).substr(sizeof request));
+      if (large.get() < 0) return "cannot hand over its arguments: " + text_of(errno);
+      given[count++] = large.get();
+    }
+    if (request.input) {
+      input = memory_file("souk-input", launch.input);
+      if (input.get() < 0) return "cannot hand over its input: " + text_of(errno);
+      given[count++] = input.get();
+    }
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof given)] = {};
+    iovec part{message_.data(), request.large ? sizeof request : message_.size()};
+    msghdr m{};
+    m.msg_iov = &part;
+    m.msg_iovlen = 1;
+    if (count != 0) {
+      m.msg_control = control;
+      m.msg_controllen = CMSG_SPACE(sizeof(int) * static_cast<std::size_t>(count));
+      cmsghdr* c = CMSG_FIRSTHDR(&m);
+      c->cmsg_level = SOL_SOCKET;
+      c->cmsg_type = SCM_RIGHTS;
+      c->cmsg_len = CMSG_LEN(sizeof(int) * static_cast<std::size_t>(count));
+      memcpy(CMSG_DATA(c), given, sizeof(int) * static_cast<std::size_t>(count));
+    }
+    for (int tries = 0;; ++tries) {
+      const bool is_new = !slot.runner;
+      if (is_new)
+        if (std::string why = revive(slot); !why.empty()) return "cannot start runner '" + program_ + "': " + why;
+      if (is_new && !slot.to_clean.empty()) clean(slot);
+      if (sendmsg(slot.runner->socket.native_handle(), &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+        if (is_new) listen(slot, slot.runner);
+        return "";
+      }
+      if (tries != 0) return "its runner takes no messages: " + text_of(errno);
+      leave(slot.runner);  // it died since the last attempt
+    }
+  }
+
+  void clean(Slot& slot) {
+    runner::Request request;
+    request.kind = runner::Kind::clean;
+    std::string message(reinterpret_cast<const char*>(&request), sizeof request);
+    message += std::exchange(slot.to_clean, "");
+    (void)!send(slot.runner->socket.native_handle(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+
+  static std::int64_t in_us(milliseconds time) {
+    constexpr milliseconds kTimeMax = std::chrono::hours(24 * 365 * 100);
+    return std::chrono::microseconds(std::clamp(time, milliseconds(0), kTimeMax)).count();
+  }
+
+  void listen(Slot& slot, const std::shared_ptr<Runner>& runner) {
+    runner->socket.async_wait(asio::posix::stream_descriptor::wait_read, [weak = weak_from_this(), &slot, runner](const boost::system::error_code& failure) {
+      const auto self = weak.lock();
+      if (failure || !self || slot.runner != runner) return;
+      self->receive(slot, runner);
+    });
+  }
+
+  void receive(Slot& slot, const std::shared_ptr<Runner>& runner) {
+    union {
+      runner::Kind kind;
+      runner::Hello hello;
+      runner::Report report;
+    } message{};
+    const ssize_t n = recv(runner->socket.native_handle(), &message, sizeof message, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return listen(slot, runner);
+    // Reset, not closed: it ended with messages unread (unix(7)). If only the launch was sent, that has not begun, and goes to a new runner.
+    if (n < 0 && errno == ECONNRESET && slot.finished && runner->ready && !slot.stopping && !slot.sent_again) {
+      slot.sent_again = true;
+      leave(slot.runner);
+      if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
+      return;
+    }
+    if (n == sizeof message.hello && message.kind == runner::Kind::hello && message.hello.build == runner::kBuild) {
+      runner->ready = message.hello.failure == 0;
+      return listen(slot, runner);
+    }
+    if (n != sizeof message.report || message.kind != runner::Kind::report) return lose(slot);
+    const runner::Report& report = message.report;
+    if (!slot.finished || report.serial != slot.serial) return listen(slot, runner);
+    Outcome outcome = outcome_of(slot, report);
+    if (report.unclean) leave(slot.runner);
+    else listen(slot, runner);
+    finish(slot, std::move(outcome));
+  }
+
+  Outcome outcome_of(Slot& slot, const runner::Report& report) {
+    Outcome outcome;
+    outcome.wall = std::chrono::microseconds(report.wall_us);
+    outcome.cpu = std::chrono::microseconds(report.cpu_us);
+    outcome.peak_memory_kib = static_cast<std::uint64_t>(std::max<std::int64_t>(report.peak_kib, 0));
+    std::size_t kept = 0;
+    for (int i : {0, 1}) {
+      if (report.kept[i] == 0) continue;
+      std::string& to = i != 0 ? outcome.err : outcome.out;
+      to.resize(std::min<std::size_t>(report.kept[i], slot.launch.output_max));
+      const ssize_t n = pread(slot.output.get(), to.data(), to.size(), i != 0 ? static_cast<off_t>(slot.launch.output_max) : 0);
+      to.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+      kept += to.size();
+    }
+    // Give back what a large output took, or it stays allocated for as long as the slot lives.
+    if (kept > kOutputKeptMapped) fallocate(slot.output.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * kOutputMax);
+    outcome.out_size = report.seen[0];
+    outcome.err_size = report.seen[1];
+    if (report.failed != runner::Failed::nothing) {
+      outcome = Outcome{};
+      outcome.cause = Cause::not_started;
+      outcome.why = why_not_started(slot.launch, slot.bytes, report, work_.string());
+      return outcome;
+    }
+    outcome.exit_code = report.signal != 0 ? 0 : report.exit_code;
+    outcome.signal = report.signal;
+    outcome.cause = report.canceled ? Cause::canceled : report.timed_out ? Cause::timed_out : report.signal != 0 ? Cause::signaled : Cause::exited;
+    return outcome;
+  }
+
+  /// The slot's runner is gone, or talks nonsense.
+  void lose(Slot& slot) {
+    const std::shared_ptr<Runner> runner = slot.runner;
+    if (!slot.finished) return leave(slot.runner);
+    slot.to_clean = slot.launch.folder;
+    const std::uint64_t serial = slot.serial;
+    leave(slot.runner, [this, &slot, serial, ready = runner->ready](int status) {
+      if (!slot.finished || slot.serial != serial) return;
+      Outcome outcome;
+      const std::string how = WIFSIGNALED(status) ? "killed by signal " + std::to_string(WTERMSIG(status)) : "ended with exit code " + std::to_string(WEXITSTATUS(status));
+      if (!ready) {
+        outcome.cause = Cause::not_started;
+        outcome.why = "its runner could not start: " + how;
+      } else {
+        outcome.cause = slot.stopping ? Cause::canceled : Cause::signaled;
+        outcome.signal = SIGKILL;
+        outcome.why = "its runner died under it (" + how + "), and everything of the attempt was killed; its output is lost";
+        outcome.wall = std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - slot.started);
+      }
+      finish(slot, std::move(outcome));
+    });
+  }
+
+  /// Lets a runner go. When it is reaped, or after kLeaveMax, `gone` is called with its wait status.
+  void leave(std::shared_ptr<Runner>& held, std::function<void(int)> gone = nullptr) {
+    const std::shared_ptr<Runner> runner = std::exchange(held, nullptr);
+    runner->socket.close();
+    if (runner->namespaces) kill(runner->pid, SIGKILL);  // all below it goes with it; without namespaces it kills that itself, and must live for it
+    leaving_.push_back(runner);
+    auto once = std::make_shared<std::function<void(int)>>(std::move(gone));
+    const auto call = [once](int status) {
+      if (const auto f = std::exchange(*once, nullptr)) f(status);
+    };
+    runner->patience.expires_after(kLeaveMax);
+    runner->patience.async_wait([weak = weak_from_this(), call](const boost::system::error_code& failure) {
+      if (const auto self = weak.lock(); self && !failure) call(SIGKILL);
+    });
+    runner->ended.async_wait(asio::posix::stream_descriptor::wait_read, [weak = weak_from_this(), runner, call](const boost::system::error_code& failure) {
+      const auto self = weak.lock();
+      if (failure || !self) return;
+      int status = 0;
+      if (waitpid(runner->pid, &status, WNOHANG | __WALL) <= 0) status = SIGKILL;  // reaped by somebody else in this process
+      runner->pid = -1;
+      runner->patience.cancel();
+      std::erase(self->leaving_, runner);
+      call(status);
+    });
+  }
+
+  void finish(Slot& slot, Outcome outcome) {
+    const auto finished = std::exchange(slot.finished, nullptr);
+    std::string().swap(slot.launch.input);
+    finished(std::move(outcome));  // may start the next
+  }
+
+  void not_started_later(Slot& slot, std::string why) {
+    asio::post(loop_, [weak = weak_from_this(), &slot, serial = slot.serial, why = std::move(why)]() mutable {
+      const auto self = weak.lock();
+      if (!self || !slot.finished || slot.serial != serial) return;
+      Outcome outcome;
+      outcome.cause = slot.stopping ? Cause::canceled : Cause::not_started;
+      outcome.why = std::move(why);
+      self->finish(slot, std::move(outcome));
+    });
+  }
+
+  void refuse_launch(std::string why, std::function<void(Outcome)> finished) {
+    asio::post(loop_, [weak = weak_from_this(), why = std::move(why), finished = std::move(finished)]() mutable {
+      if (!weak.lock()) return;
+      Outcome outcome;
+      outcome.cause = Cause::not_started;
+      outcome.why = std::move(why);
+      finished(std::move(outcome));
+    });
+  }
+
+  /// Closing a socket makes its runner kill all it has. Waits for the end of each.
+  void end_runners() {
+    std::vector<std::shared_ptr<Runner>> runners = std::exchange(leaving_, {});
+    for (Slot& slot : slots_)
+      if (slot.runner) runners.push_back(std::exchange(slot.runner, nullptr));
+    boost::system::error_code ignored;
+    for (const auto& runner : runners) runner->socket.close(ignored);
+    const auto until = steady_clock::now() + kLeaveMax;
+    for (const bool last_word : {false, true}) {
+      for (const auto& runner : runners) {
+        if (runner->pid <= 0) continue;
+        if (last_word) kill(runner->pid, SIGKILL);
+        pollfd ended{runner->ended.native_handle(), POLLIN, 0};
+        const auto left = last_word ? milliseconds(100) : std::chrono::ceil<milliseconds>(until - steady_clock::now());
+        while (poll(&ended, 1, static_cast<int>(std::max<long>(left.count(), 0))) < 0 && errno == EINTR) {}
+        if (ended.revents != 0) {
+          waitpid(runner->pid, nullptr, WNOHANG | __WALL);
+          runner->pid = -1;
+        }
+      }
+    }
+    for (const auto& runner : runners) {
+      runner->ended.close(ignored);
+      runner->patience.cancel();
+    }
+  }
+
+  asio::io_context& loop_;
+  std::filesystem::path work_;
+  std::string program_;
+  bool namespaces_ = true;
+  Fd folder_, lock_;
+  std::vector<Slot> slots_;  // never grows after the constructor: handlers refer into it
+  std::vector<std::shared_ptr<Runner>> leaving_;
+  std::uint64_t serial_ = 0;
+  std::string message_;  // kept for its capacity
+};
+
+Executor::Executor(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program)
+    : impl_(std::make_shared<Impl>(loop, slots, std::move(work), std::move(runner_program))) {
+  impl_->start_runners();
+}
+Executor::~Executor() { impl_->shut(); }
+
+void Executor::start(int slot, Launch launch, std::function<void(Outcome)> finished) { impl_->start(slot, std::move(launch), std::move(finished)); }
+void Executor::stop(int slot) { impl_->stop(slot); }
+bool Executor::has_namespaces() const { return impl_->has_namespaces(); }
+
+}  // namespace souk

@@ -1,0 +1,645 @@
+// souk-runner: runs one attempt after another for one slot of a worker, which starts it and talks to it by runner_wire.h.
+// It does with blocking code what the worker's loop must not wait for: spawn, capture, time, kill, sweep, reap, clean up.
+//
+// A program of its own, static and without the C++ library, because a child starts with the peak memory of the process that spawned it: what this
+// program occupies is the least that any task is reported to have used (getrusage(2), `ru_maxrss`).
+//
+// Nothing of an attempt survives it:
+//  - in namespaces this is process 1 of its own PID namespace: kill(-1) reaches all that is left, and the kernel kills the rest when this ends;
+//  - without, it is a subreaper: orphans become its children. Above it a guard, a fork of it, is a subreaper too, and outlives it.
+// The worker's end of the socket closes when the worker ends, however that happens: that is the signal to kill everything and go.
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <dirent.h>
+#include <fcntl.h>
+#include <initializer_list>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "worker/folder.h"
+#include "worker/runner_wire.h"
+
+namespace souk::runner {
+namespace {
+
+constexpr std::int64_t kTickUs = 1'000'000;  // how often a long attempt is looked at for orphans that ended
+constexpr char kScore[] = "500";             // short of memory, the kernel takes a task before a worker (proc(5), oom_score_adj)
+constexpr int kSpareMs = 20;                 // how long an untouched folder waits for the next attempt
+constexpr std::size_t kStringsKept = 1024;   // pointers to strings kept in place; more are mapped for the attempt
+
+std::int64_t now_us() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1'000'000LL + t.tv_nsec / 1000;
+}
+
+std::int64_t microseconds(timeval t) { return t.tv_sec * 1'000'000LL + t.tv_usec; }
+
+pid_t guard = 0, runner = 0;  // without namespaces
+volatile sig_atomic_t guard_gone = 0;
+
+void note_guard(int) {  // a child that shares our memory for a moment must not speak for us, nor a task that sends this signal
+  if (getpid() == runner && getppid() != guard) guard_gone = 1;
+}
+
+// ---- Killing whatever is left under this process ---------------------------------------------------------------------------
+
+char buffer[64 << 10];  // for output and lists; zero pages until used
+
+/// Kills every child. In a namespace this is atomic, so that no loop of forks outruns it.
+void kill_children() {
+  if (getpid() == 1) {
+    kill(-1, SIGKILL);
+    return;
+  }
+  const int children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+  if (children >= 0) {
+    const ssize_t n = read(children, buffer, sizeof buffer - 1);
+    close(children);
+    buffer[n > 0 ? n : 0] = 0;
+    char* at = buffer;
+    for (long pid; (pid = strtol(at, &at, 10)) > 0;) kill(static_cast<pid_t>(pid), SIGKILL);
+    return;
+  }
+  DIR* proc = opendir("/proc");  // a kernel without lists of children
+  if (proc == nullptr) return;
+  while (const dirent* entry = readdir(proc)) {
+    const long pid = strtol(entry->d_name, nullptr, 10);
+    if (pid <= 1) continue;
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    const int stat = open(path, O_RDONLY | O_CLOEXEC);
+    if (stat < 0) continue;
+    const ssize_t n = read(stat, buffer, sizeof buffer - 1);
+    close(stat);
+    buffer[n > 0 ? n : 0] = 0;
+    const char* after_name = strrchr(buffer, ')');  // pid (name) state parent
+    if (after_name != nullptr && strlen(after_name) > 4 && strtol(after_name + 4, nullptr, 10) == getpid()) kill(static_cast<pid_t>(pid), SIGKILL);
+  }
+  closedir(proc);
+}
+
+/// Waits until a child may have ended, at most 20 ms.
+void await_death() {
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  const timespec most{0, 20'000'000};
+  sigtimedwait(&child, nullptr, &most);
+}
+
+/// While this lives, a child's end is noted instead of ignored, so that await_death() can wait for it.
+class NoteDeaths {
+ public:
+  NoteDeaths() {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, &before_);
+  }
+  ~NoteDeaths() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  NoteDeaths(const NoteDeaths&) = delete;
+  NoteDeaths& operator=(const NoteDeaths&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+// ---- The slot ---------------------------------------------------------------------------------------------------------------
+
+class Slot {
+ public:
+  Slot(int work, bool has_guard) : work_(work), has_guard_(has_guard), null_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
+    const int score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (score < 0) return;
+    const ssize_t n = read(score, own_score_, sizeof own_score_ - 1);
+    if (n > 0 && strtol(own_score_, nullptr, 10) < strtol(kScore, nullptr, 10)) score_ = score;
+    else close(score);
+  }
+
+  [[noreturn]] void serve() {
+    Hello hello;
+    if (send(kSocket, &hello, sizeof hello, MSG_NOSIGNAL) < 0) _exit(0);
+    while (next_request()) {
+      if (request_.kind == Kind::run) {
+        Report report;
+        report.serial = request_.serial;
+        run(report);
+        if (send(kSocket, &report, sizeof report, MSG_NOSIGNAL) < 0) break;
+        if (report.unclean) leave_unclean();
+      } else if (request_.kind == Kind::clean && got_ > sizeof request_) {
+        remove_tree(work_, strings());
+      }  // a Stop that comes too late names an attempt that has ended
+    }
+    _exit(0);
+  }
+
+ private:
+  bool next_request() {
+    pollfd waiting{kSocket, POLLIN, 0};
+    if (folder_fd_ >= 0 && poll(&waiting, 1, kSpareMs) == 0) drop_folder();
+    if (receive(0)) return true;
+    drop_folder();
+    return false;
+  }
+
+  /// Next request; false when the worker is gone. Only one without descriptors may come while an attempt runs.
+  bool receive(int flags) {
+    char control[CMSG_SPACE(2 * sizeof(int))];
+    iovec part{message_, sizeof message_ - 1};
+    msghdr m{};
+    m.msg_iov = &part;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof control;
+    ssize_t n;
+    do {
+      n = recvmsg(kSocket, &m, MSG_CMSG_CLOEXEC | flags);
+      if (guard_gone) return false;
+    } while (n < 0 && errno == EINTR);
+    if (n < static_cast<ssize_t>(sizeof request_)) return false;
+    got_ = static_cast<std::size_t>(n);
+    message_[got_] = 0;
+    memcpy(&request_, message_, sizeof request_);
+    if (const cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr && c->cmsg_type == SCM_RIGHTS) {
+      int given[2] = {-1, -1};
+      memcpy(given, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0) < sizeof given ? c->cmsg_len - CMSG_LEN(0) : sizeof given);
+      if (request_.large) large_ = given[0];
+      if (request_.input) input_ = given[request_.large ? 1 : 0];
+    }
+    return true;
+  }
+  char* strings() { return message_ + sizeof request_; }
+
+  void run(Report& report) {
+    const Request request = request_;  // both it and the strings are written over when a Stop comes
+    char* text = strings();
+    std::size_t mapped = 0, pointers_mapped = 0;
+    char** pointers = few_;
+    const auto release = [&] {
+      for (int* fd : {&large_, &input_})
+        if (*fd >= 0) close(*fd), *fd = -1;
+      if (mapped != 0) munmap(text, mapped);
+      if (pointers_mapped != 0) munmap(pointers, pointers_mapped);
+      if (mapped != 0 || pointers_mapped != 0) forget_peak();
+    };
+    if (large_ >= 0) {
+      mapped = request.size;
+      void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE, large_, 0);
+      if (at == MAP_FAILED) {
+        mapped = 0;
+        fail(report, Failed::message, errno);
+        return release();
+      }
+      text = static_cast<char*>(at);
+    }
+    const std::size_t count = std::size_t{request.argc} + request.envc + 4;  // one before argv for the shell of a script, one after each list
+    if (count > kStringsKept) {
+      pointers_mapped = count * sizeof(char*);
+      void* at = mmap(nullptr, pointers_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (at == MAP_FAILED) {
+        pointers_mapped = 0;
+        fail(report, Failed::message, errno);
+        return release();
+      }
+      pointers = static_cast<char**>(at);
+    }
+    const bool whole = request.size != 0 && (large_ >= 0 || (!request.large && got_ == sizeof request + request.size)) && text[request.size - 1] == 0;
+    if (!whole || request.argc == 0 || (request.input && input_ < 0)) {
+      fail(report, Failed::message, EPROTO);
+      return release();
+    }
+    char* const end = text + request.size;
+    char* at = text;
+    const auto next = [&]() -> char* {
+      if (at >= end) return end - 1;  // the NUL byte that ends the last: cannot happen between two halves of one build
+      char* one = at;
+      at += strlen(at) + 1;
+      return one;
+    };
+    const char* name = next();
+    const std::size_t length = strlen(name);  // checked before it is copied
+    if (length == 0 || length > NAME_MAX) {
+      fail(report, Failed::folder, length == 0 ? EINVAL : ENAMETOOLONG);
+      return release();
+    }
+    argv_ = pointers + 1;
+    for (std::uint32_t i = 0; i < request.argc; ++i) argv_[i] = next();
+    argv_[request.argc] = nullptr;
+    env_ = argv_ + request.argc + 1;
+    for (std::uint32_t i = 0; i < request.envc; ++i) env_[i] = next();
+    env_[request.envc] = nullptr;
+
+    if (!make_folder(name)) {
+      fail(report, Failed::folder, errno);
+    } else {
+      attempt(request, report);
+      if (!is_untouched()) drop_folder();
+    }
+    release();
+  }
+
+  // ---- The working folder. To make and remove one costs a journaling file system 60 to 125 us of CPU, to rename one 10: so one that its attempt
+  // has not touched is given to the next under a new name, or removed when none comes soon.
+
+  bool make_folder(const char* name) {
+    const bool renamed = folder_fd_ >= 0 && renameat2(work_, folder_, work_, name, RENAME_NOREPLACE) == 0;
+    if (!renamed) {
+      drop_folder();
+      if (mkdirat(work_, name, 0700) != 0 && !(errno == EEXIST && remove_tree(work_, name) == 0 && mkdirat(work_, name, 0700) == 0)) return false;
+      folder_fd_ = openat(work_, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    strcpy(folder_, name);
+    if (folder_fd_ >= 0 && fstat(folder_fd_, &made_) == 0) return true;
+    const int error = errno;
+    drop_folder();
+    errno = error;
+    return false;
+  }
+
+  /// Never written to, and still as it was made. Both looks are needed: the clock of change times is coarse.
+  bool is_untouched() const {
+    struct stat now;
+    if (fstat(folder_fd_, &now) != 0 || now.st_ctim.tv_sec != made_.st_ctim.tv_sec || now.st_ctim.tv_nsec != made_.st_ctim.tv_nsec ||
+        now.st_mode != made_.st_mode || now.st_uid != made_.st_uid || now.st_gid != made_.st_gid || now.st_nlink != made_.st_nlink)
+      return false;
+    alignas(8) char list[512];
+    lseek(folder_fd_, 0, SEEK_SET);
+    const long n = syscall(SYS_getdents64, folder_fd_, list, sizeof list);
+    for (long at = 0; at < n;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(list + at);
+      at += entry->d_reclen;
+      if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) return false;
+    }
+    return n > 0;
+  }
+
+  void drop_folder() {
+    if (folder_fd_ < 0) return;
+    close(folder_fd_);
+    folder_fd_ = -1;
+    // What stays here (a file made immutable, a mount busy elsewhere) is tried again when the next worker starts.
+    remove_tree(work_, folder_);
+  }
+
+  void set_score(const char* score) const {
+    if (score_ >= 0) (void)!pwrite(score_, score, strlen(score), 0);
+  }
+
+  static void fail(Report& report, Failed failed, int error) {
+    report.failed = failed;
+    report.error = error;
+  }
+
+  void attempt(const Request& request, Report& report) {
+    if (!ready_pipes()) return fail(report, Failed::pipes, errno);
+    Birth birth{this, input_ >= 0 ? input_ : null_, Failed::nothing, 0};
+    int pidfd = -1;
+    const std::int64_t born = now_us();
+    // The child shares our memory until it has called exec, and we sleep that long: no copy of page tables, and its failure is just a variable.
+    set_score(kScore);  // inherited
+    const pid_t pid = clone(be_born, stack_ + sizeof stack_, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
+    set_score(own_score_);
+    if (pid < 0) return fail(report, Failed::clone, errno);
+
+    await_end(request, report, pid, pidfd, born);
+    report.wall_us = now_us() - born;
+    close(pidfd);
+    kill(-pid, SIGKILL);  // the rest of its group, while the zombie still holds the number
+    int status = SIGKILL;  // as wait(2) has it; stays if even that does not end it
+    report.unclean = !sweep(pid, &status, report);
+    for (int i : {0, 1})  // 64: what could not be killed may write for ever
+      for (int n = 0; drain(i, report, request.output_max) && !(report.unclean && n == 64); ++n) {}
+    if (birth.failed != Failed::nothing) return fail(report, birth.failed, birth.error);
+    if (WIFEXITED(status)) report.exit_code = WEXITSTATUS(status);
+    else report.signal = WTERMSIG(status);
+  }
+
+  // ---- Birth: in the child, in memory shared with the sleeping parent. System calls only.
+  struct Birth {
+    Slot* self;
+    int input;
+    volatile Failed failed;
+    volatile int error;
+  };
+
+  static int be_born(void* p) {
+    auto& birth = *static_cast<Birth*>(p);
+    birth.self->child(birth);
+    _exit(127);
+  }
+
+  void child(Birth& birth) {
+    const auto give_up = [&](Failed failed, int error) {
+      birth.failed = failed;
+      birth.error = error;
+      _exit(127);
+    };
+    setpgid(0, 0);
+    if (has_guard_) prctl(PR_SET_PDEATHSIG, SIGKILL);  // a namespace does better
+    if (dup2(birth.input, 0) < 0 || dup2(write_[0], 1) < 0 || dup2(write_[1], 2) < 0) give_up(Failed::descriptors, errno);
+    if (fchdir(folder_fd_) != 0) give_up(Failed::chdir, errno);
+    const char* program = argv_[0];
+    if (strchr(program, '/') != nullptr) {
+      const int error = execute(program);
+      give_up(error == ENOENT && access(program, F_OK) == 0 ? Failed::interpreter : error == ENOENT || error == ENOTDIR ? Failed::not_found : Failed::exec, error);
+    }
+    // The PATH of the task, not of the runner: so not execvpe().
+    const char* path = "/usr/local/bin:/usr/bin:/bin";
+    for (char** v = env_; *v != nullptr; ++v)
+      if (strncmp(*v, "PATH=", 5) == 0) path = *v + 5;
+    Failed failed = Failed::not_found;
+    int error = ENOENT;
+    for (const char* from = path;;) {
+      const char* to = strchrnul(from, ':');
+      const std::size_t folder = static_cast<std::size_t>(to - from), name = strlen(program);
+      if (name != 0 && folder + name + 2 <= sizeof candidate_) {
+        memcpy(candidate_, from, folder);
+        std::size_t n = folder;
+        if (n != 0) candidate_[n++] = '/';  // an empty entry is the current folder
+        memcpy(candidate_ + n, program, name + 1);
+        const int found = execute(candidate_);
+        if (found == ENOENT) {
+          if (failed == Failed::not_found && access(candidate_, F_OK) == 0) failed = Failed::interpreter, error = found;
+        } else if (found == EACCES) {
+          if (struct stat s; stat(candidate_, &s) == 0 && S_ISREG(s.st_mode)) failed = Failed::exec, error = found;
+        } else if (found != ENOTDIR && found != ENAMETOOLONG && found != ELOOP) {
+          give_up(Failed::exec, found);
+        }
+      }
+      if (*to == 0) break;
+      from = to + 1;
+    }
+    give_up(failed, error);
+  }
+
+  /// Returns why it could not. A text without `#!` is run by /bin/sh, as shells do.
+  int execute(const char* program) {
+    execve(program, argv_, env_);
+    if (errno != ENOEXEC) return errno;
+    const int file = open(program, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return errno;
+    char start[128];
+    const ssize_t n = read(file, start, sizeof start);
+    close(file);
+    if (n < 0 || memchr(start, 0, static_cast<std::size_t>(n)) != nullptr) return ENOEXEC;  // a program for another machine
+    char* const first = argv_[0];
+    static char shell[] = "/bin/sh";
+    argv_[0] = const_cast<char*>(program);
+    argv_[-1] = shell;
+    execve(shell, argv_ - 1, env_);
+    const int error = errno;
+    argv_[0] = first;
+    return error;
+  }
+
+  // ---- Life
+  void await_end(const Request& request, Report& report, pid_t pid, int pidfd, std::int64_t born) {
+    std::int64_t due = request.limit_us > 0 ? born + request.limit_us : INT64_MAX;
+    bool termed = false;
+    const auto end_it = [&](std::uint8_t& why) {
+      if (termed) return;
+      why = 1;
+      termed = true;
+      if (kill(-pid, SIGTERM) != 0) kill(pid, SIGTERM);  // it may have moved to another group
+      kill(-pid, SIGCONT);                               // a stopped process would sleep through it
+      due = now_us() + request.grace_us;
+    };
+    pollfd watched[4] = {{pidfd, POLLIN, 0}, {kSocket, POLLIN, 0}, {read_[0], POLLIN, 0}, {read_[1], POLLIN, 0}};
+    for (;;) {
+      const std::int64_t left = due == INT64_MAX ? kTickUs : due - now_us();
+      const int n = poll(watched, 4, left <= 0 ? 0 : static_cast<int>((left < kTickUs ? left + 999 : kTickUs) / 1000));
+      if (n > 0 && watched[0].revents != 0) return;
+      if (guard_gone) vanish(pid);
+      if (n > 0 && watched[1].revents != 0) {
+        if (!receive(MSG_DONTWAIT)) vanish(pid);
+        if (request_.kind == Kind::stop && request_.serial == request.serial) end_it(report.canceled);
+      }
+      for (int i : {0, 1})
+        if (n > 0 && watched[2 + i].revents != 0) drain(i, report, request.output_max);
+      if (n == 0) reap_ended_orphans(pid, report);
+      if (due != INT64_MAX && now_us() >= due) {
+        if (termed) return;  // for sweep() to kill
+        end_it(report.timed_out);
+      }
+    }
+  }
+
+  /// Orphans of a long attempt that end while it runs must not pile up as zombies.
+  void reap_ended_orphans(pid_t pid, Report& report) {
+    for (;;) {
+      siginfo_t ended{};
+      if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 || ended.si_pid == 0 || ended.si_pid == pid) return;
+      rusage used;
+      if (wait4(ended.si_pid, nullptr, __WALL, &used) > 0) account(used, report);
+    }
+  }
+
+  static void account(const rusage& used, Report& report) {
+    report.cpu_us += microseconds(used.ru_utime) + microseconds(used.ru_stime);
+    if (used.ru_maxrss > report.peak_kib) report.peak_kib = used.ru_maxrss;
+  }
+
+  /// Reaps the first process and kills and reaps all that it left; false if some would not die. Usually two system calls.
+  bool sweep(pid_t pid, int* status, Report& report) {
+    std::int64_t give_up = 0;
+    sigset_t before;
+    const auto finish = [&](bool clean) {
+      if (give_up != 0) sigprocmask(SIG_SETMASK, &before, nullptr);
+      return clean;
+    };
+    for (;;) {
+      rusage used;
+      int how;
+      const pid_t ended = wait4(-1, &how, WNOHANG | __WALL, &used);
+      if (ended > 0) {
+        account(used, report);
+        if (ended == pid) *status = how;
+        else ++report.strays;
+      } else if (ended < 0) {
+        if (errno != EINTR) return finish(true);
+      } else {
+        if (give_up == 0) {
+          give_up = now_us() + kGiveUpUs;
+          sigset_t child_ended;
+          sigemptyset(&child_ended);
+          sigaddset(&child_ended, SIGCHLD);
+          sigprocmask(SIG_BLOCK, &child_ended, &before);
+          kill_children();
+          continue;  // what ended before SIGCHLD was noted
+        }
+        if (now_us() > give_up) return finish(false);
+        await_death();
+        kill_children();  // the children of those that died are ours now
+      }
+    }
+  }
+
+  /// The worker is gone, or the guard above us: so is the attempt.
+  [[noreturn]] void vanish(pid_t pid) {
+    kill(-pid, SIGKILL);
+    Report report;
+    int status;
+    if (sweep(pid, &status, report)) drop_folder();
+    _exit(0);
+  }
+
+  [[noreturn]] void leave_unclean() {
+    close(kSocket);
+    close(kLock);  // the next worker need not wait for what may never end
+    if (getpid() == 1) _exit(0);
+    for (;;) {
+      int status;
+      Report report;
+      if (sweep(0, &status, report)) _exit(0);
+    }
+  }
+
+  // ---- Output
+  /// Kept from attempt to attempt: nobody waits for an end of file, and nothing is set up each time. Only after a clean sweep, so nobody else holds them.
+  bool ready_pipes() {
+    for (int i : {0, 1}) {
+      if (read_[i] < 0) {
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) != 0) return false;
+        read_[i] = ends[0];
+        write_[i] = ends[1];
+        fcntl(read_[i], F_SETFL, O_NONBLOCK);
+      }
+      fcntl(write_[i], F_SETFL, 0);  // the last task may have set flags of the open file, which the next would find
+    }
+    return true;
+  }
+
+  /// Takes what is in the pipe, 64 KiB at most; true if there may be more. Written, not mapped: mapped pages would count as our peak memory.
+  bool drain(int i, Report& report, std::uint64_t most) {
+    const ssize_t n = read(read_[i], buffer, sizeof buffer);
+    if (n <= 0) return false;
+    const auto size = static_cast<std::uint64_t>(n);
+    report.seen[i] += size;
+    const std::uint64_t room = most - report.kept[i], keep = size < room ? size : room;
+    if (keep != 0) {
+      const ssize_t kept = pwrite(kOutput, buffer, keep, static_cast<off_t>((i != 0 ? most : 0) + report.kept[i]));
+      if (kept > 0) report.kept[i] += static_cast<std::uint64_t>(kept);
+    }
+    return true;
+  }
+
+  /// After large arguments our own peak memory would be the floor of all later tasks.
+  static void forget_peak() {
+    if (const int refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC); refs >= 0) {
+      (void)!write(refs, "5", 1);
+      close(refs);
+    }
+  }
+
+  int work_;
+  bool has_guard_;
+  int null_, large_ = -1, input_ = -1, score_ = -1;
+  char own_score_[16] = {};
+  int read_[2] = {-1, -1}, write_[2] = {-1, -1};
+  Request request_{};
+  std::size_t got_ = 0;
+  char **argv_ = nullptr, **env_ = nullptr, folder_[NAME_MAX + 1];
+  int folder_fd_ = -1;   // of the folder of the attempt that runs, or of the spare one
+  struct stat made_{};  // as that was made
+  char* few_[kStringsKept];
+  char candidate_[PATH_MAX];
+  char message_[kMessageMax + 1];
+  alignas(64) char stack_[32 << 10];
+};
+
+// ---- Start ------------------------------------------------------------------------------------------------------------------
+
+/// Signals are as a program expects them: nothing blocked, nothing ignored. A handler that does nothing, unlike SIG_IGN, is not inherited through exec,
+/// and keeps this alive when a service manager sends TERM to every process at once, or a task kills its parent.
+void settle_signals() {
+  for (int s = 1; s < NSIG; ++s) signal(s, SIG_DFL);
+  struct sigaction nothing {};
+  nothing.sa_handler = [](int) {};
+  nothing.sa_flags = SA_RESTART;
+  for (int s = 1; s < NSIG; ++s)
+    if (s != SIGKILL && s != SIGSTOP && s != SIGCHLD && s != SIGSEGV && s != SIGBUS && s != SIGILL && s != SIGFPE && s != SIGABRT && s != SIGSYS && s != SIGTRAP)
+      sigaction(s, &nothing, nullptr);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+/// Waits until the runner has ended, then until all that it left has.
+[[noreturn]] void be_guard(pid_t child) {
+  close(kSocket);
+  close(kOutput);
+  NoteDeaths noted;
+  std::int64_t unlock = 0;
+  for (bool runs = true;;) {
+    const pid_t ended = waitpid(-1, nullptr, __WALL | (runs ? 0 : WNOHANG));
+    if (ended == child) runs = false;
+    if (ended < 0 && errno == ECHILD) _exit(0);
+    if (ended > 0 || runs) continue;
+    kill_children();
+    await_death();
+    if (unlock == 0) unlock = now_us() + kGiveUpUs;
+    if (now_us() > unlock) close(kLock);
+  }
+}
+
+[[noreturn]] void start(bool namespaces) {
+  settle_signals();
+  setsid();  // no terminal: Ctrl-C at the worker reaches no task, and no task writes over it
+  for (int fd : {kSocket, kOutput, kLock}) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  close_range(kLock + 1, ~0U, 0);
+  rlimit core{};
+  getrlimit(RLIMIT_CORE, &core);
+  core.rlim_cur = 0;  // a dump would go to a folder that is removed
+  setrlimit(RLIMIT_CORE, &core);
+  const int work = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (namespaces) {
+    Hello hello;
+    // Mounts of the host keep arriving, ours do not leave.
+    if (mount("none", "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0 || mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) {
+      hello.failure = errno;
+      (void)!send(kSocket, &hello, sizeof hello, MSG_NOSIGNAL);
+      _exit(1);
+    }
+  } else {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    struct sigaction note {};
+    note.sa_handler = note_guard;
+    sigaction(SIGUSR2, &note, nullptr);
+    guard = getpid();
+    if (const pid_t child = fork(); child != 0) be_guard(child);
+    runner = getpid();
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_PDEATHSIG, SIGUSR2);
+    if (getppid() != guard) _exit(0);
+  }
+  static Slot slot(work, !namespaces);
+  slot.serve();
+}
+
+}  // namespace
+}  // namespace souk::runner
+
+int main(int argc, char** argv) {
+  if (argc != 2 || (strcmp(argv[1], "namespaces") != 0 && strcmp(argv[1], "subreaper") != 0)) {
+    constexpr char text[] = "souk-runner is started by souk-worker, once a slot; it has no use of its own\n";
+    (void)!write(2, text, sizeof text - 1);
+    return 2;
+  }
+  souk::runner::start(strcmp(argv[1], "namespaces") == 0);
+}

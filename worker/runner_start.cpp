@@ -1,0 +1,113 @@
+#include "worker/runner_start.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <system_error>
+#include <vector>
+
+#include "worker/runner_wire.h"
+
+namespace souk {
+namespace {
+
+// ---- The child, in our memory until it has called exec: only system calls ---------------------------------------------------
+
+struct Birth {
+  const char* program;
+  const char* work;
+  char* const* argv;
+  int socket, output, lock;  // above all numbers that the child writes to
+  volatile int error;
+};
+
+#if defined(__clang__) || defined(__GNUC__)
+__attribute__((no_sanitize("address", "thread", "undefined")))
+#endif
+int be_runner(void* p) {
+  auto& birth = *static_cast<Birth*>(p);
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || dup2(birth.socket, runner::kSocket) < 0 ||
+      dup2(birth.output, runner::kOutput) < 0 || dup2(birth.lock, runner::kLock) < 0 || chdir(birth.work) != 0) {
+    birth.error = errno;
+    _exit(127);
+  }
+  char* none[] = {nullptr};
+  execve(birth.program, birth.argv, none);
+  birth.error = errno;
+  _exit(127);
+}
+
+}  // namespace
+
+std::string text_of(int error) { return std::error_code(error, std::system_category()).message(); }
+
+Fd memory_file(const char* name, std::string_view bytes) {
+  Fd file(memfd_create(name, MFD_CLOEXEC));
+  while (file.get() >= 0 && !bytes.empty()) {
+    const ssize_t n = write(file.get(), bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const int error = errno;
+      file.reset();
+      errno = error;
+      break;
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  if (file.get() >= 0) lseek(file.get(), 0, SEEK_SET);
+  return file;
+}
+
+Runner::~Runner() {
+  // Not reaped by now means that nothing can kill it: nothing to wait for.
+  if (pid > 0) waitpid(pid, nullptr, WNOHANG | __WALL);
+}
+
+Result<std::shared_ptr<Runner>> start_runner(boost::asio::io_context& loop, const RunnerPlace& place, bool& namespaces) {
+  const auto failed = [&](int error) { return Error{"cannot start runner '" + place.program + "'", text_of(error), error == EMFILE ? "raise the limit of open files (ulimit -n)" : error == ENOENT ? "install souk-runner beside souk-worker" : ""}; };
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return failed(errno);
+  Fd ours(pair[0]), theirs(pair[1]);
+  // Numbers above those that the child writes to, so that none is overwritten before it was copied.
+  Fd socket(fcntl(theirs.get(), F_DUPFD_CLOEXEC, 10)), output(fcntl(place.output, F_DUPFD_CLOEXEC, 10)), lock(fcntl(place.lock, F_DUPFD_CLOEXEC, 10));
+  if (socket.get() < 0 || output.get() < 0 || lock.get() < 0) return failed(errno);
+  auto started = std::make_shared<Runner>(loop);
+  std::vector<char> stack(64 << 10);
+  char* top = stack.data() + stack.size();
+  top -= reinterpret_cast<std::uintptr_t>(top) % 64;
+  char name[] = "souk-runner", in_namespaces[] = "namespaces", as_subreaper[] = "subreaper";
+  for (;;) {
+    char* argv[] = {name, namespaces ? in_namespaces : as_subreaper, nullptr};
+    Birth birth{place.program.c_str(), place.work.c_str(), argv, socket.get(), output.get(), lock.get(), 0};
+    // No handler of ours may run in the child; the runner sets a mask of its own.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int pidfd = -1;
+    const pid_t pid = clone(be_runner, top, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | (namespaces ? CLONE_NEWPID | CLONE_NEWNS : 0) | SIGCHLD, &birth, &pidfd);
+    const int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (pid < 0 && namespaces && error != EAGAIN && error != ENOMEM) {
+      namespaces = false;  // not allowed here, or not known
+      continue;
+    }
+    if (pid < 0) return failed(error);
+    started->ended.assign(pidfd);
+    if (birth.error != 0) {
+      waitpid(pid, nullptr, __WALL);
+      return failed(birth.error);
+    }
+    started->pid = pid;
+    started->namespaces = namespaces;
+    started->socket.assign(ours.release());
+    return started;
+  }
+}
+
+}  // namespace souk
