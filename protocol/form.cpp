@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 namespace souk {
 
@@ -49,6 +50,16 @@ std::size_t xml_char(std::string_view text) {
 /// Where the first character that XML cannot carry begins, or the end.
 std::size_t first_unprintable(std::string_view text, std::size_t from) {
   while (from < text.size()) {
+    if (from + 8 <= text.size()) {  // eight at a time as long as it is plain ASCII, which base64 always is
+      std::uint64_t word;
+      std::memcpy(&word, text.data() + from, sizeof word);
+      // The top bit of a byte of `low` is set where that byte of `word` is below 0x20 (or follows one that is: then we look closer).
+      const std::uint64_t low = (word - 0x2020202020202020u) & ~word;
+      if (((word | low) & 0x8080808080808080u) == 0) {
+        from += 8;
+        continue;
+      }
+    }
     const std::size_t size = xml_char(text.substr(from, 4));
     if (size == 0) break;
     from += size;

@@ -34,21 +34,52 @@ constexpr auto kAlphabet = [] {
   return values;
 }();
 
+/// zlib's states, kept for the next message of this thread: making one clears some 300 KiB, more work than a small batch is itself.
+struct Deflater {
+  z_stream stream{};
+  bool ready = deflateInit(&stream, 1) == Z_OK;
+  ~Deflater() {
+    if (ready) deflateEnd(&stream);
+  }
+};
+struct Inflater {
+  z_stream stream{};
+  bool ready = inflateInit(&stream) == Z_OK;
+  ~Inflater() {
+    if (ready) inflateEnd(&stream);
+  }
+};
+
+/// zlib only reads its input.
+Bytef* input_of(std::string_view bytes) { return reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data())); }
+
 /// Level 1: the server between us pays for each byte, and the higher levels cost more time than they save bytes.
 /// Empty when it saves less than a sixteenth.
-std::string deflated(const std::string& bytes) {
-  std::string packed(bytes.size() - bytes.size() / 16, '\0');
-  uLongf size = packed.size();
-  const int status = compress2(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size(), 1);
-  packed.resize(status == Z_OK ? size : 0);
+std::string deflated(std::string_view bytes) {
+  thread_local Deflater deflater;
+  std::string packed;
+  if (!deflater.ready || deflateReset(&deflater.stream) != Z_OK) return packed;
+  packed.resize(bytes.size() - bytes.size() / 16);
+  deflater.stream.next_in = input_of(bytes);
+  deflater.stream.avail_in = static_cast<uInt>(bytes.size());
+  deflater.stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  deflater.stream.avail_out = static_cast<uInt>(packed.size());
+  const int status = deflate(&deflater.stream, Z_FINISH);
+  packed.resize(status == Z_STREAM_END ? packed.size() - deflater.stream.avail_out : 0);
   return packed;
 }
 
+/// Images and archives cost milliseconds to find out that nothing is gained, so a piece from the middle of a large message tells first.
+bool seems_compressible(std::string_view bytes) {
+  constexpr std::size_t kLarge = 16 << 10, kSample = 4 << 10;
+  return bytes.size() < kLarge || !deflated(bytes.substr(bytes.size() / 2 - kSample / 2, kSample)).empty();
+}
+
 Result<std::string> inflated(const std::string& packed) {
-  z_stream stream{};
-  if (inflateInit(&stream) != Z_OK) return unreadable("zlib could not start");
-  const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&stream, inflateEnd);
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));  // zlib only reads it
+  thread_local Inflater inflater;
+  if (!inflater.ready || inflateReset(&inflater.stream) != Z_OK) return unreadable("zlib could not start");
+  z_stream& stream = inflater.stream;
+  stream.next_in = input_of(packed);
   stream.avail_in = static_cast<uInt>(packed.size());
   std::string bytes;
   int status = Z_OK;
@@ -161,7 +192,7 @@ Result<std::string> from_base64(std::string_view text) {
 
 Encoded encode(const google::protobuf::MessageLite& message) {
   const std::string bytes = message.SerializeAsString();
-  if (bytes.size() > kPlainMax)
+  if (bytes.size() > kPlainMax && seems_compressible(bytes))
     if (const std::string packed = deflated(bytes); !packed.empty()) return {base64(packed), true};
   return {base64(bytes), false};
 }

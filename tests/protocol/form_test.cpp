@@ -60,6 +60,20 @@ TEST(Printable, MarksEachByteThatXmlCannotCarry) {
   }
 }
 
+TEST(Printable, FindsTheOneBadByteAnywhereInALongText) {
+  for (std::size_t at = 0; at < 40; ++at) {
+    std::string text(40, 'x');
+    for (const char bad : {'\x00', '\x1F', '\x80', '\xFF'}) {
+      text[at] = bad;
+      EXPECT_FALSE(is_printable(text)) << at;
+    }
+    for (const char good : {'\t', '\n', ' ', '~', '\x7F'}) {
+      text[at] = good;
+      EXPECT_TRUE(is_printable(text)) << at;
+    }
+  }
+}
+
 TEST(Printable, WhateverComesInIsCarriedAfterOnePass) {
   test::Mutator mutator(1);
   for (int i = 0; i < test::kRounds; ++i) {
