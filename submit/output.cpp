@@ -52,6 +52,9 @@ void Output::err(std::string_view bytes) {
   write(STDERR_FILENO, bytes);  // whoever closed it does not want to know
 }
 
-void Output::note(std::string_view text) { err("souk: " + std::string(text) + "\n"); }
+void Output::note(std::string_view text) {
+  flush();
+  if (!closed_) err("souk: " + std::string(text) + "\n");  // who went away wants no comment either
+}
 
 }  // namespace souk

@@ -26,7 +26,9 @@ constexpr std::size_t kPartMax = kStanzaMax - 1024;  // of the job in one Submit
 /// Conditions that say nobody is there to answer, or not yet (RFC 6120 §8.3.3): worth asking again.
 bool is_absence(const StanzaError& error) {
   static constexpr std::array<std::string_view, 6> absent{"service-unavailable", "remote-server-not-found", "remote-server-timeout", "recipient-unavailable", "timeout", "disconnected"};
-  return std::find(absent.begin(), absent.end(), error.condition) != absent.end();
+  if (std::find(absent.begin(), absent.end(), error.condition) != absent.end()) return true;
+  // Prosody without federation says this of a domain that no component serves, as while the manager starts again.
+  return error.condition == "not-allowed" && error.text.find("remote domains") != std::string::npos;
 }
 
 const char* deed(const std::string& node) {
@@ -68,7 +70,7 @@ Session::Session(Profile profile, Limits limits)
   link_.on_down = [this](const Error& why, bool final) {
     down_ = why;
     if (final) final_ = why;
-    if (was_up_ && !lost_ && staying_ && !closed_) on_note("connection lost (" + why.text() + "); trying again");
+    if (was_up_ && !lost_ && staying_ && !closed_) on_note("connection lost: " + (why.why.empty() ? why.what : why.why) + "; trying again");
     lost_ = true;
   };
   messages_ = link_.on_message([this](const gloox::Tag& message) { heard(message); });

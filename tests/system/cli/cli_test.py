@@ -1,0 +1,529 @@
+#!/usr/bin/env python3
+"""The command line as people and scripts use it: real `souk`, real grid, real terminal.
+
+SOUK names the program; SOUK_PROGRAMS, if set, the folder of souk-manager and souk-worker.
+"""
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import tempfile
+import termios
+import threading
+import time
+import unittest
+
+SOUK = os.environ["SOUK"]
+WAIT = 60  # seconds until a step that hangs is a failure
+folder = None
+
+
+def environment(**more):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "SOUK_DIR"))}
+    return {**clean, "SOUK_DIR": folder, "LANG": "C.UTF-8", "TERM": "xterm", **more}
+
+
+def unmasked():
+    # A test runner may have been started with these ignored; a shell would not do that to its user.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def start(*words, **options):
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen([SOUK, *map(str, words)], stdout=options.pop("stdout", subprocess.PIPE), stderr=options.pop("stderr", subprocess.PIPE),
+                            env=environment(**options.pop("env", {})), preexec_fn=unmasked, bufsize=0, **options)
+
+
+class Done:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err.decode(errors="replace")
+
+    @property
+    def text(self):
+        return self.out.decode()
+
+    def __repr__(self):
+        return f"exit {self.code}, stdout {self.out[:2000]!r}, stderr {self.err[:2000]!r}"
+
+
+def souk(*words, input=None, **options):
+    process = start(*words, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, **options)
+    try:
+        out, err = process.communicate(input, timeout=WAIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"souk {' '.join(map(str, words))} did not end: {Done(None, out, err)}")
+    return Done(process.returncode, out, err)
+
+
+def until(true, what, seconds=WAIT):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := true():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("never happened: " + what)
+
+
+def job_of(number):
+    return json.loads(souk("job", number, "--json").out)
+
+
+def newest():
+    return json.loads(souk("jobs", "--limit", 1, "--json").out)
+
+
+def submit(*words, **options):
+    done = souk("submit", *words, **options)
+    assert done.code == 0, done
+    return int(done.out)
+
+
+class Terminal:
+    """A pseudo-terminal that the program's stderr, or all of it, is connected to."""
+
+    def __init__(self, columns=80):
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.seen = b""
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        while True:
+            try:
+                some = os.read(self.master, 65536)
+            except OSError:
+                return
+            if not some:
+                return
+            self.seen += some
+
+    def close(self):
+        os.close(self.slave)
+        self.reader.join(5)
+        os.close(self.master)
+        return self.seen.decode(errors="replace")
+
+
+def setUpModule():
+    global folder
+    folder = tempfile.mkdtemp(prefix="souk-cli-")
+    done = souk("up", "--workers", 1, "--slots", 2)
+    assert done.code == 0, done
+
+
+def tearDownModule():
+    souk("down")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Run(unittest.TestCase):
+    def test_one_task_speaks_through_us(self):
+        done = souk("run", "sh", "-c", "echo out; echo err >&2; exit 7")
+        self.assertEqual((done.code, done.out, done.err), (7, b"out\n", "err\n"))
+
+    def test_a_signal_a_time_limit_and_a_missing_program_have_their_codes(self):
+        done = souk("run", "sh", "-c", "kill -TERM $$")
+        self.assertEqual(done.code, 143, done)
+        self.assertIn("signal 15 (TERM)", done.err)
+        done = souk("run", "--time-limit", "200ms", "sleep", "60")
+        self.assertEqual(done.code, 124, done)
+        self.assertIn("time limit", done.err)
+        done = souk("run", "no-such-program-here")
+        self.assertEqual(done.code, 127, done)
+        self.assertIn("no-such-program-here", done.err)
+
+    def test_every_byte_arrives_unchanged(self):
+        every = bytes(range(256)) * 40
+        self.assertEqual(souk("run", "--stdin", "-", "cat", input=every).out, every)
+        large = os.urandom(3 << 20)  # more than a stanza, a page and the default bound
+        done = souk("run", "--output-max", "8MiB", "--stdin", "-", "tee", "/dev/stderr", input=large)
+        self.assertEqual(done.code, 0, done.err[:100])
+        self.assertTrue(done.out == large, "stdout differs")
+
+    def test_nothing_in_the_command_is_an_option_of_ours(self):
+        self.assertEqual(souk("run", "echo", "--name", "--json", "-0", "jobs", "--", "cat").out, b"--name --json -0 jobs -- cat\n")
+        self.assertEqual(souk("run", "--", "echo", "[a,b]", "", "++").out, b"[a,b]  ++\n")
+        self.assertEqual(souk("run", "cat", input=b"not ours to give away").out, b"")
+
+    def test_options_reach_the_task(self):
+        done = souk("run", "--env", "A=1 2", "--env", "MINE", "sh", "-c", 'echo "$A/$MINE/$SOUK_TASK"', env={"MINE": "own"})
+        self.assertEqual(done.out, b"1 2/own/1\n")
+        self.assertEqual(souk("run", "--shell", "echo $((6*7)) | tr 2 3").out, b"43\n")
+
+    def test_an_array_prints_in_the_order_of_its_tasks(self):
+        done = souk("run", "--array", "1-40", "--shell", "sleep 0.0$(({}%7)); echo {}")
+        self.assertEqual(done.text.split(), [str(n) for n in range(1, 41)], done)
+        done = souk("run", "--unordered", "--array", "1-40", "--shell", "sleep 0.0$(({}%7)); echo {}")
+        self.assertEqual(sorted(map(int, done.text.split())), list(range(1, 41)), done)
+
+    def test_unordered_does_not_wait_for_the_first(self):
+        process = start("run", "--unordered", "--array", "1,2", "--shell", "[ {} = 2 ] || sleep 30; echo {}")
+        self.assertEqual(process.stdout.readline(), b"2\n")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=WAIT)
+
+    def test_output_comes_while_the_job_goes_on(self):
+        process = start("run", "--array", "1,2", "--shell", "[ {} = 1 ] || sleep 30; echo {}")
+        self.assertEqual(process.stdout.readline(), b"1\n")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=WAIT)
+
+    def test_some_failed(self):
+        done = souk("run", "--array", "1-4", "--shell", "exit $(({}%2))")
+        self.assertEqual(done.code, 1)
+        self.assertRegex(done.err, r"2 of 4 tasks succeeded, 2 failed.*souk tasks \d+ --failed")
+
+    def test_json_gives_one_object_a_task(self):
+        done = souk("run", "--json", "--array", "3-5", "--shell", r"echo {}; printf '\377' >&2")
+        tasks = [json.loads(line) for line in done.text.splitlines()]
+        self.assertEqual([(t["task"], t["item"], t["stdout"], t["stderr_base64"]) for t in tasks], [(1, "3", "3\n", "/w=="), (2, "4", "4\n", "/w=="), (3, "5", "5\n", "/w==")])
+
+    def test_truncation_is_told(self):
+        done = souk("run", "--output-max", "1KiB", "--shell", "head -c 5000 /dev/zero")
+        self.assertEqual(len(done.out), 1024)
+        self.assertIn("stdout was cut: 1.0 KiB of 4.9 KiB kept", done.err)
+
+    def test_retries(self):
+        with tempfile.TemporaryDirectory() as there:
+            done = souk("run", "--retries", "2", "--shell", f"echo x >> {there}/tries; [ $(wc -l < {there}/tries) -ge 3 ]")
+            self.assertEqual(done.code, 0, done)
+
+
+class Map(unittest.TestCase):
+    def test_arguments_and_placeholders(self):
+        done = souk("map", "echo {} {.} {/} {//} {/.} {#}", ":::", "a/b.txt", "c d/e.tar.gz")
+        self.assertEqual(done.text, "a/b.txt a/b b.txt a b 1\nc d/e.tar.gz c d/e.tar e.tar.gz c d e.tar 2\n")
+        self.assertEqual(souk("map", "echo", ":::", "x y", "$HOME", "'").text, "x y\n$HOME\n'\n")
+        self.assertEqual(souk("map", "echo got", ":::", "x", "$(id)").text, "got x\ngot $(id)\n")
+
+    def test_lines_of_standard_input_and_of_files(self):
+        self.assertEqual(souk("map", "echo", "-", input=b"one\ntwo words\nlast").text, "- one\n- two words\n- last\n")
+        self.assertEqual(souk("map", "-0", "printf", "<%s>", input=b"a\nb\0c\0").text, "<a\nb><c>")
+        with tempfile.NamedTemporaryFile() as list_file:
+            list_file.write(b"l1\nl2\n")
+            list_file.flush()
+            self.assertEqual(souk("map", "echo", "::::", list_file.name).text, "l1\nl2\n")
+
+    def test_nothing_to_do_is_a_success(self):
+        before = newest() if souk("jobs", "--json").out else None
+        done = souk("map", "echo", input=b"")
+        self.assertEqual((done.code, done.out, done.err), (0, b"", ""))
+        self.assertEqual(souk("map", "echo", ":::").code, 0)
+        self.assertEqual(newest() if before else None, before)
+
+
+class Wait(unittest.TestCase):
+    def test_submit_prints_the_number_and_wait_the_verdict(self):
+        good = submit("--name", "quick", "--array", "1-3", "true")
+        bad = submit("false")
+        done = souk("wait", good)
+        self.assertEqual(done.code, 0, done)
+        self.assertRegex(done.text, rf"^job {good}: all 3 tasks succeeded")
+        done = souk("wait", good, bad)
+        self.assertEqual(done.code, 1, done)
+        self.assertEqual(souk("wait", 987654).code, 2)
+        told = [json.loads(line) for line in souk("wait", good, bad, "--json").text.splitlines()]
+        self.assertEqual([job["state"] for job in told], ["succeeded", "failed"])
+
+    def test_lines_without_a_terminal(self):
+        job = submit("--array", "1-14", "sleep", "1")
+        done = souk("wait", job, "--progress")
+        self.assertEqual(done.code, 0)
+        self.assertRegex(done.err, rf"souk: job {job}: \d+ of 14 done, \d+ running")
+        self.assertNotIn("\r", done.err)
+
+
+class Terminals(unittest.TestCase):
+    def test_a_bar_on_a_terminal_and_clean_bytes_on_stdout(self):
+        screen = Terminal(columns=70)
+        process = start("run", "--array", "1-10", "--shell", "sleep 0.3; echo {}", stderr=screen.slave)
+        out, _ = process.communicate(timeout=WAIT)
+        seen = screen.close()
+        self.assertEqual(out.decode().split(), [str(n) for n in range(1, 11)])
+        self.assertIn("/10", seen)
+        self.assertIn("running", seen)
+        self.assertIn("100%", seen)
+        self.assertTrue(seen.endswith("\n"))
+        for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*[mK]", "", seen)):
+            self.assertLess(len(line), 70)
+
+    def test_no_bar_when_told_so_and_none_for_what_is_over_at_once(self):
+        for words in (["run", "--no-progress", "sleep", "0.5"], ["run", "true"]):
+            screen = Terminal()
+            start(*words, stderr=screen.slave).communicate(timeout=WAIT)
+            self.assertEqual(screen.close(), "", words)
+
+    def test_output_and_bar_share_a_terminal(self):
+        screen = Terminal()
+        process = start("run", "--array", "1-6", "--shell", "sleep 0.3; echo line {}", stdout=screen.slave, stderr=screen.slave)
+        process.communicate(timeout=WAIT)
+        # What is left after each erased line is what a person sees.
+        seen = re.sub(r"[^\n]*\r\x1b\[K", "", screen.close())
+        for n in range(1, 7):
+            self.assertRegex(seen, rf"(^|[\r\n])line {n}\r?\n")
+
+
+class Interrupts(unittest.TestCase):
+    def running(self, *words):
+        before = newest()["job"] if souk("jobs", "--json").out else 0
+        process = start(*words)
+        until(lambda: (souk("jobs", "--json").out and newest()["job"] > before and newest()["running"] > 0), "the job runs")
+        return process, newest()["job"]
+
+    def test_ctrl_c_cancels_what_run_started(self):
+        process, job = self.running("run", "--array", "1-50", "sleep", "60")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT)
+        self.assertEqual(process.returncode, 130, err)
+        self.assertIn(f"canceling job {job}", err.decode())
+        self.assertEqual(job_of(job)["state"], "canceled")
+        until(lambda: job_of(job)["running"] == 0, "its tasks are stopped")
+
+    def test_the_second_one_leaves_at_once(self):
+        process, job = self.running("run", "--grace", "20s", "sh", "-c", 'trap "" TERM; sleep 60')
+        process.send_signal(signal.SIGINT)
+        line = process.stderr.readline()
+        self.assertIn(b"canceling", line)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(WAIT), 130)
+        self.assertLess(time.monotonic() - began, 1)
+        process.communicate()
+
+    def test_wait_leaves_and_the_job_goes_on(self):
+        job = submit("sleep", "60")
+        process = start("wait", job, "--progress")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=WAIT)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn(f"souk wait {job}", err.decode())
+        self.assertIn(job_of(job)["state"], ("waiting", "running"))
+        self.assertEqual(souk("cancel", job).code, 0)
+
+    def test_a_reader_that_goes_away(self):
+        job = submit("--array", "1-3", "seq", "100000")
+        souk("wait", job)
+        both = subprocess.run(["bash", "-c", f'"{SOUK}" cat {job} | head -1; echo ${{PIPESTATUS[0]}}'], capture_output=True, env=environment(), timeout=WAIT, preexec_fn=unmasked)
+        self.assertEqual((both.stdout, both.stderr), (b"1\n141\n", b""))
+        both = subprocess.run(["bash", "-c", f'"{SOUK}" run --array 1-500 --shell "seq 100000; sleep 0.2" | head -1'], capture_output=True, env=environment(), timeout=WAIT, preexec_fn=unmasked)
+        self.assertEqual((both.stdout, both.stderr), (b"1\n", b""))
+        self.assertEqual(newest()["state"], "canceled")
+
+    def test_a_full_disk_is_told(self):
+        job = submit("echo", "x")
+        souk("wait", job)
+        with open("/dev/full", "wb") as full:
+            process = start("cat", job, stdout=full)
+            _, err = process.communicate(timeout=WAIT)
+        self.assertEqual(process.returncode, 2)
+        self.assertIn(b"cannot write the output: No space left on device", err)
+
+
+class Queries(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.job = submit("--name", "three", "--array", "1-3", "--shell", "echo out {}; echo err {} >&2; exit $(({}==2))")
+        souk("wait", cls.job)
+
+    def test_jobs_and_job(self):
+        done = souk("jobs")
+        self.assertRegex(done.text.splitlines()[0], r"^ *JOB +STATE +TASKS")
+        self.assertIn("three", done.text)
+        self.assertEqual(len(souk("jobs", "--limit", "1", "--json").text.splitlines()), 1)
+        job = job_of(self.job)
+        self.assertEqual((job["name"], job["state"], job["tasks"], job["succeeded"], job["failed"]), ("three", "failed", 3, 2, 1))
+        self.assertIn("3: 2 succeeded, 1 failed", souk("job", self.job).text)
+
+    def test_tasks(self):
+        lines = souk("tasks", self.job).text.splitlines()
+        self.assertEqual(len(lines), 4)
+        failed = souk("tasks", self.job, "--failed").text.splitlines()
+        self.assertEqual(len(failed), 2)
+        self.assertRegex(failed[1], r"^ *2 +failed +exit 1 .*worker-1 +2$")
+        one = json.loads(souk("tasks", f"{self.job}.3", "--json").out)
+        self.assertEqual((one["task"], one["exit_code"], one["item"]), (3, 0, "3"))
+        self.assertGreater(one["peak_memory_kib"], 0)
+
+    def test_cat(self):
+        self.assertEqual(souk("cat", self.job).text, "out 1\nout 2\nout 3\n")
+        self.assertEqual(souk("cat", f"{self.job}.2").text, "out 2\n")
+        self.assertEqual(souk("cat", f"{self.job}.2-3", "--stderr").text, "err 2\nerr 3\n")
+        both = souk("cat", self.job, "--all")
+        self.assertEqual((both.text, both.err), ("out 1\nout 2\nout 3\n", "err 1\nerr 2\nerr 3\n"))
+
+    def test_cat_of_what_has_not_ended(self):
+        job = submit("sleep", "60")
+        done = souk("cat", job)
+        self.assertEqual(done.code, 1)
+        self.assertIn("has not ended yet", done.err)
+        self.assertRegex(souk("cancel", job).text, rf"^job {job} canceled")
+        self.assertRegex(souk("cancel", self.job).text, rf"^job {self.job} had ended already: failed")
+
+    def test_workers_and_status(self):
+        worker = json.loads(souk("workers", "--json").out)
+        self.assertEqual(worker["slots"], 2)
+        self.assertIn("worker-1", souk("workers").text)
+        self.assertRegex(souk("status").text, r"Workers: 1 with 2 slots")
+        self.assertEqual(json.loads(souk("status", "--json").out)["grid"]["slots"], 2)
+
+
+class Mistakes(unittest.TestCase):
+    def assertRefused(self, done, code, *parts):
+        self.assertEqual(done.code, code, done)
+        self.assertEqual(done.out, b"")
+        for part in parts:
+            self.assertIn(part, done.err)
+        self.assertTrue(done.err.startswith("souk: "), done)
+        self.assertEqual(done.err.count("\n"), 1, done)
+
+    def test_words(self):
+        self.assertRefused(souk("stauts"), 2, "did you mean `souk status`")
+        self.assertRefused(souk("run", "--nmae", "x", "true"), 2, "did you mean --name")
+        self.assertRefused(souk("run"), 2, "there is no command")
+        self.assertRefused(souk("run", "echo hello"), 2, "--shell")
+        self.assertRefused(souk("wait"), 2, "JOB")
+        self.assertRefused(souk("jobs", "--limit", "many"), 2, "--limit")
+        self.assertRefused(souk("run", "--array", "5-1", "true"), 2, "ends before it begins")
+        self.assertRefused(souk("run", "--time-limit", "90", "true"), 2, "no unit")
+        self.assertRefused(souk("run", "--array", "1-3", "--each-line", "x", "true"), 2, "--each-line")
+
+    def test_files(self):
+        self.assertRefused(souk("run", "--stdin", "/no/such/file", "cat"), 2, "/no/such/file", "No such file")
+        self.assertRefused(souk("submit", "--each-line", "/", "cat"), 2, "Is a directory")
+        self.assertRefused(souk("submit", "--each-line", "-", "cat", input=b""), 2, "standard input is empty")
+        with tempfile.NamedTemporaryFile() as big:
+            big.truncate(9 << 20)
+            self.assertRefused(souk("run", "--stdin", big.name, "cat"), 2, "over 8.0 MiB")
+            big.truncate(65 << 20)
+            self.assertRefused(souk("submit", "--each-line", big.name, "cat"), 2, "over 64 MiB")
+
+    def test_jobs_that_are_not_there(self):
+        for command in ("wait", "job", "tasks", "cat", "cancel"):
+            self.assertRefused(souk(command, 987654), 2, "987654")
+            self.assertRefused(souk(command, "x"), 2, "'x'")
+
+    def test_somebody_elses_job(self):
+        job = submit("true")
+        souk("wait", job)
+        made = souk("user", "add", "eve")
+        self.assertEqual(made.code, 0, made)
+        profile = next(os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name == "eve.toml")
+        for command in ("wait", "job", "tasks", "cat", "cancel"):
+            self.assertRefused(souk("--profile", profile, command, job), 2, f"{job}")
+        self.assertNotIn(str(job), [line.split()[0] for line in souk("--profile", profile, "jobs").text.splitlines()])
+
+    def test_no_grid(self):
+        with tempfile.TemporaryDirectory() as empty:
+            began = time.monotonic()
+            self.assertRefused(souk("--dir", empty, "run", "true"), 3, f"no grid in {empty}", "up`")
+            self.assertLess(time.monotonic() - began, 2)
+
+    def profile(self, there, **changes):
+        with open(os.path.join(folder, "user.toml")) as own:
+            text = own.read()
+        shutil.copy(os.path.join(folder, "user.password"), there)
+        for key, value in changes.items():
+            text = re.sub(rf"(?m)^{key} *=.*$", f"{key} = {value}", text)
+        path = os.path.join(there, "user.toml")
+        with open(path, "w") as copy:
+            copy.write(text)
+        os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
+        return path
+
+    def test_wrong_password_server_and_manager(self):
+        with tempfile.TemporaryDirectory() as there:
+            path = self.profile(there)
+            with open(os.path.join(there, "user.password"), "w") as secret:
+                secret.write("wrong\n")
+            self.assertRefused(souk("--profile", path, "jobs"), 3, "password")
+        with tempfile.TemporaryDirectory() as there, socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens
+            began = time.monotonic()
+            self.assertRefused(souk("--profile", self.profile(there, port=nobody.getsockname()[1]), "jobs"), 3, "127.0.0.1")
+            self.assertLess(time.monotonic() - began, 8)
+        with tempfile.TemporaryDirectory() as there:
+            self.assertRefused(souk("--profile", self.profile(there, manager='"manager@nobody.souk.localhost/souk"'), "jobs"), 3, "manager@nobody.souk.localhost")
+            self.assertRefused(souk("--profile", self.profile(there, host='"no-such-host.invalid"'), "jobs"), 3, "no-such-host.invalid")
+
+    def test_help_has_examples(self):
+        for command in ("submit", "run", "map", "wait", "jobs", "job", "tasks", "cat", "cancel", "workers", "completion"):
+            done = souk(command, "--help")
+            self.assertEqual(done.code, 0, done)
+            self.assertIn("Examples:", done.text)
+            self.assertIn(f"  souk {command}", done.text)
+        self.assertEqual(souk("help", "run").out, souk("run", "--help").out)
+        self.assertEqual(souk().code, 2)
+
+    def test_completion(self):
+        self.assertIn("submit", souk("--complete", "su").text)
+        self.assertIn("--time-limit", souk("--complete", "run", "--ti").text)
+        self.assertEqual(souk("--complete", "run", "ec").text, "")
+        script = souk("completion", "bash").text + 'COMP_WORDS=(souk ca); COMP_CWORD=1; _souk; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", script.replace("${COMP_WORDS[0]}", SOUK)], capture_output=True, env=environment(), timeout=WAIT)
+        self.assertEqual(done.stdout, b"cat cancel\n", done)
+        self.assertEqual(souk("completion", "tcsh").code, 2)
+
+
+class Large(unittest.TestCase):
+    def test_a_million_lines(self):
+        with tempfile.NamedTemporaryFile() as lines:
+            lines.write(b"".join(b"%d\n" % n for n in range(1, 1_000_001)))
+            lines.flush()
+            screen = Terminal()
+            process = start("submit", "--each-line", lines.name, "sleep", "{}", stderr=screen.slave)
+            out, _ = process.communicate(timeout=WAIT)
+            seen = screen.close()
+            self.assertEqual(process.returncode, 0, seen)
+        job = int(out)
+        self.assertEqual(job_of(job)["tasks"], 1_000_000)
+        last = json.loads(souk("tasks", f"{job}.1000000", "--json").out)
+        self.assertEqual(last["item"], "1000000")
+        self.assertEqual(souk("cancel", job).code, 0)
+
+    def test_many_tasks_with_output(self):
+        done = souk("run", "--array", "1-2000", "echo", "{}")
+        self.assertEqual(done.text.split(), [str(n) for n in range(1, 2001)], done.err)
+
+
+class Losses(unittest.TestCase):
+    """Programs of the grid die under a `run`; it goes on as if nothing had happened."""
+
+    def kill(self, name):
+        programs = json.loads(souk("status", "--json").out)["programs"]
+        pid = next(program["pid"] for program in programs if program["name"] == name)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: (lambda now: now["alive"] and now["pid"] != pid)(next(p for p in json.loads(souk("status", "--json").out)["programs"] if p["name"] == name)), f"{name} is back")
+
+    def survives(self, name):
+        process = start("run", "--array", "1-30", "--shell", "sleep 0.2; echo {}")
+        self.assertEqual(process.stdout.readline(), b"1\n")
+        self.kill(name)
+        out, err = process.communicate(timeout=WAIT)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(out.decode().split(), [str(n) for n in range(2, 31)], err)
+        return err.decode()
+
+    def test_the_manager(self):
+        self.survives("manager")
+
+    def test_the_server(self):
+        self.assertIn("connection lost", self.survives("server"))
+
+    def test_a_worker(self):
+        self.survives("worker-1")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
