@@ -47,6 +47,8 @@ std::vector<PendingRequests::Reply> PendingRequests::take_all() {
   for (auto& [number, waiting] : waiting_) all.emplace_back(number, std::move(waiting.reply));
   waiting_.clear();
   deadlines_.clear();
+  timer_.cancel();  // else it would keep the loop running for nothing
+  armed_ = Clock::time_point::max();
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<Reply> replies;
   for (auto& [number, reply] : all) replies.push_back(std::move(reply));

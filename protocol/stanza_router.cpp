@@ -43,7 +43,7 @@ void StanzaRouter::route(const gloox::Tag& stanza, bool cut) {
   const std::string& name = stanza.name();
   if (name == "iq") return route_iq(stanza, cut);
   if (name != "presence" && name != "message") return;
-  if (cut) return spdlog::warn("dropped {} from={} why=excessive", name, printable(stanza.findAttribute("from")));
+  if (cut) return spdlog::debug("dropped {} from={} why=excessive", name, printable(stanza.findAttribute("from")));
   const auto entries = name == "presence" ? state_->presence : state_->message;  // a copy: they may come and go meanwhile
   for (const auto& entry : entries)
     if (!entry->ended) call_guarded(name.c_str(), [&] { entry->call(stanza); });

@@ -129,7 +129,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   TlsSession* session_ = nullptr;
   XmlStream xml_;
   State state_ = State::idle;
-  bool deaf_ = true, was_up_ = false;
+  bool deaf_ = true, was_up_ = false, warned_ = false;
   std::uint64_t generation_ = 0;  // counts connections; what was posted for an older one does nothing
   std::optional<std::pair<Error, bool>> cause_;  // why we gave the connection up, and whether for good
   std::string condition_, condition_text_;       // of the stream error or SASL failure
@@ -232,8 +232,7 @@ void XmppLink::Impl::connect() {
   state_ = State::connecting;
   const auto generation = ++generation_;
   ++attempts_;
-  was_up_ = false;
-  deaf_ = false;
+  was_up_ = warned_ = deaf_ = false;
   cause_.reset();
   condition_.clear();
   condition_text_.clear();
@@ -311,9 +310,10 @@ void XmppLink::Impl::tell_down(Error error, bool final) {
 }
 
 void XmppLink::Impl::end_requests() {
-  if (requests_.size() == 0) return;
-  later([this, self = shared_from_this(), replies = requests_.take_all()] {
-    for (const auto& reply : replies)
+  auto owed = requests_.take_all();
+  if (owed.empty()) return;
+  later([this, owed = std::move(owed)] {
+    for (const auto& reply : owed)
       if (api_) call_guarded("reply", [&] { reply({nullptr, {"wait", "disconnected", "the connection to the server is down"}}); });
   });
 }
@@ -446,7 +446,7 @@ void XmppLink::Impl::log_in_with(gloox::Tag& tag, bool cut) {
       return;
     }
   }
-  spdlog::warn("ignored before login element={} jid={}", printable(name).substr(0, 40), account_.jid);
+  if (!std::exchange(warned_, true)) spdlog::warn("ignored before login element={} jid={}", printable(name).substr(0, 40), account_.jid);
 }
 
 void XmppLink::Impl::route(const gloox::Tag& tag, bool cut) {
