@@ -86,9 +86,9 @@ Observed observe(const Layout& at, const GridState& state) {
   return seen;
 }
 
-int print_status(const Common& common, const GridState& state, const Observed& seen) {
+int print_status(const Common& common, const GridState& state, const Observed& seen, bool local) {
   std::string figures;
-  if (seen.supervised && state.phase == Phase::running && common.grid_figures) {
+  if (!local && seen.supervised && state.phase == Phase::running && common.grid_figures) {
     const auto answer = common.grid_figures();
     if (answer) {
       figures = answer.value();
@@ -367,7 +367,7 @@ int down(const Common& common) {
 
 // --- status and user ----------------------------------------------------------------------------------------------------
 
-int status(const Common& common) {
+int status(const Common& common, bool local) {
   const Layout at{common.dir};
   if (!std::filesystem::exists(at.state())) {
     GridState nothing;
@@ -375,11 +375,11 @@ int status(const Common& common) {
     Observed seen;
     seen.supervised = FolderLock::held(at);
     if (seen.supervised) nothing.phase = Phase::starting;
-    return print_status(common, nothing, seen);
+    return print_status(common, nothing, seen, true);
   }
   const auto state = read_state(at);
   if (!state) return fail(common, state.error(), exit_code::failed);
-  return print_status(common, state.value(), observe(at, state.value()));
+  return print_status(common, state.value(), observe(at, state.value()), local);
 }
 
 void print_person(const Common& common, const Person& person) {
@@ -477,7 +477,9 @@ void add_grid_commands(CLI::App& app, Common& common) {
 
   CLI::App* const status_command = app.add_subcommand("status", "What runs, where the logs are, what is wrong");
   status_command->footer("Examples:\n  souk status\n  souk status --json | jq .problems\nExit code: 0 all well, 1 something is wrong, 3 no grid runs.");
-  status_command->callback([&common] { common.action = [&common] { return status(common); }; });
+  const auto local = std::make_shared<bool>(false);
+  status_command->add_flag("--local", *local, "Tell of this machine only; the manager is not asked");
+  status_command->callback([&common, local] { common.action = [&common, local] { return status(common, *local); }; });
 
   CLI::App* const user = app.add_subcommand("user", "Accounts on the grid's own server, for chat clients and other people");
   user->require_subcommand(1);

@@ -219,11 +219,13 @@ Result<Done> open_state_folder(const Layout& at) {
   if (::stat(at.dir.c_str(), &facts) != 0) return refuse(reason(errno));
   if (!S_ISDIR(facts.st_mode)) return refuse("it is not a folder");
   if (facts.st_uid != ::getuid()) return refuse("it belongs to another user");
-  if (!fs::exists(at.lock(), failure)) {
-    const bool empty = fs::is_empty(at.dir, failure);
-    if (failure) return refuse(failure.message());
-    if (!empty) return refuse("it holds other files");  // its mode is about to change: not that of a home folder
-  }
+  // The lock file is the first thing in the folder and marks it as ours; asked in this order, since another `up` may be making it right now.
+  const bool empty = fs::is_empty(at.dir, failure);
+  if (failure) return refuse(failure.message());
+  if (!empty && !fs::exists(at.lock(), failure)) return refuse("it holds other files");  // its mode is about to change: not that of a home folder
+  const int lock = ::open(at.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (lock < 0) return refuse(reason(errno));
+  ::close(lock);
   if ((facts.st_mode & 077) != 0 && ::chmod(at.dir.c_str(), 0700) != 0) return refuse(reason(errno));
   for (const auto& folder : {at.logs(), at.users(), at.server(), at.server() / "certs", at.server_data()}) {
     if (auto made = make_folder(folder); !made) return made;

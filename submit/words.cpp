@@ -105,6 +105,7 @@ Result<Cut> cut_words(const CLI::App& app, const std::vector<std::string>& words
       cut.words.assign(words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
       return cut;
     }
+    if (const auto* inner = find_command(*command, word)) command = inner;  // `user add`
     cut.ours.push_back(word);
   }
   return cut;
@@ -125,6 +126,8 @@ std::vector<std::string> complete(const CLI::App& app, const std::vector<std::st
       if (!command) return {};
     } else if (takes_command(command->get_name())) {
       return {};  // inside the user's own command
+    } else if (const auto* inner = find_command(*command, word)) {
+      command = inner;
     }
   }
   const std::string& typed = words.back();
@@ -141,6 +144,8 @@ std::vector<std::string> complete(const CLI::App& app, const std::vector<std::st
     for (const auto* each : visible_commands(app)) offer(each->get_name(), each->get_description());
   } else if (command->get_name() == "completion") {
     for (const char* shell : {"bash", "zsh", "fish"}) offer(shell, "");
+  } else {
+    for (const auto* each : visible_commands(*command)) offer(each->get_name(), each->get_description());
   }
   return candidates;
 }
