@@ -33,7 +33,7 @@ struct Options {
 
 /// What one generation cost.
 struct Cost {
-  Milliseconds wall{0}, compute{0}, ideal{0};
+  Milliseconds wall{0}, cpu{0}, in_tasks{0}, ideal{0};
   int tasks = 0;
 };
 
@@ -50,6 +50,7 @@ std::chrono::microseconds cpu_used() {
 
 /// The task: a share of one generation's ants. The machine it runs on knows nothing but this program and what comes on stdin.
 int evaluate(int task, int tasks) {
+  const auto start = Clock::now();
   std::string text;
   char block[65536];
   for (ssize_t got = 0; text.size() <= kRequestBytesMax && (got = read(0, block, sizeof block)) > 0;) text.append(block, static_cast<std::size_t>(got));
@@ -64,6 +65,7 @@ int evaluate(int task, int tasks) {
   reply.first_ant = (share.first - 1) * parameters.party + 1;
   reply.last_ant = std::min(share.last * parameters.party, parameters.ants);
   reply.best = walk(Terrain(instance, parameters.candidates, parameters.beta), parameters, snapshot, share.first, share.last);
+  reply.wall = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
   reply.cpu = cpu_used();
   std::cout << text_of(reply) << std::flush;
   return std::cout ? 0 : 1;
@@ -97,23 +99,23 @@ class Progress {
 };
 
 void print_costs(const std::vector<Cost>& costs, const std::vector<std::int64_t>& lengths, int slots) {
-  std::cout << fmt::format("\n{:>10} {:>8} {:>6} {:>10} {:>11} {:>10} {:>12}\n", "generation", "best", "tasks", "wall ms", "compute ms", "ideal ms", "overhead ms");
+  const auto row = [](const auto& name, std::int64_t best, const Cost& c) {
+    std::cout << fmt::format("{:>10} {:>8} {:>6} {:>9.1f} {:>9.1f} {:>11.1f} {:>9.1f} {:>12.1f}\n", name, best, c.tasks, c.wall.count(), c.cpu.count(), c.in_tasks.count(),
+                             c.ideal.count(), (c.wall - c.ideal).count());
+  };
+  std::cout << fmt::format("\n{:>10} {:>8} {:>6} {:>9} {:>9} {:>11} {:>9} {:>12}\n", "generation", "best", "tasks", "wall ms", "CPU ms", "in tasks ms", "ideal ms", "overhead ms");
   Cost sum;
   std::vector<double> overheads;
   for (std::size_t i = 0; i < costs.size(); ++i) {
     const auto& c = costs[i];
-    const auto overhead = c.wall - c.ideal;
-    overheads.push_back(overhead.count());
-    std::cout << fmt::format("{:>10} {:>8} {:>6} {:>10.1f} {:>11.1f} {:>10.1f} {:>12.1f}\n", i + 1, lengths[i], c.tasks, c.wall.count(), c.compute.count(), c.ideal.count(), overhead.count());
-    sum.wall += c.wall, sum.compute += c.compute, sum.ideal += c.ideal, sum.tasks += c.tasks;
+    row(i + 1, lengths[i], c);
+    overheads.push_back((c.wall - c.ideal).count());
+    sum.tasks += c.tasks, sum.wall += c.wall, sum.cpu += c.cpu, sum.in_tasks += c.in_tasks, sum.ideal += c.ideal;
   }
-  std::cout << fmt::format("{:>10} {:>8} {:>6} {:>10.1f} {:>11.1f} {:>10.1f} {:>12.1f}\n", "all", lengths.back(), sum.tasks, sum.wall.count(), sum.compute.count(), sum.ideal.count(),
-                           (sum.wall - sum.ideal).count());
+  row("all", lengths.back(), sum);
   std::sort(overheads.begin(), overheads.end());
-  std::cout << fmt::format(
-      "overhead per generation: median {:.1f} ms (wall time beyond the tasks' CPU time shared evenly by {} slot{});\n"
-      "{:.1f}x the speed of one core\n",
-      overheads[overheads.size() / 2], slots, slots == 1 ? "" : "s", sum.wall.count() > 0 ? sum.compute / sum.wall : 0.0);
+  std::cout << fmt::format("overhead per generation: median {:.1f} ms (wall time beyond that in the tasks, shared evenly by {} slot{})\n", overheads[overheads.size() / 2], slots,
+                           slots == 1 ? "" : "s");
 }
 
 Result<Done> write(const std::string& file, const std::string& text) {
@@ -168,10 +170,11 @@ int search(const Options& options) {
       Milliseconds longest{0};
       for (const auto& reply : replies.value()) {
         if (reply.best.better_than(best)) best = reply.best;
-        cost.compute += reply.cpu;
-        longest = std::max(longest, Milliseconds(reply.cpu));
+        cost.cpu += reply.cpu;
+        cost.in_tasks += reply.wall;
+        longest = std::max(longest, Milliseconds(reply.wall));
       }
-      cost.ideal = std::max(longest, cost.compute / std::min(slots, tasks));
+      cost.ideal = std::max(longest, cost.in_tasks / std::min(slots, tasks));
     }
     if (interrupted()) return progress.clear(), fail({"stopped", "interrupted", ""}, 130);
     colony.learn(best);

@@ -73,6 +73,7 @@ class Reader {
   std::string why_;
 };
 
+constexpr std::int64_t kMicrosecondsMax = 10'000'000'000'000;  // some months; sums of these do not overflow
 constexpr std::string_view kMagic = "souk-ant-colony-1";
 
 }  // namespace
@@ -162,6 +163,8 @@ std::string text_of(const Reply& reply) {
   put(out, reply.first_ant);
   out += ' ';
   put(out, reply.last_ant);
+  out += " wall-us ";
+  put(out, reply.wall.count());
   out += " cpu-us ";
   put(out, reply.cpu.count());
   out += " best ";
@@ -185,7 +188,8 @@ Result<std::vector<Reply>> parse_replies(std::string_view text, const Instance& 
     in.expect("ants");
     reply.first_ant = in.number("the first ant", 1, parameters.ants);
     reply.last_ant = in.number("the last ant", reply.first_ant, parameters.ants);
-    reply.cpu = std::chrono::microseconds(in.named<std::int64_t>("cpu-us", 0, INT64_MAX / 2));
+    reply.wall = std::chrono::microseconds(in.named<std::int64_t>("wall-us", 0, kMicrosecondsMax));
+    reply.cpu = std::chrono::microseconds(in.named<std::int64_t>("cpu-us", 0, kMicrosecondsMax));
     reply.best.ant = in.named("best", reply.first_ant, reply.last_ant);
     reply.best.length = in.named<std::int64_t>("length", 0, INT64_MAX);
     in.expect("tour");

@@ -32,7 +32,8 @@ Share share_of(int task, int tasks, int party_count);
 
 struct Reply {
   int first_ant = 0, last_ant = 0;  // who walked
-  std::chrono::microseconds cpu{0};  // that the process had used when it answered, its start included
+  std::chrono::microseconds wall{0};  // from the start of its main() to its answer
+  std::chrono::microseconds cpu{0};   // that the process had used by then, its loading included
   Find best;
 };
 /// One line.

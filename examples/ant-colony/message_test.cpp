@@ -77,7 +77,7 @@ TEST(Shares, CoverEveryPartyOnce) {
 std::vector<Reply> two_replies() {
   const auto in = request_of_five().instance;
   const Tour a{0, 1, 2, 3, 4}, b{0, 1, 2, 4, 3};
-  return {{1, 6, std::chrono::microseconds(250), {4, in.length(a), a}}, {7, 10, std::chrono::microseconds(1), {7, in.length(b), b}}};
+  return {{1, 6, std::chrono::microseconds(300), std::chrono::microseconds(250), {4, in.length(a), a}}, {7, 10, std::chrono::microseconds(2), std::chrono::microseconds(1), {7, in.length(b), b}}};
 }
 
 TEST(Replies, AreTakenInAnyOrder) {
@@ -88,6 +88,7 @@ TEST(Replies, AreTakenInAnyOrder) {
   ASSERT_EQ(got.value().size(), 2u);
   EXPECT_EQ(got.value()[0].best.ant, 4);
   EXPECT_EQ(got.value()[0].best.tour, sent[0].best.tour);
+  EXPECT_EQ(got.value()[0].wall, std::chrono::microseconds(300));
   EXPECT_EQ(got.value()[0].cpu, std::chrono::microseconds(250));
   EXPECT_EQ(got.value()[1].first_ant, 7);
 }
