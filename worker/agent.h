@@ -100,6 +100,7 @@ struct Limits {
 constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
 constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all
 constexpr int kReportsInFlightMax = 2;
+constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wait for others, and only while every slot runs and more waits here
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // every slot busy so long with what it runs: others may be faster
 constexpr std::chrono::milliseconds kShowEvery{1000};
 constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report that failed; doubling
@@ -180,6 +181,7 @@ class Agent {
   void renew_leases();
   void show();
   bool blocked() const { return owed_bytes_ >= limits_.owed_bytes_max; }
+  bool gathering() const;
   bool something_queued() const { return !whole_.empty() || !large_.empty(); }
   std::optional<Instant> hand_back_at() const;
   std::vector<Held> all_held() const;
@@ -207,6 +209,7 @@ class Agent {
   std::size_t owed_bytes_ = 0;
   std::map<std::uint64_t, Flight> flights_;
   std::uint64_t last_report_ = 0;
+  Instant gather_until_{};
   Instant retry_at_{};
   int retries_ = 0;
 

@@ -135,8 +135,8 @@ TEST(Agent, FreeSlotsRunWaitingAttemptsInOrder) {
   Stage stage(2);
   stage.greet();
   EXPECT_EQ(stage.assign({1, 2, 3, 4}), "took; start 1 in 0; start 2 in 1; show 'busy: 2 of 2 slots'");
-  EXPECT_EQ(stage.finish(1), "start 3 in 1; report#1 2:exited");
-  EXPECT_EQ(stage.finish(0), "start 4 in 0");
+  EXPECT_EQ(stage.finish(1), "start 3 in 1");
+  EXPECT_EQ(stage.finish(0), "start 4 in 0; report#1 2:exited 1:exited");
   EXPECT_EQ(stage.agent.waiting(), 0u);
 }
 
@@ -150,6 +150,22 @@ TEST(Agent, ResultsThatEndDuringAReportLeaveTogetherInTheNext) {
   EXPECT_EQ(stage.taken(1), "report#2 2:exited 3:exited");
   EXPECT_EQ(stage.finish(3), "");
   EXPECT_EQ(stage.taken(2), "report#3 4:exited");
+}
+
+TEST(Agent, ResultsGatherForAMomentWhileMoreWaitsHere) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2, 3, 4, 5, 6});
+  EXPECT_EQ(stage.finish(0), "start 2 in 0");
+  EXPECT_EQ(stage.after(4ms), "");
+  EXPECT_EQ(stage.finish(0), "start 3 in 0");
+  EXPECT_EQ(stage.after(5ms), "");
+  EXPECT_EQ(stage.after(1ms), "report#1 1:exited 2:exited");  // 10 ms after the first
+  EXPECT_EQ(stage.taken(1), "");
+  stage.after(20ms);
+  EXPECT_EQ(stage.finish(0), "start 4 in 0");
+  EXPECT_EQ(stage.finish(0), "start 5 in 0");
+  EXPECT_EQ(stage.finish(0), "start 6 in 0; report#2 3:exited 4:exited 5:exited");  // nothing waits any more: the manager may send
 }
 
 TEST(Agent, NoReportOutgrowsAStanzaAndAtMostTwoAreInFlight) {
@@ -366,7 +382,7 @@ TEST(Agent, KeepsWhatWaitsWhileSlotsTurnOverOrNobodyIsThereToTakeIt) {
   stage.assign({1, 2, 3, 4, 5});
   stage.after(200ms);
   stage.finish(0);
-  EXPECT_EQ(stage.after(200ms), "");
+  EXPECT_EQ(stage.after(200ms), "report#1 1:exited");
   stage.tell(ManagerGone{});
   EXPECT_EQ(stage.after(10s), "");
   EXPECT_EQ(stage.agent.waiting(), 2u);
