@@ -81,8 +81,6 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
 
 void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker) {
   const std::string node = command.findAttribute("node");
-  const bool zlib = payload.findAttribute("encoding") == "zlib";
-  const std::string text = payload.cdata();
   const auto malformed = [&](const Error& error) { link_.send(error_of(iq, "modify", "bad-request", error.text())); };
   // The iq is gone when the answer comes; what answers need of it is kept in a clone.
   std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
@@ -90,35 +88,33 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
   const auto reply = [this, kept, node](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, node, "", "completed");
-    const Encoded encoded = encode(std::get<0>(answer));
-    auto& element = child(*tag, node, ns::job, {}, encoded.text);
-    if (encoded.zlib) element.addAttribute("encoding", "zlib");
+    add_payload(*tag, node, ns::job, std::get<0>(answer));
     link_.send(std::move(result));
   };
   if (node == "submit") {
     wire::SubmitRequest request;
-    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     if (request.key().size() > 100) return malformed({"key", "over 100 bytes", ""});
     if (request.more() || !request.part().empty()) return on_upload(iq, command, request, asker);
     return grid_.submit(asker, std::move(*request.mutable_job()), request.key(), request.watch(), reply);
   }
   if (node == "status") {
     wire::StatusRequest request;
-    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     return grid_.status(asker, request, reply);
   }
   if (node == "results") {
     wire::ResultsRequest request;
-    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     return grid_.results(asker, request, reply);
   }
   if (node == "cancel") {
     wire::CancelRequest request;
-    if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     return grid_.cancel(asker, request, reply);
   }
   wire::WorkersRequest request;
-  if (const auto read = decode(text, zlib, request); !read) return malformed(read.error());
+  if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
   grid_.workers(asker, reply);
 }
 
@@ -152,7 +148,7 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
   grid_.submit(asker, std::move(job), request.key(), request.watch(), [this, kept, id](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, "submit", id, "completed");
-    child(*tag, "submit", ns::job, {}, base64(std::get<0>(answer).SerializeAsString()));
+    add_payload(*tag, "submit", ns::job, std::get<0>(answer));
     link_.send(std::move(result));
   });
 }

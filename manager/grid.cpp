@@ -145,11 +145,9 @@ void Grid::push(const std::vector<std::string>& jids, const JobEntry& entry) {
   if (jids.empty()) return;
   wire::Event event;
   *event.mutable_job() = book_.status(entry, scheduler_);
-  const Encoded encoded = encode(event);
   for (const std::string& jid : jids) {
     auto message = element("message", {}, {{"type", "headline"}, {"to", jid}, {"from", me_}});
-    auto& tag = child(*message, "event", ns::job, {{"job", std::to_string(entry.row.id.value)}}, encoded.text);
-    if (encoded.zlib) tag.addAttribute("encoding", "zlib");
+    add_payload(*message, "event", ns::job, event, {{"job", std::to_string(entry.row.id.value)}});
     link_.send(std::move(message));
   }
 }

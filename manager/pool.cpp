@@ -35,15 +35,6 @@ WorkerState state_of(wire::WorkerState state) {
     default: return WorkerState::free;
   }
 }
-void add_payload(gloox::Tag& parent, const std::string& name, const google::protobuf::MessageLite& message, Attributes attributes = {}) {
-  const Encoded encoded = encode(message);
-  gloox::Tag& tag = child(parent, name, ns::task, attributes, encoded.text);
-  if (encoded.zlib) tag.addAttribute("encoding", "zlib");
-}
-Result<Done> payload_in(const gloox::Tag& tag, google::protobuf::MessageLite& message) {
-  return decode(tag.cdata(), tag.findAttribute("encoding") == "zlib", message);
-}
-
 }  // namespace
 
 bool allowed(const AllowList& list, const std::string& jid) { return list.contains(bare(jid)) || list.contains(domain_of(jid)); }
@@ -113,7 +104,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
   greeting.set_epoch(epoch_.value), greeting.set_version(SOUK_VERSION);
   greeting.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
   auto iq = iq_to(greeted);
-  add_payload(*iq, "hello", greeting);
+  add_payload(*iq, "hello", ns::task, greeting);
   link_.request(std::move(iq), kDeadline, [this, jid, offer](const Answer& answer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
@@ -188,7 +179,7 @@ void Pool::send_command(Peer& peer, JobId job, const JobEntry& entry) {
     part.set_job(job.value), part.set_offset(at), part.set_size(bytes.size());
     part.set_data(bytes.substr(at, kStanzaMax));
     auto iq = iq_to(peer);
-    add_payload(*iq, "command", part);
+    add_payload(*iq, "command", ns::task, part);
     link_.request(std::move(iq), kDeadline, [](const Answer&) {});  // a failure shows as `missing` at the next assignment
   }
   peer.has_command.insert(job);
@@ -228,7 +219,7 @@ void Pool::flush(Peer& peer) {
     if (!stale.empty()) refused(peer.id, stale);
     if (attempts.empty()) continue;
     auto iq = iq_to(peer);
-    add_payload(*iq, "assign", assign, {{"tasks", std::to_string(attempts.size())}});
+    add_payload(*iq, "assign", ns::task, assign, {{"tasks", std::to_string(attempts.size())}});
     link_.request(std::move(iq), kDeadline, [this, id = peer.id, jid = peer.occupant.jid, attempts](const Answer& answer) {
       const auto at = peers_.find(jid);
       const bool here = at != peers_.end() && at->second.joined;
@@ -258,7 +249,7 @@ void Pool::flush(Peer& peer) {
       wire::Stop stop;
       for (; next < stops.size() && stop.attempts_size() < 2000; ++next) write(stops[next], *stop.add_attempts());
       auto iq = iq_to(peer);
-      add_payload(*iq, "stop", stop);
+      add_payload(*iq, "stop", ns::task, stop);
       link_.request(std::move(iq), kDeadline, [](const Answer&) {});  // said again by the next lease of what it holds
     }
   }
@@ -331,7 +322,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());
   // `from` is not used below: telling the scheduler may change the peers.
   auto reply = std::make_shared<Stanza>(result_of(iq));
-  add_payload(**reply, "report", answer);
+  add_payload(**reply, "report", ns::task, answer);
   for (Finished& result : results) finished(std::move(result));
   for (const auto& attempt : report.returned()) tell(AttemptReturned{worker, held_of(attempt).attempt});
   if (results.empty()) return link_.send(std::move(*reply));
@@ -347,7 +338,7 @@ void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {
   LeaseRenewed renewed{from->id, state_of(lease.state()), {}};
   for (const auto& attempt : lease.held()) renewed.held.push_back(held_of(attempt));
   auto reply = result_of(iq);
-  add_payload(*reply, "lease", wire::LeaseAnswer());  // what is to stop follows as a stop of its own
+  add_payload(*reply, "lease", ns::task, wire::LeaseAnswer());  // what is to stop follows as a stop of its own
   link_.send(std::move(reply));
   tell(renewed);
 }

@@ -1,5 +1,7 @@
 #include "protocol/stanza.h"
 
+#include "protocol/payload.h"
+
 #include <gloox/tag.h>
 
 #include <algorithm>
@@ -173,6 +175,19 @@ StanzaError error_in(const gloox::Tag& stanza) {
   }
   if (found.condition.empty()) found.condition = "undefined-condition";
   return found;
+}
+
+gloox::Tag& add_payload(gloox::Tag& parent, const std::string& name, const std::string& xmlns, const google::protobuf::MessageLite& message, Attributes attributes) {
+  const Encoded encoded = encode(message);
+  gloox::Tag& element = child(parent, name, xmlns, attributes, encoded.text);
+  if (encoded.zlib) element.addAttribute("encoding", "zlib");
+  return element;
+}
+
+Result<Done> payload_in(const gloox::Tag& element, google::protobuf::MessageLite& message) {
+  const std::string& encoding = element.findAttribute("encoding");
+  if (!encoding.empty() && encoding != "zlib") return Error{"payload refused", "its encoding is '" + shortened(encoding, 32) + "'", "send zlib or none"};
+  return decode(element.cdata(), encoding == "zlib", message);
 }
 
 void add_form(gloox::Tag& parent, const Form& form) {

@@ -13,6 +13,9 @@
 namespace gloox {
 class Tag;
 }
+namespace google::protobuf {
+class MessageLite;
+}
 
 namespace souk {
 
@@ -40,6 +43,11 @@ StanzaError error_in(const gloox::Tag& stanza);
 
 // printable() for text of foreign origin is in form.h. The builders here pass every text and attribute value through it, since gloox
 // silently leaves out what XML cannot carry.
+
+/// An element that carries a message (docs/PROTOCOL.md §7).
+gloox::Tag& add_payload(gloox::Tag& parent, const std::string& name, const std::string& xmlns, const google::protobuf::MessageLite& message, Attributes attributes = {});
+/// Reads one; fails as decode() does, and on an encoding other than zlib.
+Result<Done> payload_in(const gloox::Tag& element, google::protobuf::MessageLite& message);
 
 void add_form(gloox::Tag& parent, const Form& form);
 /// The first form in `parent`; bounded: 256 fields, 100,000 values, 4 MiB in all. Null form (no fields) when there is none.

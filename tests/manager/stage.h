@@ -11,7 +11,7 @@ namespace souk {
 
 class Stage {
  public:
-  explicit Stage(Scheduler::Rules rules = {}, Epoch epoch = {1}) : epoch(epoch), core(epoch, rules) {}
+  explicit Stage(Scheduler::Rules rules = {}, Epoch life = {1}) : epoch(life), core(life, rules) {}
 
   std::string tell(const Event& event) {
     actions.clear();
