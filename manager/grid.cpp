@@ -249,7 +249,9 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
   const std::uint64_t to = request.to_task() == 0 ? asked->row.tasks : std::min(request.to_task(), asked->row.tasks);
   const std::uint32_t limit = request.limit() == 0 ? kPageMax : std::min(request.limit(), kPageMax);
   Journal::Page page{job, from, to, limit, kPageBytes, request.outputs(), request.failed_only()};
-  journal_->read(page, [this, job, from, to, limit, request, reply](std::vector<OutcomeRow> rows) {
+  // Asked now and not when the rows are here: a job that ended in between has outcomes that they lack.
+  const bool over = asked->row.ended_ms > 0;
+  journal_->read(page, [this, job, from, to, limit, over, request, reply](std::vector<OutcomeRow> rows) {
     const JobEntry* entry = book_.find(job);
     wire::ResultsAnswer answer;
     *answer.mutable_job() = book_.status(*entry, scheduler_);
@@ -267,9 +269,8 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
       const bool has_row = next_row < rows.size() && rows[next_row].task.task.value == task;
       // Behind a full page of rows nothing is known.
       if (!has_row && next_row == rows.size() && rows.size() >= limit) break;
-      const bool job_over = entry->row.ended_ms > 0;
-      const TaskState state = has_row ? rows[next_row].state : job_over ? TaskState::canceled : scheduler_.state({job, {task}});
-      if (request.ended_only() && !has_row && !(job_over || state == TaskState::canceled)) break;
+      if (request.ended_only() && !has_row && !over) break;
+      const TaskState state = has_row ? rows[next_row].state : over ? TaskState::canceled : entry->row.ended_ms > 0 ? TaskState::running : scheduler_.state({job, {task}});
       wire::TaskResult result;
       result.set_task(task);
       if (has_row) {
@@ -288,7 +289,7 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
         result.set_state(static_cast<wire::State>(row.state));
       } else {
         // Committed in this very moment and not on disk yet: it is as good as running.
-        result.set_state(static_cast<wire::State>(!job_over && ended(state) && state != TaskState::canceled ? TaskState::running : state));
+        result.set_state(static_cast<wire::State>(!over && ended(state) && state != TaskState::canceled ? TaskState::running : state));
         result.set_attempts(scheduler_.attempts({job, {task}}));
         if (const auto worker = scheduler_.runner({job, {task}})) result.set_worker(pool_.nick(*worker));
         result.set_item(item_of(entry->job, {task}));

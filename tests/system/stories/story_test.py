@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Whole grids, whole stories: real server, real manager, real workers, real tasks."""
+import hashlib
+import os
+import random
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from grid import Grid, until
+
+
+class Batches(unittest.TestCase):
+    def setUp(self):
+        self.grid = Grid("--workers", 2, "--slots", 2)
+        self.addCleanup(self.grid.close)
+
+    def test_a_map_of_200_files_gives_what_a_local_run_gives(self):
+        folder = tempfile.TemporaryDirectory(prefix="souk files ")
+        self.addCleanup(folder.cleanup)
+        names = [f"file {i} '{chr(0xE4 + i % 20)}\".bin" for i in range(200)]
+        expected = ""
+        chance = random.Random(7)
+        for name in names:
+            content = chance.randbytes(chance.choice([0, 1, 1000, 70000]))
+            path = os.path.join(folder.name, name)
+            with open(path, "wb") as file:
+                file.write(content)
+            # sha256sum marks names with a backslash or a line end; these have none
+            expected += f"{hashlib.sha256(content).hexdigest()}  {path}\n"
+        done = self.grid.souk("map", "sha256sum", ":::", *[os.path.join(folder.name, name) for name in names])
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(done.text, expected)
+        workers = {task["worker"] for task in self.grid.souk("tasks", 1, "--json").json}
+        self.assertEqual(len(workers), 2, workers)  # spread over both
+
+    def test_an_array_of_a_thousand(self):
+        done = self.grid.souk("run", "--array", "1-2000:2", "--", "sh", "-c", "echo $SOUK_TASK {} $SOUK_ITEM $SOUK_JOB")
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(done.text, "".join(f"{t} {2 * t - 1} {2 * t - 1} 1\n" for t in range(1, 1001)))
+
+    def test_outputs_larger_than_a_stanza_arrive_whole_and_in_bounds(self):
+        program = "import random,sys; sys.stdout.buffer.write(random.Random(int(sys.argv[1])).randbytes(700000)); sys.stderr.buffer.write(b'e' * 1500000)"
+        done = self.grid.souk("map", "--no-progress", "/usr/bin/python3", "-c", program, ":::", 1, 2, 3, 4)
+        self.assertEqual(done.code, 0, done)
+        expected = b"".join(random.Random(seed).randbytes(700000) for seed in (1, 2, 3, 4))
+        self.assertEqual(hashlib.sha256(done.out).hexdigest(), hashlib.sha256(expected).hexdigest())
+        tasks = self.grid.souk("tasks", 1, "--json").json
+        self.assertEqual({t["stderr_size"] for t in tasks}, {1500000})
+        kept = self.grid.souk("cat", "1.1", "--stderr")
+        self.assertEqual(len(kept.err.split("souk:")[0]) if kept.err.startswith("e") else len(kept.out), 1 << 20, kept.err[-300:])
+
+    def test_a_large_standard_input_reaches_every_task(self):
+        content = random.Random(1).randbytes(3_000_000)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            done = self.grid.souk("run", "--array", "1-6", "--stdin", file.name, "--", "sha256sum")
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(done.text, f"{hashlib.sha256(content).hexdigest()}  -\n" * 6)
+
+    def test_cancel_stops_what_runs_with_all_its_children(self):
+        mark = f"86{random.randrange(10**6, 10**7)}"
+        job = self.grid.submit("--array", "1-8", "--shell", f"(setsid sleep {mark} &); trap '' TERM; sleep {mark}; sleep {mark}")
+
+        def sleepers():
+            count = 0
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{pid}/cmdline", "rb") as file:
+                        count += file.read() == f"sleep\0{mark}\0".encode()
+                except OSError:
+                    pass
+            return count
+
+        until(lambda: sleepers() >= 8, "four tasks of two processes run")
+        self.assertEqual(self.grid.souk("cancel", job).code, 0)
+        until(lambda: sleepers() == 0, "no process of the job is left")
+        done = self.grid.souk("wait", job)
+        self.assertEqual(done.code, 1, done)
+        facts = self.grid.job(job)
+        self.assertEqual((facts["state"], facts["canceled"]), ("canceled", 8))
+
+
+class Losses(unittest.TestCase):
+    def test_a_worker_killed_in_the_middle_loses_no_task(self):
+        grid = Grid("--workers", 2, "--slots", 1)
+        self.addCleanup(grid.close)
+        job = grid.submit("--array", "1-12", "--shell", "sleep 0.4; echo {}")
+        until(lambda: grid.job(job)["running"] == 2 and grid.job(job)["succeeded"] >= 1, "both work")
+        grid.kill("worker-1")
+        done = grid.souk("wait", job)
+        self.assertEqual(done.code, 0, done)
+        facts = grid.job(job)
+        self.assertEqual((facts["state"], facts["succeeded"]), ("succeeded", 12), grid.logs())
+        self.assertGreaterEqual(facts["requeued"], 1, "its task went to another worker")
+        self.assertEqual(grid.souk("cat", job).text, "".join(f"{i}\n" for i in range(1, 13)))
+
+    def test_a_manager_killed_in_the_middle_adopts_what_runs(self):
+        grid = Grid("--workers", 1, "--slots", 2)
+        self.addCleanup(grid.close)
+        with tempfile.TemporaryDirectory() as folder:
+            # Each start leaves a mark: adopted, not started again.
+            waiting = grid.start("run", "--array", "1-4", "--shell", f"echo x >> '{folder}'/{{}}; sleep 2; echo {{}}")
+            until(lambda: len(os.listdir(folder)) == 2, "two run")
+            grid.kill("manager")
+            done = grid.finish(waiting)
+            self.assertEqual(done.code, 0, (done, grid.logs()))
+            self.assertEqual(done.text, "1\n2\n3\n4\n")
+            # Each start wrote two bytes.
+            self.assertEqual([os.path.getsize(os.path.join(folder, name)) for name in sorted(os.listdir(folder))], [2, 2, 2, 2], grid.logs())
+
+    def test_a_server_killed_in_the_middle_is_joined_again(self):
+        grid = Grid("--workers", 1, "--slots", 2)
+        self.addCleanup(grid.close)
+        waiting = grid.start("run", "--array", "1-6", "--shell", "sleep 0.7; echo {}")
+        until(lambda: grid.job(1)["running"] == 2, "two run")
+        grid.kill("server")
+        done = grid.finish(waiting)
+        self.assertEqual(done.code, 0, (done, grid.logs()))
+        self.assertEqual(done.text, "1\n2\n3\n4\n5\n6\n")
+
+
+class Users(unittest.TestCase):
+    def test_two_users_cannot_see_each_others_jobs(self):
+        grid = Grid()
+        self.addCleanup(grid.close)
+        self.assertEqual(grid.souk("user", "add", "alice").code, 0)
+        self.assertEqual(grid.souk("user", "add", "bob").code, 0)
+        profile = {name: os.path.join(grid.folder, "users", name + ".toml") for name in ("alice", "bob")}
+        done = grid.souk("--profile", profile["alice"], "run", "echo", "secret")
+        self.assertEqual((done.code, done.text), (0, "secret\n"), done)
+        slow = grid.souk("--profile", profile["alice"], "submit", "sleep", "100")
+        self.assertEqual(slow.code, 0, slow)
+        self.assertEqual(len(grid.souk("--profile", profile["alice"], "jobs", "--json").json), 2)
+        self.assertEqual(grid.souk("--profile", profile["bob"], "jobs", "--json").json, [])
+        for words in (["job", 1], ["cat", 1], ["tasks", 1], ["cancel", 2], ["wait", 1]):
+            done = grid.souk("--profile", profile["bob"], *words)
+            self.assertNotEqual(done.code, 0, (words, done))
+            self.assertNotIn("secret", done.text)
+            self.assertIn("no job", done.err)
+        self.assertEqual(grid.souk("--profile", profile["alice"], "job", 2, "--json").json[0]["state"], "running")
+        self.assertEqual(grid.souk("--profile", profile["alice"], "cancel", 2).code, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
