@@ -45,6 +45,7 @@ class Room {
   void show(Availability state, std::string status);
 
   bool inside() const { return state_ == State::inside; }
+  bool sees_manager() const { return manager_nick_.has_value(); }
   const std::string& nick() const { return nick_; }
   const std::string& name() const { return place_.room; }
 

@@ -21,6 +21,7 @@ namespace {
 
 constexpr auto kReportWithin = 20s;  // the manager writes to its disk before it answers
 constexpr auto kLeaseWithin = 10s;
+constexpr auto kHelloLate = 5s;  // in the market so long without a hello: the owner should hear of it
 
 AttemptId attempt_of(const wire::Attempt& message) { return {Epoch{message.epoch()}, message.number()}; }
 
@@ -93,7 +94,7 @@ Limits limits_of(const Session::Setup& setup) {
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots)
     : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), agent_(limits_of(setup)),
       link_(loop, setup.profile.account), disco_(link_),
-      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop) {
+      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());
   registrations_.push_back(link_.on_iq("", ns::task, [this](const gloox::Tag& iq, const gloox::Tag& payload) { take(iq, payload); }));
@@ -110,7 +111,10 @@ Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots)
     room_.lost();
     tell(ManagerGone{});
   };
-  room_.on_inside = [this] { spdlog::info("in the marketplace room={} nick=\"{}\" state={}", room_.name(), room_.nick(), name_of(agent_.state())); };
+  room_.on_inside = [this] {
+    spdlog::info("in the marketplace room={} nick=\"{}\" state={}", room_.name(), room_.nick(), name_of(agent_.state()));
+    expect_hello();
+  };
   room_.on_outside = [this](const Error& why) {
     spdlog::warn("not in the marketplace why=\"{}\"", printable(why.text()));
     tell(ManagerGone{});
@@ -124,9 +128,19 @@ Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots)
 
 void Session::start() { link_.start(); }
 
+void Session::expect_hello() {
+  hello_late_.expires_after(kHelloLate);
+  hello_late_.async_wait([this](auto error) {
+    if (error || !room_.inside()) return;
+    if (room_.sees_manager()) spdlog::warn("not greeted yet manager={} why=\"it is in the room but does not greet us; does it allow this account (--allow-worker)?\"", manager_);
+    else spdlog::warn("not greeted yet manager={} why=\"it is not in the room; is it running, and is `manager` in the profile right?\"", manager_);
+  });
+}
+
 void Session::stop(std::function<void()> done) {
   stopped_ = true;
   wake_.cancel();
+  hello_late_.cancel();
   room_.leave();
   link_.stop(std::move(done));
 }
@@ -162,6 +176,7 @@ void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
   const auto ms = std::min<std::uint64_t>(hello.lease_ms(), static_cast<std::uint64_t>(kLeaseMax.count()));
   lease_ = std::chrono::milliseconds(ms);
   spdlog::info("greeted manager={} epoch={} lease_ms={}", manager_, hello.epoch(), ms);
+  hello_late_.cancel();
   asked_ = &iq;
   tell(Greeted{Epoch{hello.epoch()}, lease_});
 }

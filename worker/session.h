@@ -64,6 +64,7 @@ class Session {
   void perform(GiveUp& action);
   void perform(Emptied& action);
   void wake_in_time();
+  void expect_hello();
   Instant now() const;
 
   boost::asio::io_context& loop_;
@@ -76,7 +77,7 @@ class Session {
   Disco disco_;
   Room room_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
-  boost::asio::steady_timer wake_;
+  boost::asio::steady_timer wake_, hello_late_;
   std::optional<Instant> wakes_at_;
   std::deque<Event> events_;  // told while one is being handled
   bool handling_ = false, stopped_ = false;

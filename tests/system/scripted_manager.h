@@ -325,8 +325,8 @@ class Market {
   /// Starts a worker with a folder and a log of its own.
   std::unique_ptr<WorkerProgram> worker(const std::string& name = "anvil", int slots = 2, std::vector<std::string> more = {}, const std::string& program = SOUK_WORKER) {
     const std::string life = name + "-" + std::to_string(++lives_);
-    std::vector<std::string> arguments = {"--profile", (folder.path() / "worker.toml").string(), "--slots", std::to_string(slots), "--work", (folder.path() / life).string(),
-                                          "--name", name, "--log-level", "debug"};
+    std::vector<std::string> arguments = {"--profile", (folder.path() / "worker.toml").string(), "--slots", std::to_string(slots), "--name", name, "--log-level", "debug"};
+    if (std::find(more.begin(), more.end(), "--work") == more.end()) arguments.insert(arguments.end(), {"--work", (folder.path() / life).string()});
     arguments.insert(arguments.end(), more.begin(), more.end());
     return std::make_unique<WorkerProgram>(loop, arguments, folder.path() / (life + ".log"), program);
   }

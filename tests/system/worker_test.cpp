@@ -66,6 +66,13 @@ TEST(Worker, NeverMakesTheMarketItself) {
   market.manager.worker();
 }
 
+TEST(Worker, SaysWhenNobodyGreetsIt) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  EXPECT_TRUE(market.manager.until([&] { return worker->log().find("does it allow this account (--allow-worker)?") != std::string::npos; }, 15s)) << worker->log();
+}
+
 TEST(Worker, RunsWhatItIsGiven) {
   Market market;
   market.manager.open();
@@ -500,6 +507,14 @@ TEST(Worker, SaysWhatIsWrongAndEnds) {
     auto worker = market.worker("anvil", 1, {}, copy.string());
     EXPECT_EQ(worker->exit_code(), 3);
     EXPECT_NE(worker->log().find("install souk-runner beside souk-worker"), std::string::npos) << worker->log();
+  }
+  {
+    const auto shared = (market.folder.path() / "shared").string();
+    auto one = market.worker("anvil", 1, {"--work", shared});
+    EXPECT_TRUE(market.manager.until([&] { return one->log().find("logged in") != std::string::npos; }));
+    auto two = market.worker("anvil", 1, {"--work", shared});
+    EXPECT_EQ(two->exit_code(), 3);
+    EXPECT_NE(two->log().find(shared), std::string::npos) << two->log();
   }
   {
     WorkerProgram worker(market.loop, {"--version"}, market.folder.path() / "c.log");
