@@ -40,10 +40,27 @@ constexpr std::size_t kOutputKeptMapped = 1 << 20;  // pages of the shared outpu
   throw std::runtime_error(Error{what, why, remedy}.text());
 }
 
-std::string in_quotes(std::string_view text) {
-  constexpr std::size_t kShown = 80;
-  return "'" + std::string(text.substr(0, kShown)) + (text.size() > kShown ? "...'" : "'");
+/// For people, in messages that must be UTF-8: other bytes and control characters become '?'.
+std::string readable(std::string_view text) {
+  constexpr std::size_t kShown = 200;
+  std::string shown;
+  for (std::size_t i = 0; i < text.size();) {
+    if (shown.size() >= kShown) return shown + "...";
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const std::size_t length = byte < 0x80 ? 1 : byte >= 0xc2 && byte < 0xe0 ? 2 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xf0 && byte < 0xf5 ? 4 : 0;
+    bool whole = length != 0 && i + length <= text.size() && byte != 0x7f && byte >= 0x20;
+    for (std::size_t k = 1; whole && k < length; ++k) whole = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
+    if (whole && length > 2) {  // no other spelling of a shorter one, no surrogate, nothing past U+10FFFF
+      const auto second = static_cast<unsigned char>(text[i + 1]);
+      whole = !((byte == 0xe0 && second < 0xa0) || (byte == 0xed && second > 0x9f) || (byte == 0xf0 && second < 0x90) || (byte == 0xf4 && second > 0x8f));
+    }
+    shown.append(whole ? text.substr(i, length) : std::string_view("?"));
+    i += whole ? length : 1;
+  }
+  return shown;
 }
+
+std::string in_quotes(std::string_view text) { return "'" + readable(text) + "'"; }
 
 /// What is wrong with a launch, or nothing.
 std::string objection(const Launch& launch) {
@@ -64,11 +81,11 @@ std::string why_not_started(const Launch& launch, std::size_t bytes, const runne
   switch (report.failed) {
     case runner::Failed::nothing: return "";
     case runner::Failed::message: return "its launch did not reach the runner: " + reason;
-    case runner::Failed::folder: return "cannot make its working folder '" + work + "/" + launch.folder + "': " + reason;
+    case runner::Failed::folder: return "cannot make its working folder " + in_quotes(work + "/" + launch.folder) + ": " + reason;
     case runner::Failed::pipes: return "cannot make pipes for its output: " + reason;
     case runner::Failed::clone: return "the worker may start no more processes: " + reason;
     case runner::Failed::descriptors: return "cannot connect its input and output: " + reason;
-    case runner::Failed::chdir: return "cannot enter its working folder '" + work + "/" + launch.folder + "': " + reason;
+    case runner::Failed::chdir: return "cannot enter its working folder " + in_quotes(work + "/" + launch.folder) + ": " + reason;
     case runner::Failed::interpreter:
       return "program " + program + " is on the worker, but not what it names to run it: the interpreter in its '#!' line, or the loader of its libraries";
     case runner::Failed::not_found: {
@@ -77,7 +94,7 @@ std::string why_not_started(const Launch& launch, std::size_t bytes, const runne
       std::string path = "/usr/local/bin:/usr/bin:/bin";
       for (const auto& [name, value] : launch.env)
         if (name == "PATH") path = value;
-      return "program " + program + " not found in PATH of the worker (" + path + ")";
+      return "program " + program + " not found in PATH of the worker (" + readable(path) + ")";
     }
     case runner::Failed::exec: break;
   }
@@ -367,6 +384,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     }
     outcome.exit_code = report.signal != 0 ? 0 : report.exit_code;
     outcome.signal = report.signal;
+    if (report.unclean) outcome.why = "some of its processes cannot be killed: they wait for a device or a server, or run as another user";
     outcome.cause = report.canceled ? Cause::canceled : report.timed_out ? Cause::timed_out : report.signal != 0 ? Cause::signaled : Cause::exited;
     return outcome;
   }

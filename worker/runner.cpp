@@ -25,12 +25,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "worker/folder.h"
+#include "worker/runner_birth.h"
+#include "worker/runner_folder.h"
 #include "worker/runner_wire.h"
 
 namespace souk::runner {
@@ -38,7 +38,7 @@ namespace {
 
 constexpr std::int64_t kTickUs = 1'000'000;  // how often a long attempt is looked at for orphans that ended
 constexpr char kScore[] = "500";             // short of memory, the kernel takes a task before a worker (proc(5), oom_score_adj)
-constexpr int kSpareMs = 20;                 // how long an untouched folder waits for the next attempt
+constexpr int kSpareMs = 20;                 // how long a kept folder waits for the next attempt
 constexpr std::size_t kStringsKept = 1024;   // pointers to strings kept in place; more are mapped for the attempt
 
 std::int64_t now_us() {
@@ -123,7 +123,7 @@ class NoteDeaths {
 
 class Slot {
  public:
-  Slot(int work, bool has_guard) : work_(work), has_guard_(has_guard), null_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
+  Slot(int work, bool has_guard) : work_(work), folder_(work), has_guard_(has_guard), null_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
     const int score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (score < 0) return;
     const ssize_t n = read(score, own_score_, sizeof own_score_ - 1);
@@ -145,16 +145,15 @@ class Slot {
         remove_tree(work_, strings());
       }  // a Stop that comes too late names an attempt that has ended
     }
+    folder_.remove();
     _exit(0);
   }
 
  private:
   bool next_request() {
     pollfd waiting{kSocket, POLLIN, 0};
-    if (folder_fd_ >= 0 && poll(&waiting, 1, kSpareMs) == 0) drop_folder();
-    if (receive(0)) return true;
-    drop_folder();
-    return false;
+    if (folder_.is_kept() && poll(&waiting, 1, kSpareMs) == 0) folder_.remove();
+    return receive(0);
   }
 
   /// Next request; false when the worker is gone. Only one without descriptors may come while an attempt runs.
@@ -171,6 +170,7 @@ class Slot {
       n = recvmsg(kSocket, &m, MSG_CMSG_CLOEXEC | flags);
       if (guard_gone) return false;
     } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) return true;  // nothing new
     if (n < static_cast<ssize_t>(sizeof request_)) return false;
     got_ = static_cast<std::size_t>(n);
     message_[got_] = 0;
@@ -244,56 +244,13 @@ class Slot {
     for (std::uint32_t i = 0; i < request.envc; ++i) env_[i] = next();
     env_[request.envc] = nullptr;
 
-    if (!make_folder(name)) {
+    if (!folder_.make(name)) {
       fail(report, Failed::folder, errno);
     } else {
       attempt(request, report);
-      if (!is_untouched()) drop_folder();
+      folder_.leave();
     }
     release();
-  }
-
-  // ---- The working folder. To make and remove one costs a journaling file system 60 to 125 us of CPU, to rename one 10: so one that its attempt
-  // has not touched is given to the next under a new name, or removed when none comes soon.
-
-  bool make_folder(const char* name) {
-    const bool renamed = folder_fd_ >= 0 && renameat2(work_, folder_, work_, name, RENAME_NOREPLACE) == 0;
-    if (!renamed) {
-      drop_folder();
-      if (mkdirat(work_, name, 0700) != 0 && !(errno == EEXIST && remove_tree(work_, name) == 0 && mkdirat(work_, name, 0700) == 0)) return false;
-      folder_fd_ = openat(work_, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    }
-    strcpy(folder_, name);
-    if (folder_fd_ >= 0 && fstat(folder_fd_, &made_) == 0) return true;
-    const int error = errno;
-    drop_folder();
-    errno = error;
-    return false;
-  }
-
-  /// Never written to, and still as it was made. Both looks are needed: the clock of change times is coarse.
-  bool is_untouched() const {
-    struct stat now;
-    if (fstat(folder_fd_, &now) != 0 || now.st_ctim.tv_sec != made_.st_ctim.tv_sec || now.st_ctim.tv_nsec != made_.st_ctim.tv_nsec ||
-        now.st_mode != made_.st_mode || now.st_uid != made_.st_uid || now.st_gid != made_.st_gid || now.st_nlink != made_.st_nlink)
-      return false;
-    alignas(8) char list[512];
-    lseek(folder_fd_, 0, SEEK_SET);
-    const long n = syscall(SYS_getdents64, folder_fd_, list, sizeof list);
-    for (long at = 0; at < n;) {
-      const auto* entry = reinterpret_cast<const dirent64*>(list + at);
-      at += entry->d_reclen;
-      if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) return false;
-    }
-    return n > 0;
-  }
-
-  void drop_folder() {
-    if (folder_fd_ < 0) return;
-    close(folder_fd_);
-    folder_fd_ = -1;
-    // What stays here (a file made immutable, a mount busy elsewhere) is tried again when the next worker starts.
-    remove_tree(work_, folder_);
   }
 
   void set_score(const char* score) const {
@@ -307,7 +264,7 @@ class Slot {
 
   void attempt(const Request& request, Report& report) {
     if (!ready_pipes()) return fail(report, Failed::pipes, errno);
-    Birth birth{this, input_ >= 0 ? input_ : null_, Failed::nothing, 0};
+    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, write_[0], write_[1], folder_.fd(), has_guard_, candidate_, sizeof candidate_, Failed::nothing, 0};
     int pidfd = -1;
     const std::int64_t born = now_us();
     // The child shares our memory until it has called exec, and we sleep that long: no copy of page tables, and its failure is just a variable.
@@ -327,84 +284,6 @@ class Slot {
     if (birth.failed != Failed::nothing) return fail(report, birth.failed, birth.error);
     if (WIFEXITED(status)) report.exit_code = WEXITSTATUS(status);
     else report.signal = WTERMSIG(status);
-  }
-
-  // ---- Birth: in the child, in memory shared with the sleeping parent. System calls only.
-  struct Birth {
-    Slot* self;
-    int input;
-    volatile Failed failed;
-    volatile int error;
-  };
-
-  static int be_born(void* p) {
-    auto& birth = *static_cast<Birth*>(p);
-    birth.self->child(birth);
-    _exit(127);
-  }
-
-  void child(Birth& birth) {
-    const auto give_up = [&](Failed failed, int error) {
-      birth.failed = failed;
-      birth.error = error;
-      _exit(127);
-    };
-    setpgid(0, 0);
-    if (has_guard_) prctl(PR_SET_PDEATHSIG, SIGKILL);  // a namespace does better
-    if (dup2(birth.input, 0) < 0 || dup2(write_[0], 1) < 0 || dup2(write_[1], 2) < 0) give_up(Failed::descriptors, errno);
-    if (fchdir(folder_fd_) != 0) give_up(Failed::chdir, errno);
-    const char* program = argv_[0];
-    if (strchr(program, '/') != nullptr) {
-      const int error = execute(program);
-      give_up(error == ENOENT && access(program, F_OK) == 0 ? Failed::interpreter : error == ENOENT || error == ENOTDIR ? Failed::not_found : Failed::exec, error);
-    }
-    // The PATH of the task, not of the runner: so not execvpe().
-    const char* path = "/usr/local/bin:/usr/bin:/bin";
-    for (char** v = env_; *v != nullptr; ++v)
-      if (strncmp(*v, "PATH=", 5) == 0) path = *v + 5;
-    Failed failed = Failed::not_found;
-    int error = ENOENT;
-    for (const char* from = path;;) {
-      const char* to = strchrnul(from, ':');
-      const std::size_t folder = static_cast<std::size_t>(to - from), name = strlen(program);
-      if (name != 0 && folder + name + 2 <= sizeof candidate_) {
-        memcpy(candidate_, from, folder);
-        std::size_t n = folder;
-        if (n != 0) candidate_[n++] = '/';  // an empty entry is the current folder
-        memcpy(candidate_ + n, program, name + 1);
-        const int found = execute(candidate_);
-        if (found == ENOENT) {
-          if (failed == Failed::not_found && access(candidate_, F_OK) == 0) failed = Failed::interpreter, error = found;
-        } else if (found == EACCES) {
-          if (struct stat s; stat(candidate_, &s) == 0 && S_ISREG(s.st_mode)) failed = Failed::exec, error = found;
-        } else if (found != ENOTDIR && found != ENAMETOOLONG && found != ELOOP) {
-          give_up(Failed::exec, found);
-        }
-      }
-      if (*to == 0) break;
-      from = to + 1;
-    }
-    give_up(failed, error);
-  }
-
-  /// Returns why it could not. A text without `#!` is run by /bin/sh, as shells do.
-  int execute(const char* program) {
-    execve(program, argv_, env_);
-    if (errno != ENOEXEC) return errno;
-    const int file = open(program, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return errno;
-    char start[128];
-    const ssize_t n = read(file, start, sizeof start);
-    close(file);
-    if (n < 0 || memchr(start, 0, static_cast<std::size_t>(n)) != nullptr) return ENOEXEC;  // a program for another machine
-    char* const first = argv_[0];
-    static char shell[] = "/bin/sh";
-    argv_[0] = const_cast<char*>(program);
-    argv_[-1] = shell;
-    execve(shell, argv_ - 1, env_);
-    const int error = errno;
-    argv_[0] = first;
-    return error;
   }
 
   // ---- Life
@@ -494,7 +373,7 @@ class Slot {
     kill(-pid, SIGKILL);
     Report report;
     int status;
-    if (sweep(pid, &status, report)) drop_folder();
+    if (sweep(pid, &status, report)) folder_.remove();
     _exit(0);
   }
 
@@ -548,15 +427,14 @@ class Slot {
   }
 
   int work_;
+  AttemptFolder folder_;
   bool has_guard_;
   int null_, large_ = -1, input_ = -1, score_ = -1;
   char own_score_[16] = {};
   int read_[2] = {-1, -1}, write_[2] = {-1, -1};
   Request request_{};
   std::size_t got_ = 0;
-  char **argv_ = nullptr, **env_ = nullptr, folder_[NAME_MAX + 1];
-  int folder_fd_ = -1;   // of the folder of the attempt that runs, or of the spare one
-  struct stat made_{};  // as that was made
+  char **argv_ = nullptr, **env_ = nullptr;
   char* few_[kStringsKept];
   char candidate_[PATH_MAX];
   char message_[kMessageMax + 1];

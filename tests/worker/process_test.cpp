@@ -249,6 +249,7 @@ TEST_P(ExecutorTest, SaysWhyItCouldNotStart) {
   };
   EXPECT_EQ(why(program({"no-such-program"})), "program 'no-such-program' not found in PATH of the worker (/usr/bin:/bin)");
   EXPECT_EQ(why(program({"/no/such"})), "program '/no/such' not found on the worker");
+  EXPECT_EQ(why(program({"gr\xc3\xbc\xc3\x9f\xff\n\xed\xa0\x80"})), "program 'gr\xc3\xbc\xc3\x9f?\?\?\?\?' not found in PATH of the worker (/usr/bin:/bin)");
   EXPECT_NE(why(program({"./such"})).find("looked up in the empty working folder"), std::string::npos);
   EXPECT_NE(why(program({""})).find("program '' not found"), std::string::npos);
 

@@ -64,6 +64,14 @@ TEST_P(Survivors, NoneOfAnExecutorThatIsDestroyed) {
   EXPECT_TRUE(stage.work_is_empty());
 }
 
+TEST_P(Survivors, NoneOfAChainOfForksThatKeepsMovingOn) {
+  Stage stage(GetParam());
+  const std::string chain = mark();
+  const Outcome outcome = stage.run(program({"perl", "-MPOSIX", "-e", "for (;;) { my $p = fork; exit 5 if $p; setsid }", chain}));
+  EXPECT_EQ(outcome.exit_code, 5);
+  EXPECT_EQ(processes_with(chain), std::vector<int>{});
+}
+
 TEST_P(Survivors, NoZombiesPileUpUnderALongAttempt) {
   Stage stage(GetParam());
   bool finished = false;
@@ -163,6 +171,7 @@ TEST_P(Survivors, AnAttemptThatCannotBeKilledDoesNotHoldTheSlot) {
   ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
   EXPECT_EQ(outcome->cause, Cause::canceled);
   EXPECT_EQ(outcome->out, "said\n");
+  EXPECT_NE(outcome->why.find("cannot be killed"), std::string::npos);
   EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
   EXPECT_EQ(waitpid(task, nullptr, __WALL), task);  // let it go
   EXPECT_TRUE(stage.until([] { return children_of(getpid()).size() == 1; }));
