@@ -1,0 +1,83 @@
+#include "worker/runner_birth.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace souk::runner {
+namespace {
+
+/// Returns why it could not. A text without `#!` is run by /bin/sh, as shells do.
+int execute(const Birth& birth, const char* program) {
+  execve(program, birth.argv, birth.env);
+  if (errno != ENOEXEC) return errno;
+  const int file = open(program, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return errno;
+  char start[128];
+  const ssize_t n = read(file, start, sizeof start);
+  close(file);
+  if (n < 0 || memchr(start, 0, static_cast<std::size_t>(n)) != nullptr) return ENOEXEC;  // a program for another machine
+  char* const first = birth.argv[0];
+  static char shell[] = "/bin/sh";
+  birth.argv[0] = const_cast<char*>(program);
+  birth.argv[-1] = shell;
+  execve(shell, birth.argv - 1, birth.env);
+  const int error = errno;
+  birth.argv[0] = first;
+  return error;
+}
+
+[[noreturn]] void become_attempt(Birth& birth) {
+  const auto give_up = [&](Failed why, int errno_then) {
+    birth.failed = why;
+    birth.error = errno_then;
+    _exit(127);
+  };
+  setpgid(0, 0);
+  if (birth.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);  // a namespace does better
+  if (dup2(birth.input, 0) < 0 || dup2(birth.out, 1) < 0 || dup2(birth.err, 2) < 0) give_up(Failed::descriptors, errno);
+  if (fchdir(birth.folder) != 0) give_up(Failed::chdir, errno);
+  const char* program = birth.argv[0];
+  if (strchr(program, '/') != nullptr) {
+    const int error = execute(birth, program);
+    give_up(error == ENOENT && access(program, F_OK) == 0 ? Failed::interpreter : error == ENOENT || error == ENOTDIR ? Failed::not_found : Failed::exec, error);
+  }
+  // The PATH of the task, not of the runner: so not execvpe().
+  const char* path = "/usr/local/bin:/usr/bin:/bin";
+  for (char** v = birth.env; *v != nullptr; ++v)
+    if (strncmp(*v, "PATH=", 5) == 0) path = *v + 5;
+  Failed failed = Failed::not_found;
+  int error = ENOENT;
+  for (const char* from = path;;) {
+    const char* to = strchrnul(from, ':');
+    const std::size_t folder = static_cast<std::size_t>(to - from), name = strlen(program);
+    if (name != 0 && folder + name + 2 <= birth.candidate_size) {
+      memcpy(birth.candidate, from, folder);
+      std::size_t n = folder;
+      if (n != 0) birth.candidate[n++] = '/';  // an empty entry is the current folder
+      memcpy(birth.candidate + n, program, name + 1);
+      const int found = execute(birth, birth.candidate);
+      if (found == ENOENT) {
+        if (failed == Failed::not_found && access(birth.candidate, F_OK) == 0) failed = Failed::interpreter, error = found;
+      } else if (found == EACCES) {
+        if (struct stat s; stat(birth.candidate, &s) == 0 && S_ISREG(s.st_mode)) failed = Failed::exec, error = found;
+      } else if (found != ENOTDIR && found != ENAMETOOLONG && found != ELOOP) {
+        give_up(Failed::exec, found);
+      }
+    }
+    if (*to == 0) break;
+    from = to + 1;
+  }
+  give_up(failed, error);
+  _exit(127);
+}
+
+}  // namespace
+
+int be_born(void* birth) { become_attempt(*static_cast<Birth*>(birth)); }
+
+}  // namespace souk::runner
