@@ -9,6 +9,7 @@
 #include "protocol/command.h"
 #include "protocol/grid.pb.h"
 #include "protocol/notation.h"
+#include "submit/render.h"
 
 namespace souk {
 namespace {
@@ -118,6 +119,8 @@ Result<Done> fill_command(const JobOptions& options, std::string input, const En
   if (options.retries < 0 || options.retries > kRetriesMax)
     return Error{"cannot submit", fmt::format("--retries {}", options.retries), fmt::format("give a number from 0 to {}", kRetriesMax)};
   job.set_retries(static_cast<std::uint32_t>(options.retries));
+  if (plain(options.name, options.name.size()) != options.name)
+    return Error{"cannot submit", "the name " + souk::quoted(options.name) + " holds control characters or is no UTF-8", "choose another one"};
   job.set_name(options.name);
   job.set_notify(options.notify);
   return Done{};

@@ -138,7 +138,7 @@ Result<wire::SubmitAnswer> hand_over(Follow& follow, const wire::Job& job, bool 
   const auto key = new_key();
   auto answer = follow.session.submit(job, key, watch, [&follow](std::uint64_t sent, std::uint64_t size) { follow.progress.upload(sent, size, now_instant()); });
   follow.progress.hide();
-  if (!answer && follow.session.interrupted() && !follow.session.unreachable()) {
+  if (!answer && follow.session.interrupted() && follow.session.reached()) {
     // It may have arrived all the same. The key finds it again, or makes it now, to be canceled at once.
     follow.session.forgive_interrupt();
     follow.session.hurry(Session::Clock::now() + 3s);

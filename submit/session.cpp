@@ -64,13 +64,13 @@ Session::Session(Profile profile, Limits limits)
             }(),
             XmppLink::Limits{.retry_min = 50ms, .retry_max = 2s}) {
   link_.on_up = [this] {
-    if (lost_ && was_up_) on_note("connected again");
+    if (std::exchange(told_lost_, false)) on_note("connected again");
     was_up_ = true;
   };
   link_.on_down = [this](const Error& why, bool final) {
     down_ = why;
     if (final) final_ = why;
-    if (was_up_ && !lost_ && staying_ && !closed_) on_note("connection lost: " + (why.why.empty() ? why.what : why.why) + "; trying again");
+    if (was_up_ && staying_ && !closed_ && !final && !std::exchange(told_lost_, true)) on_note("connection lost: " + (why.why.empty() ? why.what : why.why) + "; trying again");
     lost_ = true;
   };
   messages_ = link_.on_message([this](const gloox::Tag& message) { heard(message); });
@@ -208,6 +208,7 @@ Session::Next Session::attempt(const std::string& node, const google::protobuf::
 bool Session::try_again(Clock::time_point began) {
   const auto until = staying_ ? Clock::time_point::max() : began + limits_.reach;
   if (Clock::now() >= (hurry_ ? std::min(until, *hurry_) : until) || interrupted()) return false;
+  if (staying_ && link_.up() && !std::exchange(told_absent_, true)) on_note(error_.what + ": " + error_.why + "; trying again");
   const auto pause = Clock::now() + limits_.retry;
   pump([] { return false; }, pause);
   return !interrupted();
@@ -219,7 +220,10 @@ Result<Done> Session::ask(const std::string& node, const google::protobuf::Messa
     if (reach(staying_ && was_up_ ? Clock::time_point::max() : began + limits_.reach) != Next::done) return error_;
     Stage stage;
     const auto next = attempt(node, request, stage, limits_.answer, answer);
-    if (next == Next::done) return Done{};
+    if (next == Next::done) {
+      if (std::exchange(told_absent_, false)) on_note("the manager answers again");
+      return Done{};
+    }
     if (next == Next::failed || !try_again(began)) return error_;
   }
 }
@@ -309,12 +313,16 @@ void Session::heard(const gloox::Tag& message) {
   const gloox::Tag* content = message.findChild("event");
   if (!content || content->xmlns() != ns::job) return;
   wire::Event event;
-  if (decode(content->cdata(), content->findAttribute("encoding") == "zlib", event)) note_status(event.job());
+  if (!decode(content->cdata(), content->findAttribute("encoding") == "zlib", event)) return;
+  sign_ = Clock::now();
+  quiet_ = limits_.quiet;
+  note_status(event.job());
 }
 
 void Session::watching(std::uint64_t job) {
   watched_.insert(job);
-  renewed_ = Clock::now();
+  renewed_ = sign_ = Clock::now();
+  quiet_ = limits_.quiet;
   lost_ = false;
 }
 
@@ -326,7 +334,8 @@ Result<Done> Session::watch(const std::vector<std::uint64_t>& jobs) {
   if (!answer) return answer.error();
   watched_.insert(jobs.begin(), jobs.end());
   for (const auto& job : answer.value().jobs()) note_status(job);
-  renewed_ = Clock::now();
+  renewed_ = sign_ = Clock::now();
+  quiet_ = std::min(std::max(quiet_ * 2, limits_.quiet), limits_.renew);
   lost_ = false;
   return Done{};
 }
@@ -336,18 +345,19 @@ const wire::JobStatus* Session::news(std::uint64_t job) const {
   return known == news_.end() ? nullptr : &known->second;
 }
 
+Session::Clock::time_point Session::due() const { return std::min(renewed_ + limits_.renew, sign_ + quiet_); }
+
 Result<Done> Session::await_news(Clock::time_point until) {
   while (!std::exchange(fresh_, false)) {
     std::vector<std::uint64_t> open;
     for (const auto job : watched_)
       if (const auto* known = news(job); !known || !ended(*known)) open.push_back(job);
     if (open.empty() || interrupted()) return Done{};
-    if (!open.empty() && (lost_ || Clock::now() - renewed_ >= limits_.renew)) {
+    if (lost_ || Clock::now() >= due()) {
       if (const auto done = watch(open); !done) return done;
       continue;
     }
-    const auto wake = std::min(until, renewed_ + limits_.renew);
-    pump([this] { return fresh_ || lost_ || final_.has_value(); }, wake);
+    pump([this] { return fresh_ || lost_ || final_.has_value(); }, std::min(until, due()));
     if (final_) {
       fail(*final_, true);
       return error_;

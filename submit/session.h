@@ -32,7 +32,9 @@ class Session {
   struct Limits {
     std::chrono::milliseconds reach{5000};    // from the first try until a server and a manager must have been found
     std::chrono::milliseconds answer{10000};  // to one request; the last part of a submission gets six times as long
-    std::chrono::milliseconds renew{20000};   // of a watch, which lasts 60 s: the event of a job's end may be lost like any message
+    std::chrono::milliseconds renew{20000};   // of a watch, which lasts 60 s
+    std::chrono::milliseconds quiet{2000};    // without an event until the watch is renewed early, doubling up to `renew`: a manager that was
+                                              // started again knows no watches, and the event of a job's end may be lost like any message
     std::chrono::milliseconds retry{200};     // between asking for a manager that is away
     std::chrono::milliseconds close{10};      // for the server's goodbye
   };
@@ -59,6 +61,8 @@ class Session {
   void hurry(Clock::time_point until) { hurry_ = until; }
   bool hurried() const { return hurry_ && Clock::now() >= *hurry_; }
 
+  /// Whether there ever was a connection.
+  bool reached() const { return was_up_; }
   /// Whether the last failure was one of reaching the grid rather than a refusal by it.
   bool unreachable() const { return unreachable_; }
 
@@ -99,6 +103,7 @@ class Session {
   bool try_again(Clock::time_point began);
   bool pump(const std::function<bool()>& ready, Clock::time_point until);
   void heard(const gloox::Tag& message);
+  Clock::time_point due() const;  // when the watches are asked for again
   void note_status(const wire::JobStatus& job);
   void tick();
   void fail(Error error, bool unreachable);
@@ -125,7 +130,10 @@ class Session {
   std::set<std::uint64_t> watched_;
   std::map<std::uint64_t, wire::JobStatus> news_;
   bool fresh_ = false;
-  Clock::time_point renewed_{};
+  Clock::time_point renewed_{};             // when the watches were last asked for
+  Clock::time_point sign_{};                // when the manager was last heard to watch
+  std::chrono::milliseconds quiet_{};       // how long it may say nothing
+  bool told_absent_ = false, told_lost_ = false;  // notes of a kind come once, until all is well again
 };
 
 /// 128 random bits in hex, for SubmitRequest::key.

@@ -176,6 +176,8 @@ TEST(Request, SaysWhichOptionIsWrong) {
   EXPECT_NE(refusal({}).find("nothing to run"), std::string::npos);
   EXPECT_NE(refusal({.words = {""}}).find("nothing to run"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a"}, .time_limit = "9"}).find("no unit"), std::string::npos);
+  EXPECT_NE(refusal({.words = {"a"}, .name = "caf\xe9"}).find("no UTF-8"), std::string::npos);
+  EXPECT_EQ(refusal({.words = {"a"}, .name = "caf\xc3\xa9"}), "");
   EXPECT_NE(refusal({.words = {"a"}, .output_max = "1GiB"}).find("over 16 MiB"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a"}, .env = {"=x"}}).find("has no name"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a"}, .env = {"NOT_SET_HERE"}}).find("not set here"), std::string::npos);
