@@ -15,7 +15,7 @@ struct Launch {
   std::vector<std::string> argv;
   std::vector<std::pair<std::string, std::string>> env;
   std::string input;
-  std::string folder;  // name of its own working folder below the executor's; made before, removed with all in it after
+  std::string folder;  // name of its own working folder below the executor's; made before, removed with all in it after; if it stayed empty, up to 20 ms later
   std::chrono::milliseconds time_limit{0}, grace{kGraceDefault};
   std::size_t output_max = kOutputDefault;  // of stdout and of stderr, each; at most kOutputMax
 };

@@ -280,6 +280,7 @@ std::string version_beside(const std::string& name, const std::string& program) 
     const auto at = release.find("JAVA_VERSION=");
     return at == std::string::npos ? "" : version_in(std::string_view(release).substr(at, 60));
   }
+  if (name == "go") return version_in(start_of(real.parent_path().parent_path() / "VERSION", 64));  // go1.22.1
   if (name == "julia") return version_in(real.parent_path().parent_path().filename().string());  // .../julia-1.9.4/bin/julia
   return "";
 }

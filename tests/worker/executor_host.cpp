@@ -1,12 +1,23 @@
 // A process that holds an Executor, for a test to kill: executor_host WORK SLOTS SHELL-LINE. Every slot runs the line; `finished` is said for each.
+// Given to an Executor as its runner, it is one that cannot mount /proc in its namespace, as in some containers.
 #include <boost/asio/io_context.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "worker/process.h"
+#include "worker/runner_wire.h"
 
 int main(int argc, char** argv) try {
+  if (argc == 2 && std::strcmp(argv[1], "namespaces") == 0) {
+    souk::runner::Hello hello;
+    hello.failure = EPERM;
+    return send(souk::runner::kSocket, &hello, sizeof hello, 0) < 0;
+  }
+  if (argc == 2) return execv(SOUK_RUNNER, argv);
   if (argc != 4) return 2;
   boost::asio::io_context loop(1);
   const int slots = std::atoi(argv[2]);

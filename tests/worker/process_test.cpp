@@ -385,6 +385,14 @@ TEST_P(ExecutorTest, MayBeDestroyedByItsOwnCallback) {
   EXPECT_TRUE(children_of(getpid()).empty());
 }
 
+TEST(Executor, GoesWithoutNamespacesWhereTheyHaveNoProc) {
+  Stage stage(true);
+  stage.executor = nullptr;
+  stage.executor = std::make_unique<Executor>(stage.loop, 2, stage.work, EXECUTOR_HOST);
+  EXPECT_FALSE(stage.executor->has_namespaces());
+  EXPECT_EQ(stage.run(shell("echo hi"), 1).out, "hi\n");
+}
+
 TEST(Executor, SaysWhatIsWrongWithTheRunner) {
   const fs::path folder = new_folder();
   boost::asio::io_context loop;
