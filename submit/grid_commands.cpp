@@ -88,8 +88,10 @@ Observed observe(const Layout& at, const GridState& state) {
 
 int print_status(const Common& common, const GridState& state, const Observed& seen, bool local) {
   std::string figures;
+  bool answered = true;
   if (!local && seen.supervised && state.phase == Phase::running && common.grid_figures) {
     const auto answer = common.grid_figures();
+    answered = static_cast<bool>(answer);
     if (answer) {
       figures = answer.value();
     } else if (common.json) {
@@ -100,7 +102,7 @@ int print_status(const Common& common, const GridState& state, const Observed& s
   }
   print(common.json ? render_status_json(state, seen, figures) : render_status(state, seen) + figures);
   if (!seen.supervised) return exit_code::unreachable;
-  return problems(state, seen).empty() ? exit_code::good : exit_code::failed;
+  return answered && problems(state, seen).empty() ? exit_code::good : exit_code::failed;
 }
 
 // --- up -----------------------------------------------------------------------------------------------------------------

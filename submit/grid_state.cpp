@@ -178,7 +178,7 @@ std::string render_status_json(const GridState& state, const Observed& seen, con
     program["rss_bytes"] = rss == seen.rss_bytes.end() ? json(nullptr) : json(rss->second);
     program["uptime_ms"] = rss == seen.rss_bytes.end() ? json(nullptr) : json(seen.now_ms - program["since_ms"].get<UnixMs>());
   }
-  value["disk_free_bytes"] = seen.disk_free_bytes;
+  value["disk_free_bytes"] = seen.disk_free_bytes == kUnknown ? json(nullptr) : json(seen.disk_free_bytes);
   value["problems"] = json::array();
   for (const auto& problem : problems(state, seen)) value["problems"].push_back({{"what", problem.what}, {"lines", problem.lines}});
   if (!grid_json.empty()) {

@@ -44,12 +44,13 @@ std::string to_json(const GridState& state);
 /// fails: on text that is no state of this or an older version; unknown keys are passed over
 Result<GridState> parse_state(std::string_view json);
 
+inline constexpr std::uint64_t kUnknown = ~0ull;
 /// What this machine says beside the state file.
 struct Observed {
   UnixMs now_ms = 0;
   bool supervised = false;                       // somebody holds the lock
   std::map<int, std::uint64_t> rss_bytes;        // of each pid that is alive
-  std::uint64_t disk_free_bytes = ~0ull;         // where the state folder is
+  std::uint64_t disk_free_bytes = kUnknown;        // where the state folder is
   std::string version;                           // of the program that asks
   std::map<std::string, std::vector<std::string>> last_lines;  // of the log of each program that is not well
 };

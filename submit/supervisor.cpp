@@ -102,6 +102,7 @@ class Supervisor {
 
   int run() {
     // What programs of ours leave behind becomes our child instead of init's, and can be ended.
+    for (const int pid : children()) not_ours_.insert(pid);
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
     ::chdir("/");
     wait_for_children();
@@ -191,7 +192,10 @@ class Supervisor {
       read_notices(program);
     }
     spdlog::info("started program={} pid={}", program.state.name, program.state.pid);
-    if (&program == &server()) look_at_ports();
+    if (&program == &server()) {
+      one_port_since_ = program.started;
+      look_at_ports();
+    }
     write_state();
   }
 
@@ -241,11 +245,12 @@ class Supervisor {
     if (pid == 0 || stopping()) return;
     const auto clients = listener(pid, grid_.ports.clients), component = listener(pid, grid_.ports.component);
     if (clients == Listener::ours && component == Listener::ours) return server_listens();
-    const auto waited = Clock::now() - server().started;
-    // It opens one after the other within a few milliseconds: one alone for a second means that the other is held, by a socket that does not listen.
-    const bool held = clients == Listener::other || component == Listener::other || (waited > 1s && clients != component);
+    // It opens one right after the other: one alone for a second means that the other is held, by a socket that does not listen.
+    const auto now = Clock::now();
+    if (clients == component) one_port_since_ = now;
+    const bool held = clients == Listener::other || component == Listener::other || now - one_port_since_ > 1s;
     if (held) return move_server();
-    if (waited > kStartMax) {
+    if (now - server().started > kStartMax) {
       spdlog::warn("the server does not listen; killing it pid={} log={}", pid, server().state.log);
       ::kill(pid, SIGKILL);
       return;
@@ -364,7 +369,7 @@ class Supervisor {
 
   /// Ends what programs that died left behind: any child of ours that we did not start.
   std::size_t kill_strays() {
-    std::set<int> known;
+    std::set<int> known = not_ours_;
     for (const auto& program : programs_) known.insert(program->state.pid);
     std::size_t killed = 0;
     for (const int pid : children()) {
@@ -457,11 +462,10 @@ class Supervisor {
     finished_ = true;
     const auto deadline = Clock::now() + 2s;
     while (Clock::now() < deadline) {  // only now may we block: there is nothing left to supervise
-      kill_strays();
-      int status = 0;
-      const pid_t pid = ::waitpid(-1, &status, WNOHANG);
-      if (pid < 0) break;
-      if (pid == 0) std::this_thread::sleep_for(2ms);
+      const auto left = kill_strays();
+      while (::waitpid(-1, nullptr, WNOHANG) > 0) {}
+      if (left == 0) break;
+      std::this_thread::sleep_for(2ms);
     }
     state_.phase = failure_ && !state_.problem.empty() ? Phase::failed : Phase::stopped;
     write_state();
@@ -505,6 +509,8 @@ class Supervisor {
   std::vector<std::unique_ptr<Program>> programs_;  // server, manager, workers
   std::optional<Error> failure_;
   std::vector<std::string> failure_lines_;
+  std::set<int> not_ours_;                          // children this process had before: whoever started it may have given it some
+  Clock::time_point one_port_since_;
   bool others_started_ = false, others_outdated_ = false, manager_ready_ = false;
   bool move_pending_ = false, stage_told_ = false, finished_ = false, state_write_failed_ = false;
   int moves_ = 0, stop_stage_ = 0;

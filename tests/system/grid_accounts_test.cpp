@@ -59,6 +59,7 @@ class Login {
 
  private:
   void until(const std::function<bool()>& holds) {
+    loop_.restart();  // it stops whenever nothing is left to wait for
     boost::asio::steady_timer deadline(loop_, 10s);
     bool late = false;
     deadline.async_wait([&](const boost::system::error_code& stopped) { late = late || !stopped; });
