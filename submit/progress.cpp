@@ -24,7 +24,7 @@ std::string rate_text(double per_second) {
   return fmt::format("{:.1f}/min", per_second * 60);
 }
 
-std::string left_text(Duration left) { return duration_text(std::max(std::chrono::ceil<std::chrono::seconds>(left), std::chrono::seconds{1})); }
+std::string left_text(Duration left) { return seconds_text(std::max(std::chrono::ceil<std::chrono::seconds>(left), std::chrono::seconds{1})); }
 
 /// A bar of `width` columns, `share` of it full; eighths of a column where the terminal can show them.
 std::string bar(double share, int width, const Look& look, bool failed) {
@@ -87,6 +87,8 @@ std::string progress_bar(const wire::JobStatus& job, const Rate& rate, Instant n
   const auto width = static_cast<std::size_t>(std::max(look.width - 1, 1));
   const std::uint64_t done = ended_tasks(job);
   const std::string title = job.name().empty() ? fmt::format("job {}", job.job()) : plain(job.name(), 20);
+  // Of one task there is no share to show.
+  if (job.tasks() == 1 && !ended(job)) return plain(title + (job.running() == 0 ? " waiting, " : " running, ") + seconds_text(elapsed), width);
   const std::string percent = fmt::format("{:3.0f}%", std::floor(100 * share_of(done, job.tasks())));
 
   // From most to least important; what comes later is dropped first.
@@ -98,7 +100,7 @@ std::string progress_bar(const wire::JobStatus& job, const Rate& rate, Instant n
       facts.push_back(left_text(*left) + " left");
       facts.push_back(rate_text(rate.per_second(now)));
     } else {
-      facts.push_back(duration_text(std::chrono::floor<std::chrono::seconds>(elapsed)));
+      facts.push_back(seconds_text(elapsed));
     }
   } else {
     facts.push_back(duration_text(elapsed));
@@ -198,7 +200,8 @@ void Progress::finish(const wire::JobStatus& status, Instant now) {
   if (!wanted_) return;
   rate_.note(now, ended_tasks(status));
   if (terminal_) {
-    if (ever_) {
+    hide();
+    if (ever_ && status.tasks() != 1) {  // a single task has spoken for itself
       show(progress_bar(status, rate_, now, now - began_, look()), now);
       write_all(fd_, "\n");
       shown_ = false;

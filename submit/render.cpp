@@ -139,6 +139,11 @@ std::string duration_text(std::chrono::microseconds duration) {
   return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
 }
 
+std::string seconds_text(std::chrono::microseconds duration) {
+  const auto s = std::max<std::int64_t>(0, duration.count() / 1'000'000);
+  return s < 60 ? fmt::format("{}s", s) : duration_text(std::chrono::seconds{s});
+}
+
 std::string size_text(std::uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   static constexpr std::array<const char*, 5> units{"KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -163,7 +168,7 @@ std::string ago_text(std::uint64_t ms, WallTime now) {
   if (ms == 0) return "-";
   const auto age = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(ms)};
   if (age < std::chrono::seconds{1}) return "just now";  // also when the two clocks differ
-  return duration_text(std::chrono::floor<std::chrono::seconds>(age)) + " ago";
+  return seconds_text(age) + " ago";
 }
 
 std::string count_text(std::uint64_t number, std::string_view noun) { return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s"); }
@@ -256,7 +261,7 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WallTime now) {
   const auto here = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())};
   table.add({plain(worker.nick(), 40), std::string(worker_state_name(worker.state())), std::to_string(worker.slots()), std::to_string(worker.running()),
              std::to_string(worker.succeeded()), std::to_string(worker.failed()),
-             worker.since_ms() == 0 ? "-" : duration_text(std::chrono::floor<std::chrono::seconds>(here)), std::to_string(offer.cpus()),
+             worker.since_ms() == 0 ? "-" : seconds_text(here), std::to_string(offer.cpus()),
              size_text(offer.memory_bytes()), plain(offer.os() + "/" + offer.arch(), 24), plain(offer.hostname(), 32), plain(fmt::format("{}", fmt::join(tags, " ")), 60)});
 }
 
@@ -324,7 +329,7 @@ std::string grid_details(const wire::GridStatus& grid) {
       "Manager: version {}, up {}\n"
       "Workers: {} with {}, {} busy\n"
       "Tasks: {} waiting, {} running\n",
-      plain(grid.version(), 40), duration_text(std::chrono::milliseconds(grid.up_ms())), grid.workers(), count_text(grid.slots(), "slot"), grid.slots_busy(),
+      plain(grid.version(), 40), seconds_text(std::chrono::milliseconds(grid.up_ms())), grid.workers(), count_text(grid.slots(), "slot"), grid.slots_busy(),
       grid.tasks_waiting(), grid.tasks_running());
 }
 

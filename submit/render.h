@@ -25,9 +25,10 @@ using WallTime = std::chrono::time_point<std::chrono::system_clock, std::chrono:
 std::string plain(std::string_view text, std::size_t width_max = 200);
 
 std::string duration_text(std::chrono::microseconds duration);  // 350us, 12ms, 1.2s, 2m03s, 1h02m, 3d04h
+std::string seconds_text(std::chrono::microseconds duration);   // whole seconds: 5s, 2m03s; for what grows before one's eyes
 std::string size_text(std::uint64_t bytes);                     // 812 B, 1.5 KiB, 12 MiB
 std::string time_text(std::uint64_t ms);                        // 2026-11-23 01:22:10 UTC; 0: -
-std::string ago_text(std::uint64_t ms, WallTime now);           // 3m05s ago; 0: -
+std::string ago_text(std::uint64_t ms, WallTime now);           // 3m05s ago, just now; 0: -
 std::string count_text(std::uint64_t number, std::string_view noun);  // 1 task, 2 tasks
 
 /// Rows under a header, columns as wide as the widest cell. A list that comes in pages keeps one Table: columns then only grow.

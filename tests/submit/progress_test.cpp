@@ -72,7 +72,7 @@ TEST(Progress, BarTellsEverythingWhereThereIsRoom) {
   auto job = status(1000, 597, 3, 8);
   job.set_name("sim");
   const auto wide = progress_bar(job, rate, at(5s), 5s, {.width = 120, .unicode = false});
-  EXPECT_EQ(wide, "sim [########################----------------] 60% 600/1000, 3 failed, 8 running, 4.0s left, 120/s");
+  EXPECT_EQ(wide, "sim [########################----------------] 60% 600/1000, 3 failed, 8 running, 4s left, 120/s");
 }
 
 TEST(Progress, BarFitsEveryWidth) {
@@ -94,11 +94,16 @@ TEST(Progress, BarIsNeverFullBeforeTheEnd) {
   EXPECT_NE(progress_bar(status(100'000, 100'000), {}, at(0s), 1s, {}).find("100%"), std::string::npos);
 }
 
+TEST(Progress, OneTaskHasNoShare) {
+  EXPECT_EQ(progress_bar(status(1, 0, 0, 1), {}, at(0s), 12s, {}), "job 12 running, 12s");
+  EXPECT_EQ(progress_bar(status(1, 0, 0, 0), {}, at(0s), 12s, {}), "job 12 waiting, 12s");
+}
+
 TEST(Progress, WordsForALog) {
   Rate rate;
   rate.note(at(0s), 0);
   rate.note(at(5s), 600);
-  EXPECT_EQ(progress_words(status(1000, 597, 3, 8), rate, at(5s)), "job 12: 600 of 1000 done, 3 failed, 8 running, 120/s, about 4.0s left");
+  EXPECT_EQ(progress_words(status(1000, 597, 3, 8), rate, at(5s)), "job 12: 600 of 1000 done, 3 failed, 8 running, 120/s, about 4s left");
   EXPECT_EQ(progress_words(status(10, 0, 0, 0), {}, at(0s)), "job 12: 0 of 10 done, 0 running");
 }
 

@@ -60,6 +60,8 @@ TEST(Render, DurationsFitTheirSize) {
   EXPECT_EQ(duration_text(3720s), "1h02m");
   EXPECT_EQ(duration_text(76h), "3d04h");
   EXPECT_EQ(duration_text(-5s), "0us");
+  EXPECT_EQ(seconds_text(5900ms), "5s");
+  EXPECT_EQ(seconds_text(123s), "2m03s");
 }
 
 TEST(Render, SizesFitTheirSize) {
@@ -103,7 +105,7 @@ TEST(Render, JobsTable) {
   add_row(table, sample_job(), false, kNow);
   EXPECT_EQ(table.text(),
             "JOB  STATE   TASKS  DONE  FAILED  RUNNING  SUBMITTED  TOOK  NAME  COMMAND\n"
-            " 12  failed   1000   997       3        0  10.0s ago  4.2s  sim   ./sim {}\n");
+            " 12  failed   1000   997       3        0  10s ago    4.2s  sim   ./sim {}\n");
   auto owned = jobs_table(true);
   add_row(owned, sample_job(), true, kNow);
   EXPECT_NE(owned.text().find("ada@souk.localhost"), std::string::npos);
@@ -155,7 +157,7 @@ TEST(Render, JobDetailsAndVerdict) {
             "state      failed\n"
             "tasks      1000: 997 succeeded, 3 failed, 0 running, 0 waiting\n"
             "retried    4 attempts after a failure\n"
-            "submitted  2026-11-23 01:22:00 UTC (10.0s ago)\n"
+            "submitted  2026-11-23 01:22:00 UTC (10s ago)\n"
             "started    2026-11-23 01:22:00 UTC\n"
             "ended      2026-11-23 01:22:04 UTC\n"
             "took       4.2s\n");
