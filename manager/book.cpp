@@ -11,7 +11,7 @@ Result<std::uint64_t> check(const wire::Job& job) {
   const auto bad = [](std::string why, std::string remedy) { return Error{"job refused", std::move(why), std::move(remedy)}; };
   if (auto command = read(job.command()); !command) return command.error();
   if (job.name().size() > kNameMax) return bad("its name has " + std::to_string(job.name().size()) + " bytes", "use at most " + std::to_string(kNameMax));
-  if (job.retries() > kRetriesMax) return bad("it asks for " + std::to_string(job.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
+  if (job.retries() > static_cast<std::uint32_t>(kRetriesMax)) return bad("it asks for " + std::to_string(job.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
   std::uint64_t tasks = 1;
   if (job.has_range()) {
     const auto& range = job.range();

@@ -13,9 +13,7 @@
 namespace souk {
 
 constexpr std::uint64_t kTasksMax = 10'000'000;  // of one job
-constexpr std::size_t kItemMax = 64 << 10;       // bytes of one item
 constexpr std::size_t kNameMax = 200;            // bytes of a job's name
-constexpr unsigned kRetriesMax = 1000;
 
 struct JobEntry {
   JobRow row;

@@ -12,6 +12,9 @@ namespace souk {
 constexpr std::size_t kOutputDefault = 1 << 20;   // bytes kept of stdout and of stderr, each; the rest is counted and dropped
 constexpr std::size_t kOutputMax = 16 << 20;      // the most a job may ask for
 constexpr std::size_t kInputMax = 8 << 20;        // stdin of a task
+constexpr std::size_t kItemMax = 64u << 10;       // bytes of one item: it must fit an argument of execve (128 KiB) and a stanza
+constexpr std::size_t kSubmitMax = 64u << 20;     // bytes of a serialized job
+constexpr int kRetriesMax = 1000;
 constexpr std::chrono::milliseconds kGraceDefault{2000};
 
 /// What one attempt executes. Strings are bytes, not text: a file name need not be UTF-8. None may hold a NUL byte, but `input` may.

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "protocol/command.h"
 #include "protocol/result.h"
 
 namespace souk::wire {
@@ -16,10 +17,7 @@ class Job;
 
 namespace souk {
 
-constexpr std::size_t kSubmitMax = 64u << 20;       // bytes of a serialized job (docs/PROTOCOL.md); above: refused before anything is sent
-constexpr std::size_t kItemMax = 64u << 10;         // bytes of one item: it must fit an argument of execve (128 KiB) and a stanza
 constexpr std::size_t kWordsMax = 64u << 10;        // bytes of the command and its environment together
-constexpr int kRetriesMax = 1000;
 
 /// Which tasks of which job: `12`, `12.7`, `12.3-9`. first = 0 means all.
 struct Target {

@@ -43,7 +43,7 @@ TEST(Book, RefusesWhatNoJobMayBe) {
   job.set_name(std::string(kNameMax + 1, 'x'));
   EXPECT_FALSE(check(job));
   job = job_of();
-  job.set_retries(kRetriesMax + 1);
+  job.set_retries(static_cast<std::uint32_t>(kRetriesMax) + 1);
   EXPECT_FALSE(check(job));
 }
 
