@@ -49,19 +49,6 @@ wire::WorkerState state_of(Availability state) {
   return wire::FREE;
 }
 
-void add_payload(gloox::Tag& stanza, const std::string& name, const google::protobuf::MessageLite& message, Attributes attributes = {}) {
-  const Encoded encoded = encode(message);
-  gloox::Tag& tag = child(stanza, name, ns::task, attributes);
-  if (encoded.zlib) tag.addAttribute("encoding", "zlib");
-  tag.setCData(encoded.text);
-}
-
-Result<Done> payload_in(const gloox::Tag& element, google::protobuf::MessageLite& message) {
-  const std::string& encoding = element.findAttribute("encoding");
-  if (!encoding.empty() && encoding != "zlib") return Error{"payload refused", "its encoding is '" + shortened(printable(encoding), 32) + "'", "send zlib or none"};
-  return decode(element.cdata(), encoding == "zlib", message);
-}
-
 std::string_view major(std::string_view version) { return version.substr(0, version.find('.')); }
 
 /// Node and domain of a JID know no upper case (RFC 7622); servers write them in lower case, people may not.
@@ -258,7 +245,7 @@ void Session::perform(AnswerHello& action) {
   message.set_state(state_of(action.state));
   for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
   auto answer = result_of(*asked_);
-  add_payload(*answer, "hello", message);
+  add_payload(*answer, "hello", ns::task, message);
   link_.send(std::move(answer));
 }
 
@@ -269,7 +256,7 @@ void Session::perform(AnswerAssign& action) {
   for (const JobId job : action.missing) message.add_missing(job.value);
   if (!action.refused.empty()) spdlog::info("refused attempts={} why=\"{}\"", action.refused.size(), action.why);
   auto answer = result_of(*asked_);
-  add_payload(*answer, "assign", message);
+  add_payload(*answer, "assign", ns::task, message);
   link_.send(std::move(answer));
 }
 
@@ -310,7 +297,7 @@ void Session::perform(SendReport& action) {
   for (const Held& held : action.returned) write(held.attempt, held.task, *message.add_returned());
   spdlog::debug("report={} results={} returned={} pieces={}", action.report, action.results.size(), action.returned.size(), action.pieces.size());
   auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
-  add_payload(*iq, "report", message, {{"results", std::to_string(action.results.size())}});
+  add_payload(*iq, "report", ns::task, message, {{"results", std::to_string(action.results.size())}});
   link_.request(std::move(iq), kReportWithin, [this, report = action.report](const Answer& answer) {
     if (stopped_) return;
     if (answer) {
@@ -335,7 +322,7 @@ void Session::perform(SendLease& action) {
   for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
   message.set_state(state_of(action.state));
   auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
-  add_payload(*iq, "lease", message, {{"held", std::to_string(action.held.size())}});
+  add_payload(*iq, "lease", ns::task, message, {{"held", std::to_string(action.held.size())}});
   link_.request(std::move(iq), std::min<std::chrono::milliseconds>(kLeaseWithin, std::max(lease_, 1000ms)), [this](const Answer& answer) {
     if (stopped_) return;
     if (!answer) {
