@@ -88,7 +88,7 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
   const auto reply = [this, kept, node](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, node, "", "completed");
-    add_payload(*tag, node, ns::job, std::get<0>(answer));
+    add_payload(*tag, node, ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
     link_.send(std::move(result));
   };
   if (node == "submit") {
@@ -148,7 +148,7 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
   grid_.submit(asker, std::move(job), request.key(), request.watch(), [this, kept, id](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, "submit", id, "completed");
-    add_payload(*tag, "submit", ns::job, std::get<0>(answer));
+    add_payload(*tag, "submit", ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
     link_.send(std::move(result));
   });
 }
