@@ -100,10 +100,10 @@ class Progress {
 
 void print_costs(const std::vector<Cost>& costs, const std::vector<std::int64_t>& lengths, int slots) {
   const auto row = [](const auto& name, std::int64_t best, const Cost& c) {
-    std::cout << fmt::format("{:>10} {:>8} {:>6} {:>9.1f} {:>9.1f} {:>11.1f} {:>9.1f} {:>12.1f}\n", name, best, c.tasks, c.wall.count(), c.cpu.count(), c.in_tasks.count(),
+    std::cout << fmt::format("{:>10} {:>7} {:>6} {:>9.1f} {:>9.1f} {:>13.1f} {:>10.1f} {:>13.1f}\n", name, best, c.tasks, c.wall.count(), c.cpu.count(), c.in_tasks.count(),
                              c.ideal.count(), (c.wall - c.ideal).count());
   };
-  std::cout << fmt::format("\n{:>10} {:>8} {:>6} {:>9} {:>9} {:>11} {:>9} {:>12}\n", "generation", "best", "tasks", "wall ms", "CPU ms", "in tasks ms", "ideal ms", "overhead ms");
+  std::cout << fmt::format("\n{:>10} {:>7} {:>6} {:>9} {:>9} {:>13} {:>10} {:>13}\n", "generation", "best", "tasks", "wall ms", "CPU ms", "in tasks ms", "ideal ms", "overhead ms");
   Cost sum;
   std::vector<double> overheads;
   for (std::size_t i = 0; i < costs.size(); ++i) {
@@ -133,6 +133,11 @@ int search(const Options& options) {
   parameters.candidates = std::min(parameters.candidates, instance.size() - 1);
   if (auto checked = check(parameters, instance); !checked) return fail(checked.error(), 2);
 
+  for (const auto& file : {options.tour, options.svg}) {  // now, not after all the work
+    if (file.empty()) continue;
+    const auto folder = std::filesystem::absolute(file).parent_path();
+    if (access(folder.c_str(), W_OK | X_OK) != 0) return fail({"cannot write '" + file + "'", std::strerror(errno), "name a file in a folder that can be written to"}, 2);
+  }
   catch_interrupts();
   std::optional<Grid> grid;
   int slots = options.slots, tasks = 1;
