@@ -1,12 +1,8 @@
 #include "examples/ant-colony/acs.h"
 
-#include <tbb/blocked_range.h>
-#include <tbb/global_control.h>
-#include <tbb/parallel_reduce.h>
-#include <tbb/task_arena.h>
-
 #include <algorithm>
 #include <numeric>
+#include <thread>
 
 namespace souk::ants {
 namespace {
@@ -323,19 +319,18 @@ Find walk(const Terrain& terrain, const Parameters& parameters, const Snapshot& 
     }
     return best;
   };
-  if (threads <= 1) return some(first, last + 1);
-  // As asked, also beyond the cores of this machine.
-  const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-  tbb::task_arena arena(threads);
-  return arena.execute([&] {
-    return tbb::parallel_reduce(
-        tbb::blocked_range<int>(first, last + 1), Find{},
-        [&](const tbb::blocked_range<int>& range, Find best) {
-          Find find = some(range.begin(), range.end());
-          return find.better_than(best) ? find : best;
-        },
-        [](Find a, Find b) { return b.better_than(a) ? b : a; });
-  });
+  const int count = std::clamp(threads, 1, std::max(1, last - first + 1));
+  const auto bound = [&](int i) { return first + static_cast<int>(static_cast<std::int64_t>(last + 1 - first) * i / count); };
+  std::vector<Find> finds(static_cast<std::size_t>(count));
+  {
+    std::vector<std::jthread> others;
+    for (int i = 1; i < count; ++i) others.emplace_back([&, i] { finds[static_cast<std::size_t>(i)] = some(bound(i), bound(i + 1)); });
+    finds[0] = some(bound(0), bound(1));
+  }
+  Find best;
+  for (auto& find : finds)
+    if (find.better_than(best)) best = std::move(find);
+  return best;
 }
 
 Colony::Colony(const Terrain& terrain, const Parameters& parameters) : parameters_(parameters) {
