@@ -55,7 +55,8 @@ Result<Certificate> self_signed(const std::vector<std::string>& names) {
                       X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3650 * kDay) != nullptr &&
                       X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(names.front().c_str()), -1, -1, 0) == 1 &&
                       X509_set_issuer_name(certificate.get(), subject) == 1 && X509_set_pubkey(certificate.get(), key.get()) == 1 &&
-                      add_extension(certificate.get(), NID_basic_constraints, "critical,CA:FALSE") && add_extension(certificate.get(), NID_subject_alt_name, alternatives) &&
+                      add_extension(certificate.get(), NID_basic_constraints, "critical,CA:FALSE") &&
+                      add_extension(certificate.get(), NID_subject_alt_name, alternatives) &&
                       X509_sign(certificate.get(), key.get(), EVP_sha256()) > 0;
   if (!filled) return refused;
   if (PEM_write_bio_X509(certificate_text.get(), certificate.get()) != 1) return refused;

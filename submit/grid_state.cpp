@@ -69,7 +69,9 @@ std::string condition(const ProgramState& program, const Observed& seen) {
 std::string to_json(const GridState& state) { return dump(state_json(state)) + "\n"; }
 
 Result<GridState> parse_state(std::string_view text) {
-  const auto refuse = [](const std::string& why) -> Result<GridState> { return Error{"cannot read the grid's state", why, "stop it and start again: souk down; souk up"}; };
+  const auto refuse = [](const std::string& why) -> Result<GridState> {
+    return Error{"cannot read the grid's state", why, "stop it and start again: souk down; souk up"};
+  };
   const json value = json::parse(text, nullptr, false);
   if (!value.is_object()) return refuse("state.json is not a JSON object");
   try {
@@ -118,28 +120,36 @@ std::vector<Problem> problems(const GridState& state, const Observed& seen) {
     return found == seen.last_lines.end() ? std::vector<std::string>{} : found->second;
   };
   if (should_run && !seen.supervised) {
-    all.push_back({fmt::format("the supervisor (pid {}) ended without stopping the grid, so it was killed or crashed; start again: souk up", state.supervisor), lines_of("supervisor")});
+    all.push_back({fmt::format("the supervisor (pid {}) ended without stopping the grid, so it was killed or crashed; start again: souk up", state.supervisor),
+                   lines_of("supervisor")});
   }
-  if (state.phase == Phase::failed) all.push_back({"the last start failed: " + (state.problem.empty() ? std::string("see the supervisor's log") : state.problem), lines_of("supervisor")});
-  else if (!state.problem.empty()) all.push_back({state.problem, {}});
+  if (state.phase == Phase::failed) {
+    all.push_back({"the last start failed: " + (state.problem.empty() ? "see the supervisor's log" : state.problem), lines_of("supervisor")});
+  } else if (!state.problem.empty()) {
+    all.push_back({state.problem, {}});
+  }
   if (should_run && seen.supervised) {
     for (const auto& program : state.programs) {
+      const std::string log = program.log.empty() ? "" : "; log: " + program.log;
       if (!alive(program, seen)) {
-        std::string what = fmt::format("{} is down", program.name);
-        if (!program.last_exit.empty()) what += ": it ended with " + program.last_exit;
-        what += "; " + (program.next_start_ms > 0 ? condition(program, seen) : std::string("it is about to be started")) + (program.log.empty() ? "" : ", log: " + program.log);
-        all.push_back({std::move(what), lines_of(program.name)});
-      } else if (program.restarts > 0 && seen.now_ms - program.last_exit_ms < 60000) {
-        all.push_back({fmt::format("{} was started again {} ago: it ended with {}; log: {}", program.name, ago(seen.now_ms - program.last_exit_ms), program.last_exit, program.log), lines_of(program.name)});
+        const std::string ended = program.last_exit.empty() ? "" : ": it ended with " + program.last_exit;
+        const std::string next = program.next_start_ms > 0 ? condition(program, seen) : "it is about to be started";
+        all.push_back({fmt::format("{} is down{}; {}{}", program.name, ended, next, log), lines_of(program.name)});
+      } else if (came_back_lately(program, seen.now_ms)) {
+        all.push_back({fmt::format("{} was started again {} ago: it ended with {}{}", program.name, ago(seen.now_ms - program.last_exit_ms), program.last_exit, log),
+                       lines_of(program.name)});
       }
     }
-    if (state.phase == Phase::running && !state.market) all.push_back({"no worker has been in the market yet; see the logs of the manager and the workers", {}});
+    if (state.phase == Phase::running && !state.market) {
+      all.push_back({"no worker has been in the market yet; see the logs of the manager and the workers", {}});
+    }
     if (!seen.version.empty() && seen.version != state.version) {
       all.push_back({fmt::format("the grid was started by version {}, this program is {}; to change over: souk down; souk up", state.version, seen.version), {}});
     }
   }
   if (seen.disk_free_bytes < kDiskLow) {
-    all.push_back({fmt::format("the disk is nearly full: {} free at {}, where jobs and results are kept; make room", mebibytes(seen.disk_free_bytes), state.dir), {}});
+    all.push_back(
+        {fmt::format("the disk is nearly full: {} free at {}, where jobs and results are kept; make room", mebibytes(seen.disk_free_bytes), state.dir), {}});
   }
   return all;
 }
@@ -149,12 +159,13 @@ std::string render_status(const GridState& state, const Observed& seen) {
   if (!seen.supervised) {
     text += fmt::format("No grid runs in {}. To start one: souk up\n", state.dir);
   } else {
-    text += fmt::format("Grid in {}: {} for {}, {}@{} at {}:{}\n", state.dir, kPhases[static_cast<std::size_t>(state.phase)], ago(seen.now_ms - state.since_ms), state.user, kDomain,
-                        kLoopback, state.ports.clients);
+    text += fmt::format("Grid in {}: {} for {}, {}@{} at {}:{}\n", state.dir, kPhases[static_cast<std::size_t>(state.phase)],
+                        ago(seen.now_ms - state.since_ms), state.user, kDomain, kLoopback, state.ports.clients);
     text += fmt::format("  {:<12} {:>8}  {:<22} {:>9}  {:>8}\n", "program", "pid", "state", "memory", "restarts");
     const auto row = [&](const std::string& name, int pid, const std::string& how, int restarts) {
       const auto rss = seen.rss_bytes.find(pid);
-      text += fmt::format("  {:<12} {:>8}  {:<22} {:>9}  {:>8}\n", name, pid ? std::to_string(pid) : "-", how, rss == seen.rss_bytes.end() ? "-" : mebibytes(rss->second), restarts);
+      const std::string memory = rss == seen.rss_bytes.end() ? "-" : mebibytes(rss->second);
+      text += fmt::format("  {:<12} {:>8}  {:<22} {:>9}  {:>8}\n", name, pid ? std::to_string(pid) : "-", how, memory, restarts);
     };
     row("supervisor", state.supervisor, "up " + ago(seen.now_ms - state.since_ms), 0);
     for (const auto& program : state.programs) row(program.name, alive(program, seen) ? program.pid : 0, condition(program, seen), program.restarts);
@@ -202,14 +213,16 @@ std::string render_up(const GridState& state, const Observed& seen, const std::s
   }
   text += fmt::format("Submit:  {} map 'echo hello {{}}' ::: world grid\n", souk);
   text += fmt::format("Look:    {} status, logs in {}\n", souk, at.logs().string());
-  text += fmt::format("Chat:    {}@{}, server {} port {} (its certificate is self-signed); password in {}; the commands are on {}\n", state.user, kDomain, kLoopback, state.ports.clients,
-                      at.password("user").string(), kGridDomain);
+  text += fmt::format("Chat:    {}@{}, server {} port {} (its certificate is self-signed); password in {}; the commands are on {}\n", state.user, kDomain,
+                      kLoopback, state.ports.clients, at.password("user").string(), kGridDomain);
   text += fmt::format("Stop:    {} down\n", souk);
   return text;
 }
 
 std::string shell_word(std::string_view text) {
-  const auto safe = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("._-/+:@%,=").find(c) != std::string_view::npos; };
+  const auto safe = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("._-/+:@%,=").find(c) != std::string_view::npos;
+  };
   if (!text.empty() && std::all_of(text.begin(), text.end(), safe)) return std::string(text);
   std::string out = "'";
   for (const char c : text) {

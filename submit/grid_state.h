@@ -40,6 +40,9 @@ struct GridState {
   std::vector<ProgramState> programs;
 };
 
+/// Died and was started again within the last minute: worth telling a person who asks.
+inline bool came_back_lately(const ProgramState& program, UnixMs now_ms) { return program.restarts > 0 && now_ms - program.last_exit_ms < 60000; }
+
 std::string to_json(const GridState& state);
 /// fails: on text that is no state of this or an older version; unknown keys are passed over
 Result<GridState> parse_state(std::string_view json);

@@ -269,7 +269,9 @@ Result<Ports> choose_ports(Ports wished) {
   Ports ports;
   ports.clients = pick(wished.clients, 0);
   ports.component = pick(wished.component, ports.clients);
-  if (ports.clients == 0 || ports.component == 0) return Error{"cannot find a free port on 127.0.0.1", "200 ports from 20000 to 32000 were all taken", "see what listens: ss -ltn"};
+  if (ports.clients == 0 || ports.component == 0) {
+    return Error{"cannot find a free port on 127.0.0.1", "200 ports from 20000 to 32000 were all taken", "see what listens: ss -ltn"};
+  }
   return ports;
 }
 
@@ -328,10 +330,13 @@ Result<ScramKeys> scram_keys(std::string_view password, int iterations) {
   ScramKeys keys{.salt = salt.value(), .stored_key = {}, .server_key = {}, .iterations = iterations};
   std::array<unsigned char, SHA_DIGEST_LENGTH> salted, client, server, stored;
   unsigned length = 0;
-  const bool made = PKCS5_PBKDF2_HMAC(password.data(), static_cast<int>(password.size()), reinterpret_cast<const unsigned char*>(keys.salt.data()), static_cast<int>(keys.salt.size()),
-                                      iterations, EVP_sha1(), SHA_DIGEST_LENGTH, salted.data()) == 1 &&
-                    HMAC(EVP_sha1(), salted.data(), SHA_DIGEST_LENGTH, reinterpret_cast<const unsigned char*>("Client Key"), 10, client.data(), &length) != nullptr &&
-                    HMAC(EVP_sha1(), salted.data(), SHA_DIGEST_LENGTH, reinterpret_cast<const unsigned char*>("Server Key"), 10, server.data(), &length) != nullptr &&
+  const auto bytes = [](std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); };
+  const auto hmac = [&](std::string_view text, unsigned char* out) {
+    return HMAC(EVP_sha1(), salted.data(), SHA_DIGEST_LENGTH, bytes(text), text.size(), out, &length) != nullptr;
+  };
+  const bool made = PKCS5_PBKDF2_HMAC(password.data(), static_cast<int>(password.size()), bytes(keys.salt), static_cast<int>(keys.salt.size()), iterations,
+                                      EVP_sha1(), SHA_DIGEST_LENGTH, salted.data()) == 1 &&
+                    hmac("Client Key", client.data()) && hmac("Server Key", server.data()) &&
                     SHA1(client.data(), client.size(), stored.data()) != nullptr;
   if (!made) return Error{"cannot make an account", "OpenSSL refused to compute its keys", ""};
   keys.stored_key.assign(stored.begin(), stored.end());
@@ -414,12 +419,13 @@ Result<ProgramPaths> find_programs() {
   if (!worker) return worker.error();
   all.manager = manager.value();
   all.worker = worker.value();
+  const std::string what = "cannot find the XMPP server Prosody";
   if (const char* set = std::getenv("SOUK_PROSODY"); set && *set) {
     all.server = fs::absolute(set);
-    if (!executable(all.server)) return Error{"cannot find the XMPP server Prosody", "SOUK_PROSODY=" + std::string(set) + " is no program", "unset SOUK_PROSODY, or correct it"};
+    if (!executable(all.server)) return Error{what, "SOUK_PROSODY=" + std::string(set) + " is no program", "unset SOUK_PROSODY, or correct it"};
   } else {
     all.server = search_path("prosody", path);
-    if (all.server.empty()) return Error{"cannot find the XMPP server Prosody", "there is no `prosody` in PATH", "install the package prosody: sudo apt install prosody, or run scripts/install-deps"};
+    if (all.server.empty()) return Error{what, "there is no `prosody` in PATH", "install the package prosody: sudo apt install prosody, or run scripts/install-deps"};
   }
   return all;
 }

@@ -4,12 +4,8 @@
 // server moves to others and everything that knew the old ones is written and started again.
 #include "submit/supervisor.h"
 
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,10 +17,6 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/streambuf.hpp>
-#include <boost/process/args.hpp>
-#include <boost/process/child.hpp>
-#include <boost/process/exe.hpp>
-#include <boost/process/extend.hpp>
 #include <csignal>
 #include <istream>
 #include <memory>
@@ -33,20 +25,19 @@
 #include <thread>
 
 #include "submit/grid_state.h"
+#include "submit/launch.h"
 #include "submit/proc.h"
 
 namespace souk {
 namespace {
 
 namespace asio = boost::asio;
-namespace process = boost::process;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kMovesMax = 5;           // to other ports, in one start
 constexpr auto kPortLook = 4ms;        // how often we look whether the server listens; it takes about 50 ms
 constexpr auto kLogLook = 60s;         // how often the size of the logs is looked at
-constexpr off_t kLogMax = 8 << 20;
 constexpr std::size_t kLinesShown = 8;  // of a log, in a report
 
 UnixMs now_ms() { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
@@ -55,36 +46,6 @@ std::string describe_exit(int status) {
   if (WIFSIGNALED(status)) return fmt::format("signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
   return fmt::format("exit code {}", WEXITSTATUS(status));
 }
-
-/// What a child does between fork and exec: system calls only.
-struct ChildSetup {
-  int log, notify;
-  pid_t parent;
-  bool many_connections;
-  template <class Executor>
-  void operator()(Executor&) const {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(127);  // it ended before the line above took hold
-    ::setsid();                               // no terminal, and no signal that is meant for our group
-    for (const int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    const int nothing = ::open("/dev/null", O_RDONLY);
-    ::dup2(nothing, STDIN_FILENO);
-    ::dup2(log, STDOUT_FILENO);
-    ::dup2(log, STDERR_FILENO);
-    ::syscall(SYS_close_range, 3u, ~0u, 1u << 2 /* CLOSE_RANGE_CLOEXEC */);
-    if (notify >= 0) ::fcntl(notify, F_SETFD, 0);
-    if (many_connections) {
-      rlimit limit{};
-      if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        ::setrlimit(RLIMIT_NOFILE, &limit);
-      }
-    }
-  }
-};
 
 class Supervisor {
  public:
@@ -154,40 +115,23 @@ class Supervisor {
   }
 
   void start_took_too_long() {
-    if (!others_started_) return fail({"the XMPP server did not listen on its ports", fmt::format("{} s passed", kStartMax.count()), "see " + server().state.log}, lines_of(server()));
-    Program& manager = *programs_[1];
-    if (!manager_ready_) return fail({"the manager did not become ready", fmt::format("{} s passed", kStartMax.count()), "see " + manager.state.log}, lines_of(manager));
+    const std::string why = fmt::format("{} s passed", kStartMax.count());
+    if (!others_started_) return fail({"the XMPP server did not listen on its ports", why, "see " + server().state.log}, lines_of(server()));
+    const Program& manager = *programs_[1];
+    if (!manager_ready_) return fail({"the manager did not become ready", why, "see " + manager.state.log}, lines_of(manager));
     const Program& worker = *programs_[2];
-    fail({"no worker came into the market", fmt::format("{} s passed", kStartMax.count()), "see " + worker.state.log + " and " + manager.state.log}, lines_of(worker));
+    fail({"no worker came into the market", why, "see " + worker.state.log + " and " + manager.state.log}, lines_of(worker));
   }
 
   void launch(Program& program) {
-    rotate_log(program.plan.log);
-    const int log = ::open(program.plan.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (log < 0) return could_not_launch(program, fmt::format("cannot write {}: {}", program.plan.log.string(), std::strerror(errno)));
-    int pipe_ends[2] = {-1, -1};
-    if (program.plan.notifies && ::pipe2(pipe_ends, O_CLOEXEC) != 0) {
-      ::close(log);
-      return could_not_launch(program, std::strerror(errno));
-    }
-    std::vector<std::string> arguments(program.plan.argv.begin() + 1, program.plan.argv.end());
-    if (program.plan.notifies) arguments.insert(arguments.end(), {"--notify-fd", std::to_string(pipe_ends[1])});
-    std::error_code failure;
-    process::child child(process::exe = program.plan.argv.front(), process::args = arguments, failure,
-                         process::extend::on_exec_setup = ChildSetup{log, pipe_ends[1], ::getpid(), program.plan.many_connections});
-    ::close(log);
-    if (pipe_ends[1] >= 0) ::close(pipe_ends[1]);
-    if (failure) {
-      if (pipe_ends[0] >= 0) ::close(pipe_ends[0]);
-      return could_not_launch(program, failure.message());
-    }
-    program.state.pid = child.id();
-    child.detach();  // wait_for_children() reaps it with all others
+    const auto launched = souk::launch(program.plan);
+    if (!launched) return could_not_launch(program, launched.error().why);
+    program.state.pid = launched.value().pid;
     program.state.since_ms = now_ms();
     program.state.next_start_ms = 0;
     program.started = Clock::now();
-    if (pipe_ends[0] >= 0) {
-      program.notify.assign(pipe_ends[0]);
+    if (launched.value().notices >= 0) {
+      program.notify.assign(launched.value().notices);
       program.notify_text.consume(program.notify_text.size());
       read_notices(program);
     }
@@ -329,7 +273,8 @@ class Supervisor {
   void ended(Program& program, std::chrono::milliseconds lived) {
     program.notify.close();
     program.state.since_ms = now_ms();
-    spdlog::log(stopping() ? spdlog::level::info : spdlog::level::warn, "ended program={} why={} lived_ms={}", program.state.name, program.state.last_exit, lived.count());
+    spdlog::log(stopping() ? spdlog::level::info : spdlog::level::warn, "ended program={} why=\"{}\" lived_ms={}", program.state.name,
+                program.state.last_exit, lived.count());
     if (stopping()) return next_stop_stage();
     sweep_soon();
     if (&program == &server() && move_pending_) return finish_move();
@@ -531,15 +476,6 @@ StartReport parse_start_report(std::string_view text) {
   report.lines = value.value("lines", std::vector<std::string>{});
   if (value.contains("failure")) report.failure = Error{value["failure"].value("what", ""), value["failure"].value("why", ""), value["failure"].value("remedy", "")};
   return report;
-}
-
-void rotate_log(const std::filesystem::path& log) {
-  struct stat facts {};
-  if (::stat(log.c_str(), &facts) != 0 || facts.st_size <= kLogMax) return;
-  // Copy and cut: its writer keeps the file open, and appends. A line written in between is lost.
-  std::error_code failure;
-  std::filesystem::copy_file(log, log.string() + ".1", std::filesystem::copy_options::overwrite_existing, failure);
-  if (::truncate(log.c_str(), 0) != 0) spdlog::warn("cannot cut log={} why={}", log.string(), std::strerror(errno));
 }
 
 int supervise(FolderLock lock, EmbeddedGrid grid, const ProgramPaths& programs, std::function<void(const StartReport&)> reported) {

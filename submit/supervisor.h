@@ -26,9 +26,6 @@ StartReport parse_start_report(std::string_view json);
 /// yields:   the exit code: 0 after a stop that was asked for, 1 after a failed start
 int supervise(FolderLock lock, EmbeddedGrid grid, const ProgramPaths& programs, std::function<void(const StartReport&)> reported);
 
-/// Moves `log` aside as `log.1` when it has grown over 8 MiB, so that logs never take more than twice that for long.
-void rotate_log(const std::filesystem::path& log);
-
 /// The longest an orderly stop takes: three groups one after the other, each of which gets 5 s before it is killed, and what is left after them.
 inline constexpr std::chrono::seconds kStopGrace{5}, kStopMax{20};
 /// The longest a start takes before it has failed.

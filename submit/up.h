@@ -1,0 +1,24 @@
+// `souk up`: starts the supervisor of a state folder, or becomes it, and waits until the grid runs.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "submit/common.h"
+
+namespace souk {
+
+struct UpOptions {
+  int workers = 1;
+  int slots = 0;  // of each worker; 0: the cores, shared among the workers
+  bool foreground = false;
+  std::vector<std::string> admins, allowed;
+  int lock_fd = -1, report_fd = -1;  // of `supervise`, which `up` starts
+};
+
+/// yields: the exit code
+int up(const Common& common, const UpOptions& options);
+
+/// The other half of `up`, in a process of its own: it inherits the lock, and a pipe for its report.
+int supervise_command(const Common& common, const UpOptions& options);
+
+}  // namespace souk
