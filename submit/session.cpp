@@ -76,7 +76,12 @@ Session::Session(Profile profile, Limits limits)
   messages_ = link_.on_message([this](const gloox::Tag& message) { heard(message); });
 }
 
-Session::~Session() { close(); }
+Session::~Session() {
+  close();
+  // What the link says from now on nobody may hear: the members it would be written to go first.
+  link_.on_up = [] {};
+  link_.on_down = [](const Error&, bool) {};
+}
 
 void Session::catch_interrupts() {
   if (!interrupts_) interrupts_ = std::make_unique<Interrupts>(loop_);
@@ -374,6 +379,7 @@ void Session::close() {
   if (closed_ || !started_) return;
   closed_ = true;
   on_tick = nullptr;
+  on_note = [](const std::string&) {};
   tick_.cancel();
   if (!link_.up()) return;
   auto gone = std::make_shared<bool>(false);
