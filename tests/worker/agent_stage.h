@@ -1,0 +1,122 @@
+// Tells an agent events and writes down, in one line, what it then did.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/agent.h"
+
+namespace souk::worker {
+
+inline std::string names(const std::vector<Held>& held) {
+  std::string text;
+  for (const Held& h : held) text += (text.empty() ? "" : ",") + std::to_string(h.attempt.number);
+  return text.empty() ? "nothing" : text;
+}
+
+inline std::string told(const Action& action) {
+  struct Teller {
+    std::string operator()(const AnswerHello& a) { return "hello: " + std::string(name_of(a.state)) + ", holds " + names(a.held); }
+    std::string operator()(const AnswerAssign& a) {
+      if (a.refused.empty()) return "took";
+      std::string text = "refused";
+      for (const auto number : a.refused) text += " " + std::to_string(number);
+      return text + " (" + a.why + ")";
+    }
+    std::string operator()(const RefuseEpoch& a) { return "conflict: " + a.why; }
+    std::string operator()(const Start& a) { return "start " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot); }
+    std::string operator()(const StopSlot& a) { return "stop slot " + std::to_string(a.slot); }
+    std::string operator()(const SendReport& a) {
+      std::string text = "report#" + std::to_string(a.report);
+      for (const Piece& p : a.pieces) {
+        text += " piece " + std::to_string(p.attempt.number) + (p.err ? ":err@" : ":out@") + std::to_string(p.offset) + "+" + std::to_string(p.size);
+      }
+      for (const Ended& r : a.results) {
+        text += " " + std::to_string(r.attempt.number) + ":" + std::string(name_of(r.outcome->cause));
+        if (r.out_in_pieces || r.err_in_pieces) text += "(pieces)";
+      }
+      if (!a.returned.empty()) text += " returned " + names(a.returned);
+      return text;
+    }
+    std::string operator()(const SendLease& a) { return "lease " + names(a.held) + " " + std::string(name_of(a.state)); }
+    std::string operator()(const Show& a) { return "show '" + a.status + "'"; }
+    std::string operator()(const GiveUp& a) { return "gave up " + std::to_string(a.held.attempt.number) + ": " + a.why; }
+    std::string operator()(const Emptied&) { return "empty"; }
+  };
+  return std::visit(Teller{}, action);
+}
+
+/// Owns an agent and a clock; asks for the invariants after each step.
+class Stage {
+ public:
+  explicit Stage(int slots = 1) : Stage(Limits{.slots = slots}) {}
+  explicit Stage(Limits limits) : agent(limits) {}
+
+  std::string tell(Event event) {
+    actions = agent.step(now, std::move(event));
+    const auto broken = agent.broken_invariant();
+    EXPECT_FALSE(broken) << *broken;
+    std::string text;
+    for (const Action& action : actions) {
+      text += (text.empty() ? "" : "; ") + told(action);
+      if (const auto* report = std::get_if<SendReport>(&action)) last_report = report->report;
+    }
+    return text;
+  }
+  /// Lets time pass, waking the agent when it asked for it.
+  std::string after(Duration span) {
+    const Instant end = now + span;
+    std::string text;
+    for (auto at = agent.wake_at(); at && *at <= end; at = agent.wake_at()) {
+      now = *at;
+      const std::string what = tell(Tick{});
+      text += (text.empty() || what.empty() ? "" : "; ") + what;
+    }
+    now = end;
+    return text;
+  }
+  std::string greet(std::uint64_t epoch = 1) { return tell(Greeted{Epoch{epoch}, std::chrono::seconds{30}}); }
+  std::string assign(std::vector<std::uint64_t> numbers, std::uint64_t epoch = 1) {
+    Assigned event{Epoch{epoch}, {}};
+    for (const auto number : numbers) event.assignments.push_back(assignment(number, epoch));
+    return tell(std::move(event));
+  }
+  static Assignment assignment(std::uint64_t number, std::uint64_t epoch = 1) {
+    static const auto command = [] {
+      Command made;
+      made.argv = {"true"};
+      return std::make_shared<const Command>(std::move(made));
+    }();
+    return Assignment{AttemptId{Epoch{epoch}, number}, TaskId{JobId{1}, TaskNumber{number}}, "item", command, ""};
+  }
+  std::string finish(int slot, std::size_t out = 0, std::size_t err = 0, Cause cause = Cause::exited) {
+    Outcome outcome;
+    outcome.cause = cause;
+    outcome.out.assign(out, 'o');
+    outcome.err.assign(err, 'e');
+    outcome.out_size = out;
+    outcome.err_size = err;
+    return tell(Finished{slot, std::move(outcome)});
+  }
+  std::string stop(std::vector<std::uint64_t> numbers, std::uint64_t epoch = 1) {
+    StopAsked event;
+    for (const auto number : numbers) event.attempts.push_back(AttemptId{Epoch{epoch}, number});
+    return tell(std::move(event));
+  }
+  std::string taken(std::uint64_t report, std::vector<std::uint64_t> resend = {}) {
+    ReportTaken event{report, {}};
+    for (const auto number : resend) event.resend.push_back(AttemptId{Epoch{1}, number});
+    return tell(std::move(event));
+  }
+  std::string failed(std::uint64_t report, ReportLoss loss = ReportLoss::unanswered) { return tell(ReportFailed{report, loss, "why"}); }
+
+  Agent agent;
+  Instant now{};
+  std::vector<Action> actions;
+  std::uint64_t last_report = 0;
+};
+
+}  // namespace souk::worker
