@@ -117,6 +117,11 @@ int GridStage::pid_of(const std::string& program) {
   return 0;
 }
 
+bool GridStage::signal(const std::string& program, int number) {
+  const int pid = pid_of(program);
+  return pid > 0 && ::kill(pid, number) == 0;  // 0 would be this process and all that started it
+}
+
 std::vector<pid_t> GridStage::processes() const {
   std::vector<pid_t> all;
   std::error_code ignored;

@@ -38,6 +38,9 @@ class GridStage {
   nlohmann::json status();  // of this machine: a stand-in for the manager answers nobody
   int pid_of(const std::string& program);  // as status tells; 0 if it does not run
 
+  /// Sends a signal to a program of the grid; false if it does not run.
+  bool signal(const std::string& program, int number);
+
   /// Pids of all processes that were started through this stage, found by a mark in their environment.
   std::vector<pid_t> processes() const;
   static std::string command_line(pid_t pid);

@@ -179,11 +179,12 @@ TEST(Grid, WhatDiesIsStartedAgainAndItsLeftoversEnd) {
     return all;
   };
   ASSERT_TRUE(GridStage::eventually([&] { return strays().size() == 1; }));
+  ASSERT_TRUE(GridStage::eventually([&] { return contains(stage.file("log/worker-1.log"), "at work"); }));
   stage.recall("worker.stray");
   for (const auto& program : kPrograms) {
     const int before = stage.pid_of(program);
     ASSERT_NE(before, 0) << program;
-    ASSERT_EQ(::kill(before, SIGKILL), 0);
+    ASSERT_TRUE(stage.signal(program, SIGKILL)) << stage.status().dump(2);
     EXPECT_TRUE(GridStage::eventually([&] {
       const int now = stage.pid_of(program);
       return now != 0 && now != before;
@@ -202,8 +203,9 @@ TEST(Grid, WhatDiesIsStartedAgainAndItsLeftoversEnd) {
 TEST(Grid, StatusNamesAProgramThatKeepsDyingAndWhatItSaid) {
   GridStage stage(kFakes);
   ASSERT_EQ(stage.souk({"up"}).code, 0);
+  ASSERT_TRUE(GridStage::eventually([&] { return contains(stage.file("log/worker-1.log"), "at work"); }));  // it reads its orders once
   stage.order("worker.exit", "9");
-  ::kill(stage.pid_of("worker-1"), SIGTERM);
+  ASSERT_TRUE(stage.signal("worker-1", SIGTERM)) << stage.status().dump(2);
   ASSERT_TRUE(GridStage::eventually([&] {
     const auto programs = stage.status()["programs"];
     return std::any_of(programs.begin(), programs.end(), [](const auto& program) { return program["last_exit"] == "exit code 9"; });
@@ -217,7 +219,7 @@ TEST(Grid, StatusNamesAProgramThatKeepsDyingAndWhatItSaid) {
 TEST(Grid, NothingSurvivesAKilledSupervisor) {
   GridStage stage(kFakes);
   ASSERT_EQ(stage.souk({"up", "--workers", "2"}).code, 0);
-  ASSERT_EQ(::kill(stage.pid_of("supervisor"), SIGKILL), 0);
+  ASSERT_TRUE(stage.signal("supervisor", SIGKILL)) << stage.status().dump(2);
   EXPECT_TRUE(GridStage::eventually([&] {
     const auto left = stage.processes();
     return std::none_of(left.begin(), left.end(), [](pid_t pid) { return contains(GridStage::command_line(pid), "souk") || contains(GridStage::command_line(pid), "prosody"); });

@@ -143,6 +143,30 @@ class Users(unittest.TestCase):
         self.assertEqual(grid.souk("--profile", profile["alice"], "job", 2, "--json").json[0]["state"], "running")
         self.assertEqual(grid.souk("--profile", profile["alice"], "cancel", 2).code, 0)
 
+    def test_an_admin_sees_and_cancels_everybodys_jobs(self):
+        grid = Grid("--admin", "alice@souk.localhost")
+        self.addCleanup(grid.close)
+        for name in ("alice", "bob"):
+            self.assertEqual(grid.souk("user", "add", name).code, 0)
+        profile = {name: os.path.join(grid.folder, "users", name + ".toml") for name in ("alice", "bob")}
+        self.assertEqual(grid.souk("--profile", profile["bob"], "submit", "sleep", "100").code, 0)
+        jobs = grid.souk("--profile", profile["alice"], "jobs", "--all", "--json").json
+        self.assertEqual([job["owner"] for job in jobs], ["bob@souk.localhost"])
+        self.assertEqual(grid.souk("--profile", profile["alice"], "jobs", "--json").json, [])  # her own
+        self.assertEqual(grid.souk("--profile", profile["alice"], "cancel", 1).code, 0)
+        until(lambda: grid.souk("--profile", profile["bob"], "job", 1, "--json").json[0]["state"] == "canceled", "canceled by the admin")
+
+    def test_only_those_allowed_submit(self):
+        grid = Grid("--allow", "alice@souk.localhost")
+        self.addCleanup(grid.close)
+        for name in ("alice", "bob"):
+            self.assertEqual(grid.souk("user", "add", name).code, 0)
+        profile = {name: os.path.join(grid.folder, "users", name + ".toml") for name in ("alice", "bob")}
+        self.assertEqual(grid.souk("--profile", profile["alice"], "run", "echo", "yes").text, "yes\n")
+        refused = grid.souk("--profile", profile["bob"], "run", "echo", "no")
+        self.assertEqual((refused.code, refused.text), (2, ""), refused)
+        self.assertIn("--allow bob@souk.localhost", refused.err)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
