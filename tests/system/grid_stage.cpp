@@ -41,18 +41,37 @@ GridStage::GridStage(fs::path programs, const std::string& name) : name_(name) {
   environment["SOUK_TEST_STAGE"] = folder_.string();
   environment["FAKE_DIR"] = (folder_ / "orders").string();
   if (!programs.empty()) environment["SOUK_PROGRAMS"] = programs.string();
+
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("cannot make a pipe");
+  guard_ = ::fork();
+  if (guard_ == 0) {
+    ::setsid();  // what kills the test's process group leaves the guard
+    ::close(ends[1]);
+    char none;
+    while (::read(ends[0], &none, 1) < 0 && errno == EINTR) {}
+    kill_all();
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+    ::_exit(0);
+  }
+  ::close(ends[0]);
+  guard_pipe_ = ends[1];
+}
+
+void GridStage::kill_all() const {
+  for (int round = 0; round < 100; ++round) {
+    const auto left = processes();
+    if (left.empty()) return;
+    for (const pid_t pid : left) ::kill(pid, SIGKILL);
+    std::this_thread::sleep_for(10ms);
+  }
 }
 
 GridStage::~GridStage() {
   if (!processes().empty() && fs::exists(dir())) (void)souk({"down"});
-  for (int round = 0; round < 100; ++round) {
-    const auto left = processes();
-    if (left.empty()) break;
-    for (const pid_t pid : left) ::kill(pid, SIGKILL);
-    std::this_thread::sleep_for(10ms);
-  }
-  std::error_code ignored;
-  fs::remove_all(folder_, ignored);
+  ::close(guard_pipe_);
+  if (guard_ > 0) ::waitpid(guard_, nullptr, 0);  // it kills what is left, and removes the folder
 }
 
 pid_t GridStage::start(std::vector<std::string> arguments, const fs::path& output) {

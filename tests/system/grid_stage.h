@@ -23,7 +23,7 @@ class GridStage {
   /// programs: the folder of souk-manager and souk-worker; empty: the real ones, beside souk
   /// name:     of the state folder, which lies below a temporary one
   explicit GridStage(std::filesystem::path programs, const std::string& name = "grid");
-  ~GridStage();  // stops the grid, and kills what is left
+  ~GridStage();  // stops the grid, and kills what is left; a guard does so if this process ends without it
   GridStage(const GridStage&) = delete;
 
   std::filesystem::path dir() const { return folder_ / name_; }
@@ -56,6 +56,9 @@ class GridStage {
  private:
   std::filesystem::path folder_;
   std::string name_, mark_;
+  int guard_pipe_ = -1;
+  pid_t guard_ = -1;
+  void kill_all() const;
 };
 
 }  // namespace souk::test
