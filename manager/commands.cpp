@@ -161,6 +161,7 @@ void Commands::on_form(const gloox::Tag& iq, const gloox::Tag& command, const As
   if (id.empty()) {
     // Some clients and scripts fill the form at once, without asking for it.
     if (form && form.value().type == "submit" && !form.value().fields.empty()) return run_form(iq, node, new_session(asker.jid, node), form.value(), asker);
+    if (!form && node != "status" && node != "workers") return ask(iq, node, new_session(asker.jid, node), asker, {}, form.error().text());
     if (node == "status" || node == "workers") return run_form(iq, node, new_session(asker.jid, node), {}, asker);
     return ask(iq, node, new_session(asker.jid, node), asker);
   }
@@ -173,7 +174,7 @@ void Commands::on_form(const gloox::Tag& iq, const gloox::Tag& command, const As
     forget(id);
     return link_.send(std::move(answer_to(iq, node, id, "canceled").iq));
   }
-  if (action == "prev") return ask(iq, node, id, asker);
+  if (action == "prev" && node != "status" && node != "workers") return ask(iq, node, id, asker);
   if (!form) return ask(iq, node, id, asker, {}, form.error().text());
   run_form(iq, node, id, form.value(), asker);
 }
@@ -245,6 +246,15 @@ Commands::Session* Commands::session(const std::string& id, const std::string& j
 }
 
 std::string Commands::new_session(const std::string& jid, const std::string& node) {
+  const std::string person = bare(jid);
+  const auto oldest_of_person = [&] {
+    auto oldest = sessions_.end();
+    std::size_t count = 0;
+    for (auto at = sessions_.begin(); at != sessions_.end(); ++at)
+      if (bare(at->second.jid) == person && (++count, oldest == sessions_.end() || at->second.order < oldest->second.order)) oldest = at;
+    return count >= kSessionsEach ? oldest : sessions_.end();
+  };
+  if (const auto oldest = oldest_of_person(); oldest != sessions_.end()) forget(std::string(oldest->first));
   if (sessions_.size() >= kSessionsMax)
     forget(std::min_element(sessions_.begin(), sessions_.end(), [](const auto& a, const auto& b) { return a.second.order < b.second.order; })->first);
   static std::random_device random;

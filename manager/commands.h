@@ -18,6 +18,7 @@ class Commands {
  public:
   static constexpr std::chrono::minutes kSessionLasts{10};   // between two stages; clients often just go away
   static constexpr std::size_t kSessionsMax = 1000;          // in all; the oldest makes room
+  static constexpr std::size_t kSessionsEach = 30;           // of one person, whose oldest makes room
   static constexpr std::size_t kUploadsMax = 256u << 20;     // bytes of all unfinished ones
 
   struct Rules {

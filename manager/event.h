@@ -69,7 +69,11 @@ struct LeaseRenewed {
   std::vector<Held> held;
 };
 struct Tick {};  // time passed, nothing else happened
-using Event = std::variant<JobSubmitted, JobRestored, JobCanceled, WorkerJoined, WorkerChanged, WorkerLost, AttemptRefused, AttemptReturned,
+/// The market cannot be reached: nothing is given out, and silence counts against nobody.
+struct MarketClosed {};
+/// It can, and every worker seen in it was heard, or had its chance.
+struct MarketOpened {};
+using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobCanceled, WorkerJoined, WorkerChanged, WorkerLost, AttemptRefused, AttemptReturned,
                            AttemptFinished, LeaseRenewed, Tick>;
 
 // ---- Actions -------------------------------------------------------------------------------------------------------------------

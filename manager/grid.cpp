@@ -18,6 +18,8 @@ namespace {
 constexpr std::uint32_t kPageMax = 500;         // tasks in one results answer
 constexpr std::size_t kPageBytes = 72 << 10;    // of streams in one results answer; the rest of kStanzaMax is for the other fields
 constexpr std::uint32_t kJobsMax = 500;         // jobs in one status answer
+constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
+constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
 std::uint64_t now_ms() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
@@ -28,13 +30,15 @@ Instant now() { return Instant(std::chrono::duration_cast<Duration>(std::chrono:
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers)
     : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), started_ms_(now_ms()), tick_(loop), push_(loop) {
+      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), started_ms_(now_ms()), tick_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) { handle(event); };
   pool_.finished = [this](Pool::Finished finished) {
     const Outcome& o = finished.outcome;
     handle(AttemptFinished{finished.worker, finished.what, o.cause, o.succeeded(), o.wall}, &finished);
   };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
+  pool_.on_answered = [this] { open_when_settled(false); };
+  handle(MarketClosed{});
   auto ended = restored.ended.begin();
   std::size_t waiting = 0;
   for (JobRow& row : restored.jobs) {
@@ -52,9 +56,37 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   tick();
 }
 
+Grid::~Grid() = default;
+
 void Grid::set_me(std::string me) {
   me_ = std::move(me);
   pool_.set_me(me_);
+}
+
+void Grid::market_closed() {
+  if (!std::exchange(linked_, false)) return;
+  opening_ = false;
+  opening_ends_.cancel();
+  handle(MarketClosed{});
+  pool_.closed();
+}
+
+void Grid::market_opened() {
+  linked_ = true;
+  for (Stanza& message : std::exchange(unsent_, {})) link_.send(std::move(message));
+  opening_ = true;
+  opening_ends_.expires_after(kGreetMax);
+  opening_ends_.async_wait([this](auto error) {
+    if (!error) open_when_settled(true);
+  });
+  open_when_settled(false);
+}
+
+void Grid::open_when_settled(bool at_once) {
+  if (!opening_ || (!at_once && !pool_.settled())) return;
+  opening_ = false;
+  opening_ends_.cancel();
+  handle(MarketOpened{});
 }
 
 // ---- Events in, actions out ------------------------------------------------------------------------------------------------------
@@ -138,7 +170,9 @@ void Grid::tell_owner(const JobEntry& entry, bool watched) {
   text += fmt::format(", in {:.1f} s. Its output: command `results` here, or `souk cat {}`.", static_cast<double>(row.ended_ms - row.submitted_ms) / 1000, row.id.value);
   auto message = element("message", {}, {{"type", "chat"}, {"to", row.owner}, {"from", bare(me_)}, {"id", fmt::format("job-{}-{}-ended", epoch_.value, row.id.value)}});
   child(*message, "body", {}, {}, printable(text));
-  link_.send(std::move(message));
+  if (linked_) return link_.send(std::move(message));
+  if (unsent_.size() >= kUnsentMax) unsent_.pop_front();
+  unsent_.push_back(std::move(message));
 }
 
 void Grid::push(const std::vector<std::string>& jids, const JobEntry& entry) {
@@ -170,6 +204,7 @@ void Grid::tick() {
   tick_.async_wait([this](auto error) {
     if (error) return;
     handle(Tick{});
+    if (linked_) pool_.tick();
     tick();
   });
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -33,8 +34,13 @@ using Reply = std::function<void(std::variant<T, Refusal>)>;
 class Grid {
  public:
   Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers);
+  ~Grid();
   void set_me(std::string me);
   Pool& pool() { return pool_; }
+  /// The link is down: workers go on, nothing is given out, and no lease ends.
+  void market_closed();
+  /// The room is ours and told who is in it. Tasks are given out when all of those were greeted, or after kGreetMax.
+  void market_opened();
 
   // What users can do; each answers exactly once, maybe later.
   void submit(const Asker& asker, wire::Job job, const std::string& key, bool watch, Reply<wire::SubmitAnswer> reply);
@@ -56,6 +62,7 @@ class Grid {
   void push(const std::vector<std::string>& jids, const JobEntry& entry);
   void touch(JobId job);
   void tick();
+  void open_when_settled(bool at_once);
   JobEntry* visible(const Asker& asker, std::uint64_t job);
   wire::GridStatus grid_status() const;
 
@@ -70,7 +77,9 @@ class Grid {
   std::string me_;
   std::uint64_t started_ms_;
   bool push_due_ = false, had_worker_ = false;
-  boost::asio::steady_timer tick_, push_;
+  bool linked_ = false, opening_ = false;
+  std::deque<Stanza> unsent_;  // messages for owners while there is no link
+  boost::asio::steady_timer tick_, push_, opening_ends_;
 };
 
 }  // namespace souk

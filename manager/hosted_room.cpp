@@ -10,6 +10,7 @@ namespace souk {
 using namespace std::chrono_literals;
 
 namespace {
+constexpr auto kReturnGrace = 10s;  // for workers to come back after a server was restarted; their back-off is below that
 bool has_status(const gloox::Tag& x, const std::string& code) {
   for (const auto* status : x.findChildren("status"))
     if (status->findAttribute("code") == code) return true;
@@ -18,13 +19,14 @@ bool has_status(const gloox::Tag& x, const std::string& code) {
 }  // namespace
 
 HostedRoom::HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me)
-    : loop_(loop), link_(link), disco_(disco), room_(std::move(room)), me_(std::move(me)), retry_(loop), self_ping_(loop),
+    : loop_(loop), link_(link), disco_(disco), room_(std::move(room)), me_(std::move(me)), retry_(loop), self_ping_(loop), grace_(loop),
       registration_(link.on_presence([this](const gloox::Tag& presence) { take(presence); })) {}
 
 void HostedRoom::open() {
   closed_ = opened_ = inside_ = false;
   for (const auto& [nick, jid] : occupants_) before_.insert(jid);
   occupants_.clear();
+  grace_.cancel();
   auto join = element("presence", {}, {{"to", room_ + '/' + nick_}, {"from", me_}});
   child(child(*join, "x", ns::muc), "history", {}, {{"maxstanzas", "0"}});
   disco_.add_caps(*join);
@@ -38,7 +40,7 @@ void HostedRoom::open() {
 
 void HostedRoom::close() {
   closed_ = true;
-  retry_.cancel(), self_ping_.cancel();
+  retry_.cancel(), self_ping_.cancel(), grace_.cancel();
   if (inside_) link_.send(element("presence", {}, {{"to", room_ + '/' + nick_}, {"from", me_}, {"type", "unavailable"}}));
   inside_ = false;
 }
@@ -132,7 +134,12 @@ void HostedRoom::configure() {
     link_.send(std::move(subject));
     tries_ = 0;
     if (std::exchange(opened_, true)) return;
-    for (const std::string& jid : std::exchange(before_, {})) on_gone(jid);
+    // Who was here before and is not now may still come: its server was restarted, or its link is slower than ours.
+    grace_.expires_after(kReturnGrace);
+    grace_.async_wait([this](auto error) {
+      if (error || closed_) return;
+      for (const std::string& jid : std::exchange(before_, {})) on_gone(jid);
+    });
     on_open();
     ping();
   });

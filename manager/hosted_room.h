@@ -32,7 +32,7 @@ class HostedRoom final : public Marketplace {
   bool inside_ = false, opened_ = false, closed_ = false;
   std::map<std::string, std::string> occupants_;  // nick -> real JID
   std::set<std::string> before_;                  // real JIDs from before the link broke, not seen again yet
-  boost::asio::steady_timer retry_, self_ping_;
+  boost::asio::steady_timer retry_, self_ping_, grace_;
   int tries_ = 0;
   Registration registration_;
 };

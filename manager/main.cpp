@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <csignal>
 #include <filesystem>
 #include <iostream>
@@ -58,15 +59,21 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
 
   int code = 0;
   bool leaving = false;
+  boost::asio::steady_timer patience(loop);
   const auto leave = [&] {
     if (std::exchange(leaving, true)) return loop.stop();
     room.close();
     grid.commit([&] { link.stop([&] { loop.stop(); }); });
+    patience.expires_after(std::chrono::seconds(5));  // a full disk commits nothing; workers keep what was not answered
+    patience.async_wait([&](auto error) {
+      if (!error) loop.stop();
+    });
   };
   room.on_present = [&](const souk::Occupant& occupant) { grid.pool().present(occupant); };
   room.on_gone = [&](const std::string& jid) { grid.pool().gone(jid); };
   room.on_open = [&] {
     spdlog::info("market open room={} manager={}", profile.room, profile.manager);
+    grid.market_opened();
     notify(notify_fd, "ready\n");
   };
   room.on_trouble = [](const souk::Error& error) { spdlog::warn("market trouble why=\"{}\"", error.text()); };
@@ -82,6 +89,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   };
   link.on_down = [&](const souk::Error& why, bool final) {
     spdlog::warn("disconnected why=\"{}\" final={}", why.text(), final);
+    grid.market_closed();
     if (!final) return;
     code = fail(why, kUnreachable);
     leave();

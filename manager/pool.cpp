@@ -18,6 +18,8 @@ namespace {
 constexpr auto kDeadline = 20s;          // for an answer of a worker
 constexpr std::size_t kOffersMax = 10000;  // capability hashes remembered
 constexpr int kHeldMax = 100000;         // attempts one stanza may name
+constexpr std::size_t kPiecesEntriesMax = 10000;  // attempts with unfinished streams, per worker
+constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
 
 std::uint64_t now_ms() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
@@ -59,18 +61,52 @@ void Pool::present(const Occupant& occupant) {
 /// Greets a worker, maybe not for the first time: its stream or ours was new, so neither is sure what the other has.
 void Pool::meet(const std::string& jid) {
   Peer& peer = peers_[jid];
-  // Nothing more is given to it until it said what it holds; what it was given before comes before the hello on its stream.
+  // Nothing more is given to it until it said what it holds.
   if (peer.joined) tell(WorkerChanged{peer.id, WorkerState::paused});
-  learn(jid);
+  peer.owed = allowed(allow_, jid);
+  if (peer.owed) learn(jid);
+}
+
+/// It could not be greeted now; tick() tries again, after longer and longer pauses.
+void Pool::later(const std::string& jid, const std::string& why) {
+  const auto at = peers_.find(jid);
+  if (at == peers_.end()) return;
+  Peer& peer = at->second;
+  peer.asking = false;
+  const auto pause = std::min<std::chrono::steady_clock::duration>(kAgainMax, 1s * (1 << std::min(6, peer.failures++)));
+  peer.again = std::chrono::steady_clock::now() + pause;
+  spdlog::warn("cannot greet jid={} why=\"{}\" again_s={}", jid, printable(why), std::chrono::duration_cast<std::chrono::seconds>(pause).count());
+  on_answered();
+}
+
+void Pool::tick() {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<std::string> due;
+  for (const auto& [jid, peer] : peers_)
+    if (peer.owed && !peer.asking && peer.again <= now) due.push_back(jid);
+  for (const auto& jid : due) meet(jid);
+}
+
+void Pool::closed() {
+  std::vector<WorkerId> workers;
+  for (auto& [jid, peer] : peers_) {
+    peer.asking = false;  // what was asked gets no answer
+    if (peer.joined) workers.push_back(peer.id);
+  }
+  for (const WorkerId id : workers) tell(WorkerChanged{id, WorkerState::paused});
+}
+
+bool Pool::settled() const {
+  return std::none_of(peers_.begin(), peers_.end(), [](const auto& entry) { return entry.second.asking; });
 }
 
 /// disco#info once per capability hash (XEP-0115 §5.4), or once per JID when the hash does not hold what it says.
 void Pool::learn(const std::string& jid) {
   Peer& peer = peers_[jid];
   const Occupant& who = peer.occupant;
-  if (!allowed(allow_, jid)) return;
   if (const auto known = offers_.find(who.caps_hash); !who.caps_hash.empty() && known != offers_.end()) {
-    if (known->second) greet(jid, *known->second);
+    if (known->second) return greet(jid, *known->second);
+    peer.owed = false;
     return;
   }
   peer.asking = true;
@@ -80,9 +116,14 @@ void Pool::learn(const std::string& jid) {
   link_.request(std::move(get), kDeadline, [this, jid, hash = who.caps_hash](const Answer& answer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
-    at->second.asking = false;
     const gloox::Tag* query = answer ? answer.iq->findChild("query", "xmlns", ns::info) : nullptr;
-    if (!query) return;
+    if (!query) {
+      // Clients of people may not answer such questions; who may be a worker is asked again.
+      if (!answer && (answer.error.condition == "service-unavailable" || answer.error.condition == "feature-not-implemented")) at->second.owed = false, at->second.asking = false;
+      else return later(jid, answer ? "malformed answer" : answer.error.condition);
+      return on_answered();
+    }
+    at->second.asking = false;
     const DiscoInfo info = info_in(*query);
     std::optional<Offer> offer;
     if (std::find(info.features.begin(), info.features.end(), ns::task) != info.features.end()) {
@@ -93,13 +134,16 @@ void Pool::learn(const std::string& jid) {
       }
     }
     if (!hash.empty() && caps_hash(info) == hash && offers_.size() < kOffersMax) offers_[hash] = offer;
-    if (offer) greet(jid, *offer);
+    if (offer) return greet(jid, *offer);
+    at->second.owed = false;
+    on_answered();
   });
 }
 
 void Pool::greet(const std::string& jid, const Offer& offer) {
   Peer& greeted = peers_[jid];
   greeted.asking = true;
+  flush(greeted);  // what it was given before must come before the hello, or it would say that it does not have it
   wire::Hello greeting;
   greeting.set_epoch(epoch_.value), greeting.set_version(SOUK_VERSION);
   greeting.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
@@ -109,14 +153,12 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
     Peer& peer = at->second;
-    peer.asking = false;
     const gloox::Tag* payload = answer ? answer.iq->findChild("hello", "xmlns", ns::task) : nullptr;
     wire::HelloAnswer hello;
-    if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax) {
-      spdlog::warn("cannot greet worker jid={} why=\"{}\"", jid, answer ? "malformed answer" : answer.error.condition + " " + answer.error.text);
-      if (answer.error.condition == "timeout") learn(jid);
-      return;
-    }
+    if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax)
+      return later(jid, answer ? "malformed answer" : answer.error.condition + " " + answer.error.text);
+    peer.asking = peer.owed = false;
+    peer.failures = 0;
     auto [id, fresh] = ids_.try_emplace(jid, WorkerId{ids_.size() + 1});
     peer.id = id->second;
     peer.joined = true;
@@ -131,6 +173,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={}", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
                  joined.held.size(), printable(hello.version()));
     tell(joined);
+    on_answered();
   });
 }
 
@@ -144,6 +187,19 @@ void Pool::gone(const std::string& jid) {
   members_.erase(id);
   dirty_.erase(id);
   spdlog::info("worker left worker={} jid={}", id.value, jid);
+  tell(WorkerLost{id});
+}
+
+/// Its stanzas come back although the room has it: it left, and we are about to hear of that, or it lives behind a broken stream.
+void Pool::bounced(const std::string& jid) {
+  const auto at = peers_.find(jid);
+  if (at == peers_.end() || !at->second.joined) return;
+  const WorkerId id = at->second.id;
+  at->second.joined = at->second.asking = false;
+  at->second.owed = true;
+  at->second.again = std::chrono::steady_clock::now() + 1s;
+  members_.erase(id);
+  dirty_.erase(id);
   tell(WorkerLost{id});
 }
 
@@ -228,7 +284,7 @@ void Pool::flush(Peer& peer) {
         if (!here || answer.error.condition == "disconnected" || answer.error.condition == "timeout") return;  // its lease decides
         // Nobody is there (RFC 6120 §8.3.3.19), or it does not know us any more: meet it again, or see it leave.
         if (answer.error.condition == "service-unavailable" || answer.error.condition == "recipient-unavailable" || answer.error.condition == "remote-server-not-found" ||
-            answer.error.condition == "remote-server-timeout") return gone(jid);
+            answer.error.condition == "remote-server-timeout") return bounced(jid);
         if (answer.error.condition == "conflict") meet(jid);
         return refused(id, attempts);
       }
@@ -273,6 +329,7 @@ Pool::Peer* Pool::worker_of(const gloox::Tag& iq, bool must_be_joined) {
 std::string Pool::take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken) {
   for (const auto& piece : report.pieces()) {
     const AttemptId attempt = held_of(piece.attempt()).attempt;
+    if (peer.pieces.size() >= kPiecesEntriesMax && !peer.pieces.contains(attempt)) return "too many unfinished streams";
     Pieces& pieces = peer.pieces[attempt];
     std::string& stream = piece.err() ? pieces.err : pieces.out;
     if (piece.offset() == 0 && !stream.empty()) peer.pieces_bytes -= stream.size(), stream.clear();  // it starts again
@@ -305,8 +362,8 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
     const Held what = held_of(result.attempt());
     auto outcome = read(result.outcome());
     if (!outcome) return link_.send(error_of(iq, "modify", "bad-request", outcome.error().text()));
+    const auto pieces = from->pieces.find(what.attempt);
     if (result.out_in_pieces() || result.err_in_pieces()) {
-      const auto pieces = from->pieces.find(what.attempt);
       if (pieces == from->pieces.end() || broken.contains(what.attempt)) {
         broken.insert(what.attempt);
         continue;
@@ -314,6 +371,9 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
       from->pieces_bytes -= pieces->second.out.size() + pieces->second.err.size();
       if (result.out_in_pieces()) outcome.value().out = std::move(pieces->second.out);
       if (result.err_in_pieces()) outcome.value().err = std::move(pieces->second.err);
+      from->pieces.erase(pieces);
+    } else if (pieces != from->pieces.end()) {  // given up on the way; they must not pin the worker's share
+      from->pieces_bytes -= pieces->second.out.size() + pieces->second.err.size();
       from->pieces.erase(pieces);
     }
     results.push_back({worker, what, std::move(outcome.value())});

@@ -2,6 +2,7 @@
 // Turns stanzas into events of the scheduler and its assignments into stanzas.
 #pragma once
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <optional>
@@ -51,6 +52,15 @@ class Pool {
   void assign(WorkerId worker, TaskId task, AttemptId attempt);
   void stop(WorkerId worker, const Held& what);
 
+  /// The market is out of reach: nobody is given anything until greeted again.
+  void closed();
+  /// Once a second: greets again whom it could not greet.
+  void tick();
+  /// Nobody in the market waits for a first answer to our questions.
+  bool settled() const;
+  /// Somebody answered, or did not in time.
+  std::function<void()> on_answered = [] {};
+
   /// Every event but results.
   std::function<void(const Event&)> tell = [](const Event&) {};
   std::function<void(Finished)> finished = [](Finished) {};
@@ -70,6 +80,9 @@ class Pool {
     Occupant occupant;
     WorkerId id;
     bool joined = false, asking = false;
+    bool owed = false;  // a greeting, of one that may be a worker; tried again by tick()
+    int failures = 0;
+    std::chrono::steady_clock::time_point again{};
     std::vector<std::pair<TaskId, AttemptId>> to_assign;
     std::vector<Held> to_stop;
     std::set<JobId> has_command;
@@ -80,6 +93,8 @@ class Pool {
   void meet(const std::string& jid);
   void learn(const std::string& jid);
   void greet(const std::string& jid, const Offer& offer);
+  void later(const std::string& jid, const std::string& why);
+  void bounced(const std::string& jid);
   void flush_soon(WorkerId worker);
   void flush(Peer& peer);
   void send_command(Peer& peer, JobId job, const JobEntry& entry);

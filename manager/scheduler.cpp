@@ -1,12 +1,14 @@
 #include "manager/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace souk {
 
 namespace {
 constexpr std::size_t kEstimatesMax = 256;  // jobs remembered per worker; the oldest is forgotten
+constexpr Duration kTickGap = std::chrono::seconds(3);  // between ticks; a longer one means that we stood still, not the workers
 bool takes_work(WorkerState state) { return state == WorkerState::free || state == WorkerState::busy; }
 }  // namespace
 
@@ -37,6 +39,7 @@ void Scheduler::on(const JobRestored& e, Actions& actions) {
   if (!fresh) return;
   Job& job = at->second;
   job.owner = e.job.owner;
+  job.restored = true;
   job.retries = e.job.retries;
   job.counts.tasks = job.counts.waiting = e.job.tasks;
   job.states.assign(e.job.tasks, TaskState::waiting);
@@ -105,7 +108,7 @@ void Scheduler::index_job(JobId id, const Job& job) {
     ready_[job.owner].insert(id);
   } else if (const auto owner = ready_.find(job.owner); owner != ready_.end()) {
     owner->second.erase(id);
-    if (owner->second.empty()) ready_.erase(owner);
+    if (owner->second.empty()) last_job_.erase(owner->first), ready_.erase(owner);
   }
 }
 
@@ -121,38 +124,53 @@ void Scheduler::on(const WorkerJoined& e, Actions& actions) {
   Worker& worker = workers_[e.worker];
   worker.load.slots = std::max(1, e.slots);
   worker.load.state = e.state;
+  rested(e.worker, worker);
   // What we believed it had and it has not, it lost: it was restarted, or an assignment never arrived.
+  std::set<AttemptId> has;
+  for (const Held& held : e.held) has.insert(held.attempt);
   std::vector<AttemptId> missing;
-  for (const AttemptId attempt : worker.held)
-    if (std::none_of(e.held.begin(), e.held.end(), [&](const Held& h) { return h.attempt == attempt; })) missing.push_back(attempt);
+  std::set_difference(worker.held.begin(), worker.held.end(), has.begin(), has.end(), std::back_inserter(missing));
   for (const AttemptId attempt : missing) requeue(attempt, "worker-forgot-it", true, actions);
-  for (const Held& held : e.held) adopt(e.worker, worker, held, actions);
+  for (const Held& held : e.held) adopt(e.worker, worker, held, true, actions);
   index(e.worker, worker);
 }
 
-/// A worker says it holds an attempt that we do not know as running: of an earlier life of ours, or one we had given up as lost.
-void Scheduler::adopt(WorkerId id, Worker& worker, const Held& held, Actions& actions) {
+/// A worker says it holds an attempt. One that we had given up, or of an earlier life of ours, it may keep: it has run for longer than any newer one.
+/// Attempts of earlier lives are believed only in the answer to our greeting and for jobs that came out of the journal.
+void Scheduler::adopt(WorkerId id, Worker& worker, const Held& held, bool greeted, Actions& actions) {
   if (const auto run = runs_.find(held.attempt); run != runs_.end()) {
-    if (run->second.worker == id && run->second.task == held.task) run->second.lease_ends = now_ + rules_.lease;
-    else actions.push_back(Stop{id, held});
+    const bool its = run->second.worker == id && run->second.task == held.task;
+    if (its) run->second.lease_ends = now_ + rules_.lease;
+    if (!its || run->second.stopping) actions.push_back(Stop{id, held});  // said again: the first may have been lost
     return;
   }
   Job* job = live(held.task);
   const auto lost = lost_.find(held.attempt);
-  const bool ours = lost != lost_.end() ? lost->second == std::pair{id, held.task} : held.attempt.epoch < epoch_;
-  if (!job || !ours || job->canceled || job->states[held.task.task.value - 1] != TaskState::waiting) {
+  const bool earlier = greeted && job && job->restored && held.attempt.epoch < epoch_ && held.attempt.epoch.value > 0;
+  const bool ours = lost != lost_.end() ? lost->second == std::pair{id, held.task} : earlier;
+  if (!job || !ours || job->canceled || souk::ended(job->states[held.task.task.value - 1])) {
     actions.push_back(Stop{id, held});
     return;
+  }
+  const std::uint64_t task = held.task.task.value;
+  if (const auto other = running_.find(held.task); other != running_.end()) {
+    const AttemptId newer = other->second;
+    if (newer < held.attempt) {  // two claims of earlier lives: the later attempt stays
+      actions.push_back(Stop{id, held});
+      return;
+    }
+    actions.push_back(Stop{runs_.at(newer).worker, {newer, held.task}});
+    release(newer);
+  } else {
+    job->again.erase(task);
+    job->states[task - 1] = TaskState::running;
+    --job->counts.waiting, ++job->counts.running;
+    index_job(held.task.job, *job);
   }
   if (lost != lost_.end()) {
     std::erase(lost_of_[held.task], held.attempt);
     lost_.erase(lost);
   }
-  const std::uint64_t task = held.task.task.value;
-  job->again.erase(task);
-  job->states[task - 1] = TaskState::running;
-  --job->counts.waiting, ++job->counts.running;
-  index_job(held.task.job, *job);
   runs_[held.attempt] = {held.task, id, now_ + rules_.lease};
   running_[held.task] = held.attempt;
   worker.held.insert(held.attempt);
@@ -163,6 +181,7 @@ void Scheduler::on(const WorkerChanged& e, Actions&) {
   const auto at = workers_.find(e.worker);
   if (at == workers_.end()) return;
   at->second.load.state = e.state;
+  rested(e.worker, at->second);
   index(e.worker, at->second);
 }
 
@@ -172,6 +191,7 @@ void Scheduler::on(const WorkerLost& e, Actions& actions) {
   const std::set<AttemptId> held = at->second.held;
   for (const AttemptId attempt : held) requeue(attempt, "worker-lost", true, actions);
   if (at->second.free_indexed > 0) idle_.erase({-at->second.free_indexed, e.worker});
+  resting_.erase(e.worker);
   workers_.erase(at);
 }
 
@@ -179,13 +199,23 @@ void Scheduler::on(const WorkerLost& e, Actions& actions) {
 void Scheduler::index(WorkerId id, Worker& worker) {
   if (worker.free_indexed > 0) idle_.erase({-worker.free_indexed, id});
   const int free = worker.load.slots - static_cast<int>(worker.held.size());
-  worker.free_indexed = takes_work(worker.load.state) ? std::max(0, free) : 0;
+  worker.free_indexed = takes_work(worker.load.state) && !worker.resting ? std::max(0, free) : 0;
   if (worker.free_indexed > 0) idle_.insert({-worker.free_indexed, id});
 }
 
 void Scheduler::on(const AttemptRefused& e, Actions& actions) {
   const auto run = runs_.find(e.attempt);
-  if (run != runs_.end() && run->second.worker == e.worker) requeue(e.attempt, "refused", false, actions);
+  if (run == runs_.end() || run->second.worker != e.worker) return;
+  if (const auto at = workers_.find(e.worker); at != workers_.end()) {
+    at->second.resting = true;  // else it would be asked again at once, for ever
+    resting_.insert(e.worker);
+  }
+  requeue(e.attempt, "refused", false, actions);
+}
+
+void Scheduler::rested(WorkerId id, Worker& worker) {
+  worker.resting = false;
+  resting_.erase(id);
 }
 
 void Scheduler::on(const AttemptReturned& e, Actions& actions) {
@@ -195,6 +225,7 @@ void Scheduler::on(const AttemptReturned& e, Actions& actions) {
   if (const auto at = workers_.find(e.worker); at != workers_.end()) {
     double& mean = at->second.mean_us[run->second.task.job];
     mean = std::max(mean, static_cast<double>(rules_.prefetch.count()) * 4);
+    if (at->second.mean_us.size() > kEstimatesMax) at->second.mean_us.erase(at->second.mean_us.begin());
   }
   requeue(e.attempt, "handed-back", false, actions);
 }
@@ -226,16 +257,17 @@ void Scheduler::requeue(AttemptId attempt, std::string_view why, bool counts_as_
   }
   if (counts_as_loss) {
     ++job.counts.requeued;
+    ++job.past[task];
     lost_[attempt] = {run.worker, run.task};
     lost_of_[run.task].push_back(attempt);
-    if (++job.losses[task] >= rules_.losses_max) {
-      const unsigned runs = job.past[task] + 1;
+    // Only a worker that went away speaks against the task; silence has other causes.
+    if (why == "worker-lost" && ++job.losses[task] >= rules_.losses_max) {
+      const unsigned runs = job.past[task];
       end_task(run.task.job, job, task, TaskState::failed);
       actions.push_back(GiveUp{run.task, runs});
       settle(run.task.job, job, actions);
       return;
     }
-    ++job.past[task];
   }  // else it never ran
   set_waiting(run.task.job, job, task);
   actions.push_back(Requeued{run.task, attempt, run.worker, why});
@@ -247,16 +279,17 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
   const bool current = run != runs_.end() && run->second.worker == e.worker && run->second.task == e.what.task;
   if (!current) {
     const auto lost = lost_.find(e.what.attempt);
-    const bool known = lost != lost_.end() ? lost->second == std::pair{e.worker, e.what.task} : e.what.attempt.epoch < epoch_;
     if (!job) return actions.push_back(Drop{e.what, "task ended or unknown"});
-    if (!known) return actions.push_back(Drop{e.what, "never given to this worker"});
     if (souk::ended(job->states[e.what.task.task.value - 1])) return actions.push_back(Drop{e.what, "committed already"});
+    // What earlier lives gave out was claimed in the answer to our greeting, or is not believed.
+    if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
     if (!e.succeeded || job->canceled) return actions.push_back(Drop{e.what, "given to another worker since"});
   }
   const std::uint64_t task = e.what.task.task.value;
   const JobId id = e.what.task.job;
   if (const auto at = workers_.find(e.worker); at != workers_.end()) {
     Worker& worker = at->second;
+    if (worker.resting) rested(e.worker, worker), index(e.worker, worker);
     ++(e.succeeded ? worker.load.succeeded : worker.load.failed);
     const auto [mean, first] = worker.mean_us.try_emplace(id, static_cast<double>(e.wall.count()));
     if (!first) mean->second += (static_cast<double>(e.wall.count()) - mean->second) / 8;
@@ -292,30 +325,45 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
 void Scheduler::on(const LeaseRenewed& e, Actions& actions) {
   const auto at = workers_.find(e.worker);
   if (at == workers_.end()) return;
-  for (const Held& held : e.held) adopt(e.worker, at->second, held, actions);
+  for (const Held& held : e.held) adopt(e.worker, at->second, held, false, actions);
   at->second.load.state = e.state;
+  rested(e.worker, at->second);
   index(e.worker, at->second);
 }
 
 void Scheduler::on(const Tick&, Actions& actions) {
+  const Duration gap = now_ - std::exchange(last_tick_, now_);
+  for (const WorkerId id : std::set(resting_)) rested(id, workers_.at(id)), index(id, workers_.at(id));
+  if (!open_) return;
+  if (gap > kTickGap) {
+    for (auto& [attempt, run] : runs_) run.lease_ends += gap;
+    return;
+  }
   std::vector<AttemptId> over;
   for (const auto& [attempt, run] : runs_)
     if (run.lease_ends <= now_) over.push_back(attempt);
-  for (const AttemptId attempt : over) {
-    const Run run = runs_.at(attempt);
-    requeue(attempt, "lease-ended", true, actions);
-    actions.push_back(Stop{run.worker, {attempt, run.task}});
-  }
+  // The worker is not told to stop: if it still lives, what it brings or renews first is taken.
+  for (const AttemptId attempt : over) requeue(attempt, "lease-ended", true, actions);
+}
+
+void Scheduler::on(const MarketClosed&, Actions&) { open_ = false; }
+
+void Scheduler::on(const MarketOpened&, Actions&) {
+  open_ = true;
+  last_tick_ = now_;
+  for (auto& [attempt, run] : runs_) run.lease_ends = now_ + rules_.lease;  // nobody could renew
 }
 
 // ---- Dispatch ------------------------------------------------------------------------------------------------------------------
 
-/// Owners take turns; within an owner the oldest job goes first.
+/// Owners take turns, and so do the jobs of each: a small job does not wait behind a large one.
 std::optional<JobId> Scheduler::next_job() const {
   if (ready_.empty()) return std::nullopt;
   auto owner = ready_.upper_bound(last_owner_);
   if (owner == ready_.end()) owner = ready_.begin();
-  return *owner->second.begin();
+  const auto last = last_job_.find(owner->first);
+  const auto job = last == last_job_.end() ? owner->second.begin() : owner->second.upper_bound(last->second);
+  return job == owner->second.end() ? *owner->second.begin() : *job;
 }
 
 std::optional<TaskId> Scheduler::next_task() {
@@ -323,6 +371,7 @@ std::optional<TaskId> Scheduler::next_task() {
   if (!id) return std::nullopt;
   Job& job = jobs_.at(*id);
   last_owner_ = job.owner;
+  last_job_[job.owner] = *id;
   if (!job.again.empty()) return TaskId{*id, {*job.again.begin()}};
   while (job.states[job.cursor - 1] != TaskState::waiting) ++job.cursor;  // ended in an earlier life, or adopted
   return TaskId{*id, {job.cursor}};
@@ -353,6 +402,7 @@ int Scheduler::depth(const Worker& worker, JobId job) const {
 }
 
 void Scheduler::dispatch(Actions& actions) {
+  if (!open_) return;
   while (!idle_.empty() && !ready_.empty()) {
     const WorkerId id = idle_.begin()->second;
     Worker& worker = workers_.at(id);
@@ -361,7 +411,7 @@ void Scheduler::dispatch(Actions& actions) {
   }
   for (const WorkerId id : std::exchange(hungry_, {})) {
     const auto at = workers_.find(id);
-    if (at == workers_.end() || !takes_work(at->second.load.state)) continue;
+    if (at == workers_.end() || !takes_work(at->second.load.state) || at->second.resting) continue;
     for (auto job = next_job(); job && static_cast<int>(at->second.held.size()) < depth(at->second, *job); job = next_job())
       assign(id, at->second, *next_task(), actions);
   }
@@ -442,7 +492,7 @@ std::optional<std::string> Scheduler::broken_invariant() const {
   }
   for (const auto& [attempt, who] : lost_)
     if (ended(state(who.second)) || jobs_.at(who.second.job).states.empty()) return broken("a lost attempt outlived its task: attempt", attempt.number);
-  if (!ready_.empty() && !idle_.empty()) return "a task waits while a slot is free";
+  if (open_ && !ready_.empty() && !idle_.empty()) return "a task waits while a slot is free";
   return std::nullopt;
 }
 

@@ -65,6 +65,7 @@ class Scheduler {
     std::string owner;
     unsigned retries = 0;
     bool canceled = false;
+    bool restored = false;              // of an earlier life: attempts of older epochs may be claimed
     Counts counts;
     std::vector<TaskState> states;      // [task - 1]; empty once the job ended
     std::uint64_t cursor = 1;           // first task never assigned
@@ -82,6 +83,7 @@ class Scheduler {
     std::set<AttemptId> held;
     std::map<JobId, double> mean_us;  // running estimate of a task's wall time here
     int free_indexed = 0;             // its key in idle_; 0: not there
+    bool resting = false;             // refused something: gets nothing until it is heard of again, or a tick
   };
   using Actions = std::vector<Action>;
 
@@ -96,6 +98,8 @@ class Scheduler {
   void on(const AttemptFinished&, Actions&);
   void on(const LeaseRenewed&, Actions&);
   void on(const Tick&, Actions&);
+  void on(const MarketClosed&, Actions&);
+  void on(const MarketOpened&, Actions&);
 
   void dispatch(Actions&);
   std::optional<TaskId> next_task();
@@ -103,7 +107,8 @@ class Scheduler {
   void assign(WorkerId, Worker&, TaskId, Actions&);
   int depth(const Worker&, JobId) const;
   void index(WorkerId, Worker&);
-  void adopt(WorkerId, Worker&, const Held&, Actions&);
+  void adopt(WorkerId, Worker&, const Held&, bool greeted, Actions&);
+  void rested(WorkerId, Worker&);
   void requeue(AttemptId, std::string_view why, bool counts_as_loss, Actions&);
   void release(AttemptId);
   void set_waiting(JobId, Job&, std::uint64_t task);
@@ -125,6 +130,10 @@ class Scheduler {
   std::map<TaskId, std::vector<AttemptId>> lost_of_;   // to forget them with their task
   std::map<std::string, std::set<JobId>> ready_;       // owner -> jobs with waiting tasks
   std::string last_owner_;                             // who was served last
+  std::map<std::string, JobId> last_job_;              // of each owner with waiting tasks
+  std::set<WorkerId> resting_;
+  bool open_ = true;
+  Instant last_tick_{};
   std::set<std::pair<int, WorkerId>> idle_;            // (-free slots, worker) of those that take work and have a free slot
   std::set<WorkerId> hungry_;                          // gave something back in this step: may hold work ahead of their slots
 };

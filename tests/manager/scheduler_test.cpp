@@ -45,7 +45,7 @@ TEST(Scheduler, EndsALeaseAfterSilenceButNotWhileItIsRenewed) {
   EXPECT_EQ(stage.after(29s), "");
   EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.held(1, 1, 1)}}), "");
   EXPECT_EQ(stage.after(29s), "");
-  EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended; stop 1 on 1; assign 1.1 as 2 to 1");
+  EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended; assign 1.1 as 2 to 1");
 }
 
 TEST(Scheduler, TakesBackAnAttemptThatWasGivenUpTooEarly) {
@@ -68,6 +68,7 @@ TEST(Scheduler, AdoptsAttemptsOfAnEarlierLifeAndFencesUnknownOnesOfItsOwn) {
   EXPECT_EQ(stage.core.counts({1})->succeeded, 1u);
   const Held old{{{4}, 70}, {{1}, {2}}}, done{{{4}, 69}, {{1}, {1}}}, invented{{{5}, 9}, {{1}, {3}}};
   EXPECT_EQ(stage.join(1, 2, {old, done, invented}), "stop 69 on 1; stop 9 on 1; assign 1.3 as 1 to 1");
+  EXPECT_EQ(stage.done(2, old), "drop 1.2: never given to this worker");
   EXPECT_EQ(stage.done(1, old), "commit 1.2 succeeded");
   EXPECT_EQ(stage.done(1, invented), "drop 1.3: never given to this worker");
   EXPECT_EQ(stage.done(1, done), "drop 1.1: committed already");
@@ -166,6 +167,66 @@ TEST(Scheduler, AJobOfNoTasksEndsAtOnce) {
 TEST(Scheduler, ARestoredCanceledJobEnds) {
   Stage stage;
   EXPECT_EQ(stage.tell(JobRestored{{{1}, "ada", 2, 0}, {{{1}, TaskState::succeeded}}, true}), "job 1 canceled");
+}
+
+TEST(Scheduler, GivesNothingOutWhileWorkersMayStillClaimWhatTheyRun) {
+  Stage stage({}, {5});
+  stage.tell(MarketClosed{});
+  stage.tell(JobRestored{{{1}, "ada", 2, 0}, {}, false});
+  EXPECT_EQ(stage.join(1, 4), "");  // has nothing; would otherwise be given what the other one runs
+  EXPECT_EQ(stage.join(2, 4, {{{{4}, 7}, {{1}, {1}}}}), "");
+  EXPECT_EQ(stage.tell(MarketOpened{}), "assign 1.2 as 1 to 1");
+}
+
+TEST(Scheduler, SilenceOfAClosedMarketEndsNoLease) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  stage.tell(MarketClosed{});
+  EXPECT_EQ(stage.after(600s), "");
+  EXPECT_EQ(stage.tell(MarketOpened{}), "");
+  EXPECT_EQ(stage.after(29s), "");
+  EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended; assign 1.1 as 2 to 1");
+}
+
+TEST(Scheduler, AManagerThatStoodStillBlamesNobody) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.after(1s);
+  stage.now += 100s;
+  EXPECT_EQ(stage.tell(Tick{}), "");
+  EXPECT_EQ(stage.after(20s), "");
+}
+
+TEST(Scheduler, SilenceNeverGivesUpATask) {
+  Stage stage({.losses_max = 2});
+  stage.join(1), stage.submit(1);
+  for (int i = 0; i < 5; ++i) EXPECT_NE(stage.after(31s).find("lease-ended; assign"), std::string::npos);
+}
+
+TEST(Scheduler, TheAttemptThatRanLongerIsKept) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join(2);
+  EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "stop 2 on 2");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Scheduler, SaysStopAgainToAWorkerThatGoesOn) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.tell(JobCanceled{{1}}), "stop 1 on 1");
+  EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.held(1, 1, 1)}}), "stop 1 on 1");
+}
+
+TEST(Scheduler, AWorkerThatRefusedIsNotAskedAgainAtOnce) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.tell(AttemptRefused{{1}, {{1}, 1}}), "requeue 1.1: refused");
+  EXPECT_EQ(stage.after(1s), "assign 1.1 as 2 to 1");
+}
+
+TEST(Scheduler, ASmallJobDoesNotWaitBehindALargeOneOfItsOwner) {
+  Stage stage;
+  stage.submit(1, 1000), stage.submit(2, 1);
+  EXPECT_EQ(stage.join(1, 3), "assign 1.1 as 1 to 1; assign 2.1 as 2 to 1; assign 1.2 as 3 to 1");
 }
 
 }  // namespace souk

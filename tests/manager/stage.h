@@ -22,9 +22,14 @@ class Stage {
     for (const Action& action : actions) words += (words.empty() ? "" : "; ") + std::visit([](const auto& a) { return in_words(a); }, action);
     return words;
   }
+  /// Ticks every second, as the shell does; what happened at the last tick, or at the one that did something.
   std::string after(Duration pause) {
-    now += pause;
-    return tell(Tick{});
+    std::string words;
+    for (const Instant end = now + pause; now < end;) {
+      now = std::min(end, now + std::chrono::seconds(1));
+      if (const std::string said = tell(Tick{}); !said.empty()) words += (words.empty() ? "" : "; ") + said;
+    }
+    return words;
   }
 
   // Short names for what tests say often.
