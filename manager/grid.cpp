@@ -101,7 +101,7 @@ void Grid::handle(const Event& event, Pool::Finished* finished) {
 void Grid::perform(const Action& action, Pool::Finished* finished) {
   if (const auto* a = std::get_if<Assign>(&action)) {
     if (JobEntry* entry = book_.find(a->task.job); entry && entry->row.started_ms == 0) entry->row.started_ms = now_ms();
-    pool_.assign(a->worker, a->task, a->attempt);
+    pool_.assign(a->worker, a->task, a->attempt, scheduler_.attempts(a->task));
     touch(a->task.job);
   } else if (const auto* s = std::get_if<Stop>(&action)) {
     pool_.stop(s->worker, s->what);

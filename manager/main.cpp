@@ -17,6 +17,7 @@
 #include "manager/journal.h"
 #include "protocol/disco.h"
 #include "protocol/profile.h"
+#include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
 #include "protocol/xmpp_link.h"
 
@@ -112,6 +113,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
 }  // namespace
 
 int main(int argc, char** argv) {
+  souk::keep_standard_streams();
   CLI::App app("Souk's manager: keeps the marketplace, takes jobs, hands tasks to workers.", "souk-manager");
   app.footer("Examples:\n  souk-manager --profile ~/.souk/manager.toml\n  souk-manager --profile manager.toml --allow example.edu --admin ada@example.edu\n\n"
              "`souk up` starts one for you, with a private server.");

@@ -205,8 +205,8 @@ void Pool::bounced(const std::string& jid) {
 
 // ---- To the workers ------------------------------------------------------------------------------------------------------------
 
-void Pool::assign(WorkerId worker, TaskId task, AttemptId attempt) {
-  if (Peer* to = peer(worker)) return to->to_assign.emplace_back(task, attempt), flush_soon(worker);
+void Pool::assign(WorkerId worker, TaskId task, AttemptId attempt, unsigned run) {
+  if (Peer* to = peer(worker)) return to->to_assign.push_back({task, attempt, run}), flush_soon(worker);
   boost::asio::post(loop_, [this, worker, attempt] { refused(worker, {attempt}); });
 }
 
@@ -251,7 +251,7 @@ void Pool::flush(Peer& peer) {
     std::vector<AttemptId> stale;
     std::size_t bytes = 0;
     for (; next < assignments.size() && attempts.size() < kAssignmentsMax; ++next) {
-      const auto& [task, attempt] = assignments[next];
+      const auto& [task, attempt, run] = assignments[next];
       const JobEntry* entry = book_.find(task.job);
       if (!entry || !entry->job.has_command()) {
         stale.push_back(attempt);
@@ -270,6 +270,7 @@ void Pool::flush(Peer& peer) {
       }
       auto& one = *assign.add_assignments();
       one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item);
+      if (run > 1) one.set_run(run);
       attempts.push_back(attempt);
     }
     if (!stale.empty()) refused(peer.id, stale);

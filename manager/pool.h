@@ -49,7 +49,8 @@ class Pool {
   void gone(const std::string& jid);
 
   // To the workers; what is asked for within one turn of the loop leaves together.
-  void assign(WorkerId worker, TaskId task, AttemptId attempt);
+  /// run: which run of the task it is, from 1.
+  void assign(WorkerId worker, TaskId task, AttemptId attempt, unsigned run);
   void stop(WorkerId worker, const Held& what);
 
   /// The market is out of reach: nobody is given anything until greeted again.
@@ -83,7 +84,12 @@ class Pool {
     bool owed = false;  // a greeting, of one that may be a worker; tried again by tick()
     int failures = 0;
     std::chrono::steady_clock::time_point again{};
-    std::vector<std::pair<TaskId, AttemptId>> to_assign;
+    struct Given {
+      TaskId task;
+      AttemptId attempt;
+      unsigned run;
+    };
+    std::vector<Given> to_assign;
     std::vector<Held> to_stop;
     std::set<JobId> has_command;
     std::map<AttemptId, Pieces> pieces;

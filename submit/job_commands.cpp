@@ -35,6 +35,8 @@ void add_task_options(CLI::App& command, MakeOptions& options) {
   auto* array = command.add_option("--array", options.job.array, "One task for each number: 1-1000, 1-1000:2 (every second), 1,5,9-12");
   auto* lines = command.add_option("--each-line", options.each_line, "One task for each line of a file (- is standard input)");
   array->type_name("NUMBERS")->excludes(lines);
+  // An unset variable in a script would otherwise make one task out of many.
+  array->check(CLI::Validator([](const std::string& text) { return text.empty() ? std::string("is empty: write 1-1000, 1-1000:2 or 1,5,9-12") : std::string(); }, "", "filled"));
   lines->type_name("FILE");
 }
 

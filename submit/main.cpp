@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/standard_streams.h"
 #include "submit/common.h"
 #include "submit/words.h"
 
@@ -78,6 +79,7 @@ int parse_and_run(CLI::App& app, souk::Common& common, std::vector<std::string> 
 }  // namespace
 
 int main(int argc, char** argv) {
+  souk::keep_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is a failed write, not our death
   souk::Common common;
   try {

@@ -46,6 +46,7 @@ struct Assignment {
   std::string item;
   std::shared_ptr<const Command> command;  // shared by the tasks of a job; null: `problem` says why it cannot run,
   std::string problem;                     // and when that is empty too, no command came at all
+  unsigned run = 1;                        // which run of the task this is
 };
 
 // ---- Events ---------------------------------------------------------------------------------------------------------------------

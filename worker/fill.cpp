@@ -73,7 +73,7 @@ std::string folder_of(TaskId task, AttemptId attempt) {
   return std::to_string(task.job.value) + "." + std::to_string(task.task.value) + "-" + std::to_string(attempt.epoch.value) + "." + std::to_string(attempt.number);
 }
 
-Launch launch_of(const Command& command, std::string_view item, TaskId task, AttemptId attempt, const Surroundings& host) {
+Launch launch_of(const Command& command, std::string_view item, TaskId task, AttemptId attempt, const Surroundings& host, unsigned run) {
   Launch launch;
   launch.folder = folder_of(task, attempt);
   if (command.shell) launch.argv = {"/bin/sh", "-c"};
@@ -88,7 +88,7 @@ Launch launch_of(const Command& command, std::string_view item, TaskId task, Att
   set("TMPDIR", host.work + "/" + launch.folder);
   set("SOUK_JOB", std::to_string(task.job.value));
   set("SOUK_TASK", std::to_string(task.task.value));
-  set("SOUK_ATTEMPT", std::to_string(attempt.number));
+  set("SOUK_ATTEMPT", std::to_string(run));
   if (item.size() <= kItemVariableMax) set("SOUK_ITEM", std::string(item));
   for (const auto& [name, value] : command.env) set(name, value);
   launch.input = command.input;

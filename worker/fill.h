@@ -30,7 +30,7 @@ struct Surroundings {
 std::string folder_of(TaskId task, AttemptId attempt);
 
 /// Everything an Executor needs to run this attempt. The environment is: what the host gives, TMPDIR (the attempt's own folder), SOUK_JOB, SOUK_TASK,
-/// SOUK_ATTEMPT (number of the attempt), SOUK_ITEM, then the job's own, which win.
-Launch launch_of(const Command& command, std::string_view item, TaskId task, AttemptId attempt, const Surroundings& host);
+/// SOUK_ATTEMPT (`run`: which run of the task this is, from 1), SOUK_ITEM, then the job's own, which win.
+Launch launch_of(const Command& command, std::string_view item, TaskId task, AttemptId attempt, const Surroundings& host, unsigned run = 1);
 
 }  // namespace souk

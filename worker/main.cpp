@@ -20,6 +20,7 @@
 #include <random>
 
 #include "protocol/profile.h"
+#include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
 #include "worker/fill.h"
 #include "worker/probe.h"
@@ -120,7 +121,7 @@ class Program {
       : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), host_(std::move(host)),
         session_(loop, std::move(setup),
                  {[this, &executor](int slot, Assignment a, std::function<void(Outcome)> finished) {
-                    executor.start(slot, launch_of(*a.command, a.item, a.task, a.attempt, host_), std::move(finished));
+                    executor.start(slot, launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run), std::move(finished));
                   },
                   [&executor](int slot) { executor.stop(slot); }}) {
     session_.on_end = [this](const Error& why) { end(failed(why)); };
@@ -239,6 +240,7 @@ int run(const Options& options) {
 }  // namespace souk::worker
 
 int main(int argc, char** argv) {
+  souk::keep_standard_streams();
   souk::worker::Options options;
   CLI::App app{"Offers this host's slots in a Souk marketplace and runs what the manager sends.", "souk-worker"};
   app.set_version_flag("--version", "souk-worker " SOUK_VERSION);

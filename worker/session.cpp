@@ -184,7 +184,7 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
     const auto found = commands.find(message.job());
     const Received* with = found != commands.end() ? &found->second : commands_.find(JobId{message.job()});
     event.assignments.push_back(Assignment{{event.epoch, message.number()}, {JobId{message.job()}, TaskNumber{message.task()}}, std::move(*message.mutable_item()),
-                                           with != nullptr ? with->command : nullptr, with != nullptr ? with->problem : ""});
+                                           with != nullptr ? with->command : nullptr, with != nullptr ? with->problem : "", std::max(1u, message.run())});
   }
   spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
   asked_ = &iq;

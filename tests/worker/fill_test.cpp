@@ -51,7 +51,7 @@ TEST(Fill, QuotesForTheShell) {
 
 class LaunchOf : public ::testing::Test {
  protected:
-  Launch made(const Command& command, std::string_view item = "in.txt") { return launch_of(command, item, TaskId{JobId{12}, TaskNumber{7}}, AttemptId{Epoch{3}, 41}, host_); }
+  Launch made(const Command& command, std::string_view item = "in.txt") { return launch_of(command, item, TaskId{JobId{12}, TaskNumber{7}}, AttemptId{Epoch{3}, 41}, host_, 2); }
   static Command plain() {
     Command command;
     command.argv = {"true"};
@@ -84,7 +84,7 @@ TEST_F(LaunchOf, TellsTheTaskWhoItIs) {
   const Launch launch = made(plain());
   EXPECT_EQ(launch.folder, "12.7-3.41");
   EXPECT_EQ(env_of(launch), (std::map<std::string, std::string>{{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"TMPDIR", "/var/souk/work/12.7-3.41"},
-                                                                {"SOUK_JOB", "12"}, {"SOUK_TASK", "7"}, {"SOUK_ATTEMPT", "41"}, {"SOUK_ITEM", "in.txt"}}));
+                                                                {"SOUK_JOB", "12"}, {"SOUK_TASK", "7"}, {"SOUK_ATTEMPT", "2"}, {"SOUK_ITEM", "in.txt"}}));
 }
 
 TEST_F(LaunchOf, LetsTheJobsOwnVariablesWin) {
