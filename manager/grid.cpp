@@ -275,9 +275,10 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
   if (from > asked->row.tasks) return reply(Refusal{"item-not-found", fmt::format("job {} has {} tasks, not {}", request.job(), asked->row.tasks, from)});
   const JobId job{request.job()};
   if (request.stream())
-    return journal_->read_stream({job, {from}}, request.err(), request.offset(), kPageBytes, [this, job, reply](std::string data, std::uint64_t size) {
+    return journal_->read_stream({job, {from}}, request.err(), request.offset(), kPageBytes, [this, job, reply](Result<Journal::Slice> slice) {
+      if (!slice) return reply(Refusal{"resource-constraint", slice.error().text()});
       wire::ResultsAnswer answer;
-      answer.set_data(std::move(data)), answer.set_size(size);
+      answer.set_data(std::move(slice.value().data)), answer.set_size(slice.value().size);
       *answer.mutable_job() = book_.status(*book_.find(job), scheduler_);
       reply(answer);
     });
@@ -286,7 +287,9 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
   Journal::Page page{job, from, to, limit, kPageBytes, request.outputs(), request.failed_only()};
   // Asked now and not when the rows are here: a job that ended in between has outcomes that they lack.
   const bool over = asked->row.ended_ms > 0;
-  journal_->read(page, [this, job, from, to, limit, over, request, reply](std::vector<OutcomeRow> rows) {
+  journal_->read(page, [this, job, from, to, limit, over, request, reply](Result<std::vector<OutcomeRow>> read) {
+    if (!read) return reply(Refusal{"resource-constraint", read.error().text()});
+    std::vector<OutcomeRow>& rows = read.value();
     const JobEntry* entry = book_.find(job);
     wire::ResultsAnswer answer;
     *answer.mutable_job() = book_.status(*entry, scheduler_);
@@ -317,9 +320,9 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
         result.set_attempts(row.attempts), result.set_worker(row.worker), result.set_item(row.item);
         result.mutable_outcome()->ParseFromString(row.outcome);
         if (request.outputs()) {
-          const bool read = row.out.size() == row.out_kept && row.err.size() == row.err_kept;
-          result.set_out_elided(!read && row.out_kept > 0), result.set_err_elided(!read && row.err_kept > 0);
-          if (read) result.mutable_outcome()->set_out(std::move(row.out)), result.mutable_outcome()->set_err(std::move(row.err));
+          const bool whole = row.out.size() == row.out_kept && row.err.size() == row.err_kept;
+          result.set_out_elided(!whole && row.out_kept > 0), result.set_err_elided(!whole && row.err_kept > 0);
+          if (whole) result.mutable_outcome()->set_out(std::move(row.out)), result.mutable_outcome()->set_err(std::move(row.err));
         }
         result.set_state(static_cast<wire::State>(row.state));
       } else {

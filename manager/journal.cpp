@@ -82,24 +82,19 @@ class SqliteJournal final : public Journal {
     std::lock_guard lock(mutex_);
     return trouble_;
   }
-  void read(Page page, std::function<void(std::vector<OutcomeRow>)> then) override {
-    gathered_.reads.push_back([this, page, then = std::move(then)] {
-      auto rows = std::make_shared<std::vector<OutcomeRow>>(select(page));
-      boost::asio::post(loop_, [rows, then] { then(std::move(*rows)); });
-    });
-    hand_over_soon();
+  void read(Page page, std::function<void(Result<std::vector<OutcomeRow>>)> then) override {
+    answer_with(std::move(then), [this, page] { return select(page); });
   }
-  void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(std::string, std::uint64_t)> then) override {
-    gathered_.reads.push_back([=, this] {
-      SQLite::Statement query(db_, std::string("SELECT substr(") + (err ? "err" : "out") + ",?3,?4), length(" + (err ? "err" : "out") + ") FROM outcomes WHERE job=?1 AND task=?2");
+  void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(Result<Slice>)> then) override {
+    answer_with(std::move(then), [=, this] {
+      const std::string column = err ? "err" : "out";
+      SQLite::Statement query(db_, "SELECT substr(" + column + ",?3,?4), length(" + column + ") FROM outcomes WHERE job=?1 AND task=?2");
       query.bind(1, number(task.job.value)), query.bind(2, number(task.task.value));
       query.bind(3, number(offset + 1)), query.bind(4, number(bytes));
-      std::string data;
-      std::uint64_t size = 0;
-      if (query.executeStep()) data = bytes_of(query.getColumn(0)), size = static_cast<std::uint64_t>(query.getColumn(1).getInt64());
-      boost::asio::post(loop_, [data = std::move(data), size, then] { then(data, size); });
+      Slice slice;
+      if (query.executeStep()) slice = {bytes_of(query.getColumn(0)), static_cast<std::uint64_t>(query.getColumn(1).getInt64())};
+      return slice;
     });
-    hand_over_soon();
   }
 
  private:
@@ -109,6 +104,22 @@ class SqliteJournal final : public Journal {
     std::vector<std::function<void()>> reads;  // after the writes, on the journal's thread
     bool empty() const { return writes.empty() && thens.empty() && reads.empty(); }
   };
+
+  /// Runs `question` on the journal's thread and `then` with its answer on the loop.
+  template <class T, class Question>
+  void answer_with(std::function<void(Result<T>)> then, Question question) {
+    gathered_.reads.push_back([this, then = std::move(then), question = std::move(question)] {
+      auto answer = std::make_shared<Result<T>>(Error{"cannot read the store", "", ""});
+      try {
+        *answer = question();
+      } catch (const std::exception& e) {
+        spdlog::error("cannot read the store why=\"{}\"", e.what());
+        *answer = Error{"cannot read the store", e.what(), "ask again; the manager's log has more"};
+      }
+      boost::asio::post(loop_, [answer, then] { then(std::move(*answer)); });
+    });
+    hand_over_soon();
+  }
 
   // One hand-over a turn of the loop: what was gathered meanwhile shares a transaction.
   void hand_over_soon() {
@@ -140,13 +151,7 @@ class SqliteJournal final : public Journal {
         boost::asio::post(loop_, [thens = std::move(batch.thens)] {
           for (const auto& then : thens) then();
         });
-      for (const auto& read : batch.reads) {
-        try {
-          read();
-        } catch (const std::exception& e) {
-          spdlog::error("cannot read the store why=\"{}\"", e.what());
-        }
-      }
+      for (const auto& read : batch.reads) read();
     }
   }
 

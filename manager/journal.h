@@ -50,6 +50,10 @@ class Journal {
     std::size_t bytes_max = 64 << 10;  // of streams in all; a stream that no longer fits is left unread
     bool streams = false, failed_only = false;
   };
+  struct Slice {
+    std::string data;
+    std::uint64_t size = 0;
+  };
   /// Opens or makes the store. Fails if it is of a newer version, damaged, or in use by another manager.
   static Result<std::unique_ptr<Journal>> open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored);
   virtual ~Journal() = default;
@@ -64,9 +68,10 @@ class Journal {
   virtual std::string trouble() const = 0;  // empty: healthy
 
   /// Outcomes in task order, of what was committed before the call.
-  virtual void read(Page page, std::function<void(std::vector<OutcomeRow>)> then) = 0;
+  /// Fails when the store cannot be read.
+  virtual void read(Page page, std::function<void(Result<std::vector<OutcomeRow>>)> then) = 0;
   /// A slice of one stream; `size` is what is kept in all.
-  virtual void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(std::string data, std::uint64_t size)> then) = 0;
+  virtual void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(Result<Slice>)> then) = 0;
 };
 
 }  // namespace souk

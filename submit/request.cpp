@@ -231,6 +231,8 @@ Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items
 
 Result<MapWords> split_map(const std::vector<std::string>& words) {
   MapWords split;
+  if (std::any_of(words.begin(), words.end(), [](const auto& one) { return one == ":::+" || one == "::::+"; }))
+    return Error{"cannot map", "lists that are linked by :::+ are not known here", "write one list, each line holding what one task needs"};
   auto word = words.begin();
   for (; word != words.end() && *word != ":::" && *word != "::::"; ++word) split.command.push_back(*word);
   if (word == words.end()) return split;

@@ -40,7 +40,7 @@ const char* deed(const std::string& node) {
 }
 
 const char* remedy(const std::string& condition) {
-  if (condition == "item-not-found") return "`souk jobs` lists yours";
+  if (condition == "item-not-found") return "`souk jobs` lists yours, with how many tasks each has";
   if (condition == "forbidden" || condition == "not-allowed" || condition == "not-authorized") return "ask whoever runs the grid to let you in";
   if (condition == "feature-not-implemented") return "the manager may be older than this program: compare `souk --version` and `souk status`";
   if (condition == "resource-constraint") return "try again later";

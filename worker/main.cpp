@@ -248,7 +248,7 @@ int main(int argc, char** argv) {
   app.add_option("--slots", options.slots, "Tasks run at a time (default: one for each processor)")->check(CLI::Range(1, souk::kSlotsMax))->type_name("K");
   app.add_option("--work", options.work, "Working folder, used by this worker alone (default: a private one below $XDG_RUNTIME_DIR or /tmp)")->type_name("DIR");
   app.add_option("--name", options.name, "Name in the marketplace (default: the host's name)")->check(CLI::Validator(
-      [](std::string& name) { return name.empty() || name.size() > 128 || !souk::is_printable(name) ? std::string("1 to 128 bytes of plain text") : std::string(); }, ""))
+      [](std::string& name) { return name.empty() || name.size() > 128 || !souk::is_printable(name) || name.find_first_of("\t\r\n") != name.npos ? std::string("1 to 128 bytes of plain text") : std::string(); }, ""))
       ->type_name("NAME");
   app.add_option("--tag", options.tags, "Says something more about this host; jobs can ask for it. May be repeated")->type_name("KEY=VALUE")->take_all()->allow_extra_args(false);
   app.add_flag("--no-namespace", options.no_namespace, "Run tasks without PID namespaces even where they are allowed");

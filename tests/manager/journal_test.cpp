@@ -83,7 +83,7 @@ TEST_F(JournalTest, ReadsPagesAndStreamsWithBinaryContent) {
   for (std::uint64_t task = 1; task <= 10; ++task) journal->add(outcome(1, task, std::string(1000, static_cast<char>('a' + task))));
   std::vector<OutcomeRow> rows;
   await([&](auto done) {
-    journal->read({{1}, 3, 9, 5, 2100, true, false}, [&, done](std::vector<OutcomeRow> got) { rows = std::move(got), done(); });
+    journal->read({{1}, 3, 9, 5, 2100, true, false}, [&, done](Result<std::vector<OutcomeRow>> got) { rows = std::move(got.value()), done(); });
   });
   ASSERT_EQ(rows.size(), 5u);
   EXPECT_EQ(rows[0].task.task, TaskNumber{3});
@@ -94,7 +94,7 @@ TEST_F(JournalTest, ReadsPagesAndStreamsWithBinaryContent) {
   std::string data;
   std::uint64_t size = 0;
   await([&](auto done) {
-    journal->read_stream({{1}, {4}}, false, 990, 100, [&, done](std::string got, std::uint64_t all) { data = std::move(got), size = all, done(); });
+    journal->read_stream({{1}, {4}}, false, 990, 100, [&, done](Result<Journal::Slice> got) { data = got.value().data, size = got.value().size, done(); });
   });
   EXPECT_EQ(data, std::string(10, 'e'));
   EXPECT_EQ(size, 1000u);

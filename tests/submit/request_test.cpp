@@ -230,6 +230,8 @@ TEST(Map, SplitsItsWords) {
   EXPECT_TRUE(split_map({"echo", ":::"}).value().arguments->empty());
   EXPECT_FALSE(split_map({"echo", ":::", "a", ":::", "b"}));
   EXPECT_FALSE(split_map({"echo", "::::"}));
+  EXPECT_FALSE(split_map({"echo", ":::", "a", ":::+", "b"}));
+  EXPECT_FALSE(split_map({"echo", ":::+", "a"}));
 }
 
 }  // namespace

@@ -152,6 +152,23 @@ class Users(unittest.TestCase):
         self.assertEqual(grid.souk("--profile", profile["alice"], "cancel", 1).code, 0)
         until(lambda: grid.souk("--profile", profile["bob"], "job", 1, "--json").json[0]["state"] == "canceled", "canceled by the admin")
 
+    def test_a_grid_elsewhere_is_used_by_its_profile_alone(self):
+        grid = Grid("--slots", 3)
+        self.addCleanup(grid.close)
+        self.assertEqual(grid.souk("user", "add", "alice").code, 0)
+        profile = os.path.join(grid.folder, "users", "alice.toml")
+        with tempfile.TemporaryDirectory() as elsewhere:
+            done = grid.souk("--dir", os.path.join(elsewhere, "no grid"), "--profile", profile, "status")
+            self.assertEqual(done.code, 0, done)
+            self.assertIn("3 slots", done.text)
+            self.assertEqual(grid.souk("--dir", elsewhere, "--profile", profile, "run", "echo", "from afar").text, "from afar\n")
+
+    def test_an_attempt_knows_which_run_it_is(self):
+        grid = Grid()
+        self.addCleanup(grid.close)
+        done = grid.souk("run", "--retries", 3, "--shell", 'echo run $SOUK_ATTEMPT; test "$SOUK_ATTEMPT" = 3')
+        self.assertEqual((done.code, done.text), (0, "run 3\n"), done)
+
     def test_only_those_allowed_submit(self):
         grid = Grid("--allow", "alice@souk.localhost")
         self.addCleanup(grid.close)
