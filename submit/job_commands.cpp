@@ -46,6 +46,7 @@ void add_follow_options(CLI::App& command, MakeOptions& options) {
 }
 
 constexpr const char* kMakeNotes =
+    "Each task starts in an empty folder of its own, on whichever worker: name programs and files by absolute paths, or send by --stdin.\n"
     "Each task finds SOUK_JOB, SOUK_TASK, SOUK_ATTEMPT and, of an array or list, SOUK_ITEM in its environment.\n"
     "With --array or --each-line, these stand in the command for the task's item: {} all of it, {.} without its extension,\n"
     "{/} without its folders, {//} its folder, {/.} its name without folder and extension; {#} is the task's number.\n";
@@ -67,8 +68,8 @@ void add_job_commands(CLI::App& app, Common& common) {
     submit->add_flag("--progress,!--no-progress", options->progress, "Show how much of a large job has been sent; default: when stderr is a terminal");
     submit->footer(std::string("The number goes to stdout, alone. Nothing after COMMAND is taken for an option of souk.\n") + kMakeNotes +
                    "\nExamples:\n"
-                   "  souk submit --array 1-1000 --name sweep ./simulate --seed {}\n"
-                   "  souk submit --each-line files.txt --time-limit 10m --retries 2 ./convert {} {.}.png\n"
+                   "  souk submit --array 1-1000 --name sweep simulate --seed {}\n"
+                   "  souk submit --each-line files.txt --time-limit 10m --retries 2 -- /srv/bin/convert {} {.}.png\n"
                    "  JOB=$(souk submit --shell 'make test 2>&1 | tail -1') && souk wait $JOB && souk cat $JOB");
     submit->callback([&common, options] { common.action = [&common, options] { return submit_command(common, std::move(*options)); }; });
   }
@@ -85,8 +86,8 @@ void add_job_commands(CLI::App& app, Common& common) {
                 kMakeNotes +
                 "\nExamples:\n"
                 "  souk run hostname -f\n"
-                "  souk run --array 1-100 python3 pi.py --seed {} > samples.txt\n"
-                "  souk run --shell --env LANG --time-limit 1m 'sort -u words.txt | wc -l'");
+                "  souk run --array 1-100 --stdin pi.py python3 - --seed {} > samples.txt\n"
+                "  souk run --shell --env LANG --time-limit 1m --stdin words.txt 'sort -u | wc -l'");
     run->callback([&common, options] { common.action = [&common, options] { return run_command(common, std::move(*options)); }; });
   }
   {
@@ -101,9 +102,9 @@ void add_job_commands(CLI::App& app, Common& common) {
                 "A command of one word with spaces or shell characters in it is a line for /bin/sh -c, and what is filled in is quoted for it;\n"
                 "several words run without a shell. No argument at all: nothing is run, and that is a success. Exit codes: as `souk run`.\n"
                 "\nExamples:\n"
-                "  souk map gzip -9 -c {} ::: *.log > all.gz\n"
-                "  souk map 'convert {} -resize 50% small/{/}' ::: photos/*.jpg\n"
-                "  find . -name '*.c' -print0 | souk map -0 sha256sum");
+                "  souk map gzip -9 -c {} ::: \"$PWD\"/*.log > all.gz\n"
+                "  souk map 'convert {} -resize 50% /srv/small/{/}' ::: /srv/photos/*.jpg\n"
+                "  find \"$PWD\" -name '*.c' -print0 | souk map -0 sha256sum");
     map->callback([&common, options] { common.action = [&common, options] { return map_command(common, std::move(*options)); }; });
   }
   {
