@@ -1,6 +1,8 @@
 // What happens to the scheduler, and what it decides. Plain facts: no gloox, no clock, no disk.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -8,6 +10,8 @@
 
 #include "protocol/command.h"
 #include "protocol/ids.h"
+#include "protocol/needs.h"
+#include "protocol/offer.h"
 
 namespace souk {
 
@@ -31,28 +35,80 @@ struct Held {
   friend bool operator==(const Held&, const Held&) = default;
 };
 
+// ---- Jobs ----------------------------------------------------------------------------------------------------------------------
+struct ExitCodes {
+  int first = 0, last = 0;  // inclusive
+  friend bool operator==(const ExitCodes&, const ExitCodes&) = default;
+};
+/// When a failed task runs again.
+struct Retry {
+  unsigned times = 0;
+  Duration delay{0};                           // before the first retry; doubles each time, less or more by up to a quarter
+  Duration delay_max = std::chrono::minutes(10);
+  std::vector<ExitCodes> codes;                // only after these exit codes; none: after any failure
+};
+/// Tasks of a job with the same command, needs and terms.
+struct Group {
+  std::uint64_t tasks = 1;
+  Needs needs;
+  std::string require, rank;  // expressions that parse; empty: none
+  Retry retry;
+  Duration time_limit{0};     // 0: none. With one, an attempt is surely over by then
+  struct After {
+    std::uint32_t group = 0;  // position in the job
+    bool any = false;         // however its tasks end; else all must succeed
+  };
+  std::vector<After> after;   // no cycles
+};
+struct JobAfter {
+  JobId job;
+  bool any = false;
+};
+/// What a submitter can say of a job beside its tasks.
+struct Terms {
+  int priority = 0;                       // among the owner's own: higher first
+  std::vector<JobAfter> after;            // jobs of lower number
+  std::optional<std::uint64_t> max_fails;  // more failed tasks than this, and the rest is canceled
+  std::optional<Instant> deadline;        // what cannot end by then is not started
+  bool hold = false;
+  bool speculate = false;
+  unsigned crash_limit = 0;               // workers a task may take with it; 0: as the rules say
+};
+
 // ---- Events --------------------------------------------------------------------------------------------------------------------
 struct JobSubmitted {
   JobId job;
   std::string owner;  // bare JID
-  std::uint64_t tasks = 1;
-  unsigned retries = 0;
+  std::vector<Group> groups{Group{}};  // tasks are numbered through them, from 1
+  Terms terms{};
 };
-/// A job of an earlier life of the manager. Comes before any worker joins.
+/// A job of an earlier life of the manager, or one that runs again. In a restart it comes before any worker joins.
 struct JobRestored {
   JobSubmitted job;
-  std::vector<std::pair<TaskNumber, TaskState>> ended;  // outcomes in the journal
+  std::vector<std::pair<TaskNumber, TaskState>> ended;  // outcomes that stay, in task order
   bool canceled = false;
 };
+/// How a job of an earlier life ended that others may wait for.
+struct JobKnown { JobId job; TaskState state; };
 struct JobCanceled { JobId job; };
+struct JobHeld { JobId job; };      // nothing more of it is started
+struct JobReleased { JobId job; };
 /// A worker was greeted and told what it holds. Said again of a known worker, it replaces what was known.
 struct WorkerJoined {
   WorkerId worker;
-  int slots = 1;
+  std::shared_ptr<const Offer> offer;  // never null
+  std::string name, owner;             // its nick, and the bare JID whose worker it is
+  int slots = 1;                       // offered now; at most those of the offer
   WorkerState state = WorkerState::free;
   std::vector<Held> held;
+  std::optional<Instant> until{};      // when its owner wants the machine back
 };
-struct WorkerChanged { WorkerId worker; WorkerState state; };
+struct WorkerChanged {
+  WorkerId worker;
+  WorkerState state;
+  int slots = 0;  // 0: as before
+  std::optional<std::optional<Instant>> until{};
+};
 struct WorkerLost { WorkerId worker; };
 struct AttemptRefused { WorkerId worker; AttemptId attempt; };   // did not take it
 struct AttemptReturned { WorkerId worker; AttemptId attempt; };  // handed it back unstarted
@@ -62,32 +118,47 @@ struct AttemptFinished {
   Cause cause = Cause::exited;
   bool succeeded = true;
   Duration wall{0};
+  int exit_code = 0;  // for `exited`
 };
 struct LeaseRenewed {
   WorkerId worker;
   WorkerState state = WorkerState::free;
   std::vector<Held> held;
+  int slots = 0;  // 0: as before
+  std::optional<std::optional<Instant>> until{};
 };
 struct Tick {};  // time passed, nothing else happened
 /// The market cannot be reached: nothing is given out, and silence counts against nobody.
 struct MarketClosed {};
 /// It can, and every worker seen in it was heard, or had its chance.
 struct MarketOpened {};
-using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobCanceled, WorkerJoined, WorkerChanged, WorkerLost, AttemptRefused, AttemptReturned,
-                           AttemptFinished, LeaseRenewed, Tick>;
+/// What this owner gets of the grid; also before any job of theirs.
+struct OwnerSet {
+  std::string owner;            // empty: everybody not named
+  double weight = 1;            // twice the weight, twice the slots
+  std::uint64_t running_max = 0;  // tasks at a time; 0: no limit
+};
+using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobKnown, JobCanceled, JobHeld, JobReleased, OwnerSet, WorkerJoined, WorkerChanged, WorkerLost,
+                           AttemptRefused, AttemptReturned, AttemptFinished, LeaseRenewed, Tick>;
 
 // ---- Actions -------------------------------------------------------------------------------------------------------------------
-struct Assign { WorkerId worker; TaskId task; AttemptId attempt; };
+/// speculative: a second attempt of a task that runs already.
+struct Assign { WorkerId worker; TaskId task; AttemptId attempt; bool speculative = false; };
 /// That worker is to stop the attempt, or to forget it.
 struct Stop { WorkerId worker; Held what; };
 /// The finished attempt is the task's outcome: journal it. `attempts`: how many runs the task took in all.
 struct Commit { Held what; WorkerId worker; TaskState state; unsigned attempts; };
-/// The task ends without an attempt's result: its workers were lost too often.
-struct GiveUp { TaskId task; unsigned attempts; };
+/// The finished attempt failed or was lost, and the task goes on without it: for its history.
+struct Failed { Held what; WorkerId worker; unsigned run; std::string_view why; };
+/// The task ends as failed without an attempt's result: its workers were lost too often, or its deadline passed.
+struct GiveUp { TaskId task; unsigned attempts; std::string_view why; };
 /// The result is acknowledged and forgotten.
 struct Drop { Held what; std::string_view why; };
 struct Requeued { TaskId task; AttemptId attempt; WorkerId worker; std::string_view why; };
-struct JobEnded { JobId job; TaskState state; };
-using Action = std::variant<Assign, Stop, Commit, GiveUp, Drop, Requeued, JobEnded>;
+/// why: empty, or for people: `more than 3 tasks failed`
+struct JobEnded { JobId job; TaskState state; std::string why; };
+/// The worker fails what others do well: it is given nothing until then, and its owner should know.
+struct SetAside { WorkerId worker; Instant until; std::string why; };
+using Action = std::variant<Assign, Stop, Commit, Failed, GiveUp, Drop, Requeued, JobEnded, SetAside>;
 
 }  // namespace souk

@@ -26,6 +26,12 @@ std::uint64_t now_ms() {
 }
 Instant now() { return Instant(std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())); }
 
+std::vector<Group> groups_of(const JobRow& row) {
+  Group group;
+  group.tasks = row.tasks, group.retry.times = row.retries;
+  return {group};
+}
+
 }  // namespace
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers)
@@ -34,7 +40,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   pool_.tell = [this](const Event& event) { handle(event); };
   pool_.finished = [this](Pool::Finished finished) {
     const Outcome& o = finished.outcome;
-    handle(AttemptFinished{finished.worker, finished.what, o.cause, o.succeeded(), o.wall}, &finished);
+    handle(AttemptFinished{finished.worker, finished.what, o.cause, o.succeeded(), o.wall, o.exit_code}, &finished);
   };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
   pool_.on_answered = [this] { open_when_settled(false); };
@@ -44,7 +50,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   for (JobRow& row : restored.jobs) {
     wire::Job job;
     if (row.ended_ms == 0 && !job.ParseFromString(row.spec)) spdlog::error("stored job cannot be read job={}", row.id.value);
-    JobRestored event{{row.id, row.owner, row.tasks, row.retries}, {}, row.canceled};
+    JobRestored event{{row.id, row.owner, groups_of(row)}, {}, row.canceled};
     const bool open = row.ended_ms == 0;
     book_.add(std::move(row), std::move(job));
     if (!open) continue;
@@ -235,10 +241,10 @@ void Grid::submit(const Asker& asker, wire::Job job, const std::string& key, boo
   row.spec = job.SerializeAsString();
   journal_->add(row);
   row.spec.clear();  // book_ holds it parsed
-  const JobSubmitted event{row.id, row.owner, row.tasks, row.retries};
+  const JobSubmitted event{row.id, row.owner, groups_of(row)};
   spdlog::info("job submitted job={} owner={} tasks={}", row.id.value, row.owner, row.tasks);
   book_.add(std::move(row), std::move(job));
-  answer.set_job(event.job.value), answer.set_tasks(event.tasks);
+  answer.set_job(event.job.value), answer.set_tasks(tasks.value());
   if (pool_.members().empty()) answer.add_warnings("no worker is in the market yet: the job waits for one");
   journal_->commit([this, event, answer, watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event.job, jid);

@@ -168,7 +168,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     Member& member = members_[peer.id];
     member = {peer.id, peer.occupant.nick, jid, offer, member.since_ms ? member.since_ms : now_ms()};
     member.offer.slots = std::clamp(static_cast<int>(hello.slots()), 1, kSlotsMax);
-    WorkerJoined joined{peer.id, member.offer.slots, state_of(hello.state()), {}};
+    WorkerJoined joined{peer.id, std::make_shared<const Offer>(member.offer), member.nick, bare(jid), member.offer.slots, state_of(hello.state()), {}};
     for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
     spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={}", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
                  joined.held.size(), printable(hello.version()));

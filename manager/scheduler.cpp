@@ -7,6 +7,11 @@
 namespace souk {
 
 namespace {
+std::uint64_t tasks_of(const JobSubmitted& job) {
+  std::uint64_t tasks = 0;
+  for (const Group& group : job.groups) tasks += group.tasks;
+  return tasks;
+}
 constexpr std::size_t kEstimatesMax = 256;  // jobs remembered per worker; the oldest is forgotten
 constexpr Duration kTickGap = std::chrono::seconds(3);  // between ticks; a longer one means that we stood still, not the workers
 bool takes_work(WorkerState state) { return state == WorkerState::free || state == WorkerState::busy; }
@@ -27,9 +32,9 @@ void Scheduler::on(const JobSubmitted& e, Actions& actions) {
   if (!fresh) return;
   Job& job = at->second;
   job.owner = e.owner;
-  job.retries = e.retries;
-  job.counts.tasks = job.counts.waiting = e.tasks;
-  job.states.assign(e.tasks, TaskState::waiting);
+  job.retries = e.groups.front().retry.times;
+  job.counts.tasks = job.counts.waiting = tasks_of(e);
+  job.states.assign(tasks_of(e), TaskState::waiting);
   index_job(e.job, job);
   settle(e.job, job, actions);  // a job of no tasks ends at once
 }
@@ -40,11 +45,11 @@ void Scheduler::on(const JobRestored& e, Actions& actions) {
   Job& job = at->second;
   job.owner = e.job.owner;
   job.restored = true;
-  job.retries = e.job.retries;
-  job.counts.tasks = job.counts.waiting = e.job.tasks;
-  job.states.assign(e.job.tasks, TaskState::waiting);
+  job.retries = e.job.groups.front().retry.times;
+  job.counts.tasks = job.counts.waiting = tasks_of(e.job);
+  job.states.assign(tasks_of(e.job), TaskState::waiting);
   for (const auto& [task, state] : e.ended)
-    if (task.value >= 1 && task.value <= e.job.tasks && souk::ended(state) && !souk::ended(job.states[task.value - 1]))
+    if (task.value >= 1 && task.value <= tasks_of(e.job) && souk::ended(state) && !souk::ended(job.states[task.value - 1]))
       end_task(e.job.job, job, task.value, state);
   index_job(e.job.job, job);
   if (e.canceled) return on(JobCanceled{e.job.job}, actions);
@@ -98,7 +103,7 @@ void Scheduler::settle(JobId id, Job& job, Actions& actions) {
   index_job(id, job);
   // Canceled too late, when all had succeeded, is a success.
   const TaskState state = job.counts.canceled > 0 ? TaskState::canceled : job.counts.failed > 0 ? TaskState::failed : TaskState::succeeded;
-  actions.push_back(JobEnded{id, state});
+  actions.push_back(JobEnded{id, state, {}});
 }
 
 bool Scheduler::has_waiting(const Job& job) const { return !job.states.empty() && job.counts.waiting > 0; }
@@ -264,7 +269,7 @@ void Scheduler::requeue(AttemptId attempt, std::string_view why, bool counts_as_
     if (why == "worker-lost" && ++job.losses[task] >= rules_.losses_max) {
       const unsigned runs = job.past[task];
       end_task(run.task.job, job, task, TaskState::failed);
-      actions.push_back(GiveUp{run.task, runs});
+      actions.push_back(GiveUp{run.task, runs, "workers-lost"});
       settle(run.task.job, job, actions);
       return;
     }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "manager/event.h"
+#include "manager/explain.h"
 
 namespace souk {
 
@@ -57,6 +58,14 @@ class Scheduler {
   const Load* load(WorkerId worker) const;
   Totals totals() const;
 
+  /// When to tell Tick at the latest, if nothing else happens before.
+  std::optional<Instant> wake_at() const { return std::nullopt; }
+
+  /// Why a task of a job that has not ended waits; task 0: the next of the job's.
+  Explanation why(TaskId) const { return {}; }
+  /// What a group of this owner would find, without submitting it.
+  Fit fit(const Group&, const std::string& owner) const { (void)owner; return {}; }
+
   /// Names the first broken invariant, or nothing. Tests ask after every step.
   std::optional<std::string> broken_invariant() const;
 
@@ -90,6 +99,10 @@ class Scheduler {
   void on(const JobSubmitted&, Actions&);
   void on(const JobRestored&, Actions&);
   void on(const JobCanceled&, Actions&);
+  void on(const JobKnown&, Actions&) {}
+  void on(const JobHeld&, Actions&) {}
+  void on(const JobReleased&, Actions&) {}
+  void on(const OwnerSet&, Actions&) {}
   void on(const WorkerJoined&, Actions&);
   void on(const WorkerChanged&, Actions&);
   void on(const WorkerLost&, Actions&);

@@ -27,6 +27,8 @@ struct Command {
   std::chrono::milliseconds grace = kGraceDefault;       // between TERM and KILL
   std::size_t output_max = kOutputDefault;
   bool fill = false;  // `{}` and `{#}` in argv stand for the item and the task's number; with `shell`, quoted for sh
+  bool json = false;  // the item is a JSON object: `{key}` stands for its field too
+  bool pin = false;   // bound to processors of its own, as many as it asks cpus
 };
 
 enum class Cause : std::uint8_t {

@@ -7,8 +7,7 @@ namespace {
 
 constexpr std::size_t kEntriesMax = 64;    // software entries, GPUs, tags, each
 constexpr std::size_t kValueMax = 256;     // bytes in one value
-constexpr int kCpusMax = 65536;            // far above any machine; keeps sums over a grid within range
-constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 60;
+constexpr int kCpusEach = 65536;            // far above any machine; keeps sums over a grid within range
 
 Error refused(std::string why, std::string remedy) { return Error{"offer refused", std::move(why), std::move(remedy)}; }
 
@@ -109,7 +108,7 @@ Result<Offer> offer_from(const Form& form) {
   Offer offer;
   const auto slots = number<int>(form, "slots", 1, kSlotsMax);
   if (!slots) return slots.error();
-  const auto cpus = number<int>(form, "cpus", 0, kCpusMax);
+  const auto cpus = number<int>(form, "cpus", 0, kCpusEach);
   if (!cpus) return cpus.error();
   const auto memory = number<std::uint64_t>(form, "memory-bytes", 0, kBytesMax);
   if (!memory) return memory.error();

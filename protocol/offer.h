@@ -6,11 +6,19 @@
 #include <vector>
 
 #include "protocol/form.h"
+#include "protocol/needs.h"
 #include "protocol/result.h"
 
 namespace souk {
 
 constexpr int kSlotsMax = 4096;
+
+/// A resource of the owner's naming: a count, or things with names of their own that are handed out one by one.
+struct OfferedResource {
+  std::uint64_t amount = 0;          // 1 to kAmountMax
+  std::vector<std::string> names;    // none, or `amount` of them
+  friend bool operator==(const OfferedResource&, const OfferedResource&) = default;
+};
 
 struct Offer {
   int slots = 1;  // 1 to kSlotsMax
@@ -21,6 +29,8 @@ struct Offer {
   std::map<std::string, std::string> software;  // name -> version: `python` -> `3.11.2`
   std::vector<std::string> gpus;                // one name a GPU, index = position
   std::map<std::string, std::string> tags;      // --tag key=value
+  std::map<std::string, OfferedResource> resources;  // --resource name=2 or name=[a,b]
+  double speed = 0;  // of one processor, 1.0: the reference machine, in steps of a tenth; 0: not measured
   friend bool operator==(const Offer&, const Offer&) = default;
 };
 

@@ -262,7 +262,7 @@ void write(const Command& command, wire::Command& message) {
   message.set_time_limit_ms(count(command.time_limit));
   message.set_grace_ms(std::max<std::uint64_t>(1, count(command.grace)));
   message.set_output_max(std::max<std::size_t>(1, command.output_max));
-  message.set_fill(command.fill);
+  message.set_fill(command.fill), message.set_json(command.json), message.set_pin(command.pin);
 }
 
 Result<Command> read(const wire::Command& message) {
@@ -271,12 +271,36 @@ Result<Command> read(const wire::Command& message) {
   command.shell = message.shell();
   for (const auto& variable : message.env()) command.env.emplace_back(variable.name(), variable.value());
   command.input = message.input();
-  command.fill = message.fill();
+  command.fill = message.fill(), command.json = message.json(), command.pin = message.pin();
   if (message.output_max() != 0) command.output_max = message.output_max();
   if (!take(message.time_limit_ms(), command.time_limit)) command.time_limit = std::chrono::milliseconds::max();  // check() names it
   if (message.grace_ms() != 0 && !take(message.grace_ms(), command.grace)) command.grace = std::chrono::milliseconds::max();
   if (const auto checked = check(command); !checked) return checked.error();
   return command;
+}
+
+void write(const Needs& needs, wire::Needs& message) {
+  message.set_cpus(static_cast<std::uint32_t>(needs.cpus)), message.set_memory_bytes(needs.memory_bytes), message.set_disk_bytes(needs.disk_bytes);
+  message.set_gpus(static_cast<std::uint32_t>(needs.gpus));
+  for (const auto& [name, amount] : needs.resources) {
+    auto& one = *message.add_resources();
+    one.set_name(name), one.set_amount(amount);
+  }
+}
+
+Result<Needs> read(const wire::Needs& message) {
+  const auto bad = [](std::string why) { return Error{"needs refused", std::move(why), ""}; };
+  if (message.cpus() > static_cast<std::uint32_t>(kCpusMax)) return bad(std::to_string(message.cpus()) + " cpus, at most " + std::to_string(kCpusMax) + " can be asked");
+  if (message.gpus() > static_cast<std::uint32_t>(kGpusMax)) return bad(std::to_string(message.gpus()) + " gpus, at most " + std::to_string(kGpusMax) + " can be asked");
+  if (message.resources_size() > static_cast<int>(kResourcesMax)) return bad("over " + std::to_string(kResourcesMax) + " kinds of resources");
+  Needs needs;
+  needs.cpus = std::max(1, static_cast<int>(message.cpus()));
+  needs.memory_bytes = message.memory_bytes(), needs.disk_bytes = message.disk_bytes();
+  needs.gpus = static_cast<int>(message.gpus());
+  for (const auto& one : message.resources())
+    if (!needs.resources.emplace(one.name(), one.amount()).second) return bad("resource " + one.name().substr(0, kResourceNameMax) + " is there twice");
+  if (auto good = check(needs); !good) return good.error();
+  return needs;
 }
 
 void write(const Outcome& outcome, wire::Outcome& message) {

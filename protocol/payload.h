@@ -7,6 +7,7 @@
 
 #include "protocol/command.h"
 #include "protocol/ids.h"
+#include "protocol/needs.h"
 #include "protocol/result.h"
 
 namespace google::protobuf {
@@ -16,6 +17,7 @@ namespace souk::wire {
 class Command;
 class Outcome;
 class Attempt;
+class Needs;
 }  // namespace souk::wire
 
 namespace souk {
@@ -60,5 +62,7 @@ void write(const Command& command, wire::Command& message);
 Result<Command> read(const wire::Command& message);
 void write(const Outcome& outcome, wire::Outcome& message);
 Result<Outcome> read(const wire::Outcome& message);
+void write(const Needs& needs, wire::Needs& message);
+Result<Needs> read(const wire::Needs& message);
 
 }  // namespace souk

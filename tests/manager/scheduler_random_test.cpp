@@ -20,7 +20,7 @@ class Chaos {
   explicit Chaos(std::uint64_t seed) : random_(seed), stage_({.losses_max = 1000}) {}
 
   void run() {
-    for (std::uint64_t job = 1; job <= 5; ++job) tell(JobSubmitted{{job}, job % 2 ? "ada" : "bob", 1 + pick(60), static_cast<unsigned>(pick(3))});
+    for (std::uint64_t job = 1; job <= 5; ++job) tell(Stage::simple_job(job, 1 + pick(60), static_cast<unsigned>(pick(3)), job % 2 ? "ada" : "bob"));
     for (int step = 0; step < 4000 && !ended(); ++step) act();
     // The weather clears: whoever is there works on what it has.
     for (int step = 0; step < 20000 && !ended(); ++step) {
@@ -64,7 +64,7 @@ class Chaos {
     const auto has = workers_[id];
     std::vector<Held> held;
     for (const auto& [attempt, task] : has) held.push_back({attempt, task});
-    tell(WorkerJoined{{id}, static_cast<int>(1 + id % 3), WorkerState::free, held});
+    tell(Stage::simple_worker(id, static_cast<int>(1 + id % 3), held));
   }
   void finish(std::uint64_t id, std::pair<const AttemptId, TaskId> what, bool good) {
     const Held held{what.first, what.second};

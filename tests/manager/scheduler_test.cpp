@@ -64,7 +64,7 @@ TEST(Scheduler, RequeuesWhatARestartedWorkerForgot) {
 
 TEST(Scheduler, AdoptsAttemptsOfAnEarlierLifeAndFencesUnknownOnesOfItsOwn) {
   Stage stage({}, {5});
-  stage.tell(JobRestored{{{1}, "ada", 3, 0}, {{{1}, TaskState::succeeded}}, false});
+  stage.tell(JobRestored{Stage::simple_job(1, 3), {{{1}, TaskState::succeeded}}, false});
   EXPECT_EQ(stage.core.counts({1})->succeeded, 1u);
   const Held old{{{4}, 70}, {{1}, {2}}}, done{{{4}, 69}, {{1}, {1}}}, invented{{{5}, 9}, {{1}, {3}}};
   EXPECT_EQ(stage.join(1, 2, {old, done, invented}), "stop 69 on 1; stop 9 on 1; assign 1.3 as 1 to 1");
@@ -132,7 +132,9 @@ TEST(Scheduler, OwnersTakeTurns) {
 
 TEST(Scheduler, DrainingAndPausedWorkersGetNothing) {
   Stage stage;
-  stage.tell(WorkerJoined{{1}, 1, WorkerState::paused, {}});
+  auto paused = Stage::simple_worker(1);
+  paused.state = WorkerState::paused;
+  stage.tell(paused);
   EXPECT_EQ(stage.submit(1), "");
   EXPECT_EQ(stage.tell(WorkerChanged{{1}, WorkerState::free}), "assign 1.1 as 1 to 1");
   stage.submit(2);
@@ -166,13 +168,13 @@ TEST(Scheduler, AJobOfNoTasksEndsAtOnce) {
 
 TEST(Scheduler, ARestoredCanceledJobEnds) {
   Stage stage;
-  EXPECT_EQ(stage.tell(JobRestored{{{1}, "ada", 2, 0}, {{{1}, TaskState::succeeded}}, true}), "job 1 canceled");
+  EXPECT_EQ(stage.tell(JobRestored{Stage::simple_job(1, 2), {{{1}, TaskState::succeeded}}, true}), "job 1 canceled");
 }
 
 TEST(Scheduler, GivesNothingOutWhileWorkersMayStillClaimWhatTheyRun) {
   Stage stage({}, {5});
   stage.tell(MarketClosed{});
-  stage.tell(JobRestored{{{1}, "ada", 2, 0}, {}, false});
+  stage.tell(JobRestored{Stage::simple_job(1, 2), {}, false});
   EXPECT_EQ(stage.join(1, 4), "");  // has nothing; would otherwise be given what the other one runs
   EXPECT_EQ(stage.join(2, 4, {{{{4}, 7}, {{1}, {1}}}}), "");
   EXPECT_EQ(stage.tell(MarketOpened{}), "assign 1.2 as 1 to 1");

@@ -19,7 +19,8 @@ class Stage {
     const auto broken = core.broken_invariant();
     EXPECT_FALSE(broken) << *broken;
     std::string words;
-    for (const Action& action : actions) words += (words.empty() ? "" : "; ") + std::visit([](const auto& a) { return in_words(a); }, action);
+    for (const Action& action : actions)
+      if (const std::string said = std::visit([](const auto& a) { return in_words(a); }, action); !said.empty()) words += (words.empty() ? "" : "; ") + said;
     return words;
   }
   /// Ticks every second, as the shell does; what happened at the last tick, or at the one that did something.
@@ -32,9 +33,19 @@ class Stage {
     return words;
   }
 
+  static JobSubmitted simple_job(std::uint64_t job, std::uint64_t tasks = 1, unsigned retries = 0, const std::string& owner = "ada") {
+    Group group;
+    group.tasks = tasks, group.retry.times = retries;
+    return {{job}, owner, {group}};
+  }
+  static WorkerJoined simple_worker(std::uint64_t worker, int slots = 1, std::vector<Held> held = {}) {
+    Offer offer;
+    offer.slots = offer.cpus = slots;
+    return {{worker}, std::make_shared<const Offer>(offer), "w" + std::to_string(worker), "owner-" + std::to_string(worker), slots, WorkerState::free, std::move(held)};
+  }
   // Short names for what tests say often.
-  std::string submit(std::uint64_t job, std::uint64_t tasks = 1, unsigned retries = 0, const std::string& owner = "ada") { return tell(JobSubmitted{{job}, owner, tasks, retries}); }
-  std::string join(std::uint64_t worker, int slots = 1, std::vector<Held> held = {}) { return tell(WorkerJoined{{worker}, slots, WorkerState::free, std::move(held)}); }
+  std::string submit(std::uint64_t job, std::uint64_t tasks = 1, unsigned retries = 0, const std::string& owner = "ada") { return tell(simple_job(job, tasks, retries, owner)); }
+  std::string join(std::uint64_t worker, int slots = 1, std::vector<Held> held = {}) { return tell(simple_worker(worker, slots, std::move(held))); }
   Held held(std::uint64_t attempt, std::uint64_t job, std::uint64_t task) const { return {{epoch, attempt}, {{job}, {task}}}; }
   std::string done(std::uint64_t worker, const Held& what, Duration wall = std::chrono::seconds(1)) { return tell(AttemptFinished{{worker}, what, Cause::exited, true, wall}); }
   std::string failed(std::uint64_t worker, const Held& what, Cause cause = Cause::exited) { return tell(AttemptFinished{{worker}, what, cause, false, std::chrono::seconds(1)}); }
@@ -44,6 +55,8 @@ class Stage {
   static std::string in_words(const Stop& a) { return "stop " + std::to_string(a.what.attempt.number) + " on " + std::to_string(a.worker.value); }
   static std::string in_words(const Commit& a) { return "commit " + name(a.what.task) + " " + std::string(name_of(a.state)) + (a.attempts > 1 ? " after " + std::to_string(a.attempts) : ""); }
   static std::string in_words(const GiveUp& a) { return "give up " + name(a.task) + " after " + std::to_string(a.attempts); }
+  static std::string in_words(const Failed&) { return {}; }  // goes along with a requeue
+  static std::string in_words(const SetAside& a) { return "set aside " + std::to_string(a.worker.value) + ": " + a.why; }
   static std::string in_words(const Drop& a) { return "drop " + name(a.what.task) + ": " + std::string(a.why); }
   static std::string in_words(const Requeued& a) { return "requeue " + name(a.task) + ": " + std::string(a.why); }
   static std::string in_words(const JobEnded& a) { return "job " + std::to_string(a.job.value) + " " + std::string(name_of(a.state)); }

@@ -1,0 +1,4 @@
+#include "protocol/expression.h"
+
+namespace souk {
+}  // namespace souk

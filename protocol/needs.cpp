@@ -1,0 +1,40 @@
+#include "protocol/needs.h"
+
+#include <algorithm>
+#include <array>
+
+namespace souk {
+
+namespace {
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_name_part(char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '-'; }
+}  // namespace
+
+Result<Done> check_resource_name(std::string_view name) {
+  static constexpr std::array<std::string_view, 5> ours{"cpus", "memory", "disk", "gpus", "slots"};
+  const auto bad = [&](std::string why, std::string remedy) {
+    return Error{"resource '" + std::string(name.substr(0, kResourceNameMax)) + "' refused", std::move(why), std::move(remedy)};
+  };
+  if (std::find(ours.begin(), ours.end(), name) != ours.end()) return bad("that one has an option of its own", "write --" + std::string(name));
+  if (name.size() > kResourceNameMax) return bad("its name is over " + std::to_string(kResourceNameMax) + " bytes", "use a shorter one");
+  bool good = !name.empty() && is_letter(name.front()) && name.back() != '.';
+  for (std::size_t i = 0; good && i < name.size(); ++i) good = is_name_part(name[i]) || (name[i] == '.' && name[i - 1] != '.');
+  if (!good) return bad("that is no name for one", "use letters, digits, _ and -, with single dots between, such as license.matlab");
+  return Done{};
+}
+
+Result<Done> check(const Needs& needs) {
+  const auto bad = [](std::string why, std::string remedy) { return Error{"needs refused", std::move(why), std::move(remedy)}; };
+  if (needs.cpus < 1 || needs.cpus > kCpusMax) return bad(std::to_string(needs.cpus) + " cpus", "ask for 1 to " + std::to_string(kCpusMax));
+  if (needs.gpus < 0 || needs.gpus > kGpusMax) return bad(std::to_string(needs.gpus) + " gpus", "ask for 0 to " + std::to_string(kGpusMax));
+  if (needs.memory_bytes > kBytesMax) return bad("more memory than any machine has", "ask for less");
+  if (needs.disk_bytes > kBytesMax) return bad("more disk than any machine has", "ask for less");
+  if (needs.resources.size() > kResourcesMax) return bad("over " + std::to_string(kResourcesMax) + " kinds of resources", "ask for fewer");
+  for (const auto& [name, amount] : needs.resources) {
+    if (auto good = check_resource_name(name); !good) return good;
+    if (amount < 1 || amount > kAmountMax) return bad(std::to_string(amount) + " of resource " + name, "ask for 1 to " + std::to_string(kAmountMax));
+  }
+  return Done{};
+}
+
+}  // namespace souk
