@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "protocol/nearest.h"
 #include "protocol/notation.h"
-#include "submit/nearest.h"
 
 namespace souk {
 namespace {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "protocol/grid.pb.h"
-#include "submit/nearest.h"
+#include "protocol/nearest.h"
 
 namespace souk {
 namespace {

@@ -1,4 +1,4 @@
-#include "submit/nearest.h"
+#include "protocol/nearest.h"
 
 #include <algorithm>
 
