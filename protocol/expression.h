@@ -66,4 +66,9 @@ inline bool holds(const Value& value) { return std::holds_alternative<bool>(valu
 /// A rank: a number; true is 1, everything else 0, as are infinities and NaN.
 double rank_of(const Value& value);
 
+/// The attributes it asks for that no worker and no job can ever have, in order; each is undefined everywhere. Most are typing errors: `memroy`.
+std::vector<std::string> unknown_names(const Expression& expression);
+/// What somebody who wrote that unknown name may have meant: `memroy` -> `memory`. Empty when nothing is near.
+std::string nearest_name(std::string_view name);
+
 }  // namespace souk
