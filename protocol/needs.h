@@ -23,7 +23,7 @@ struct Needs {
   int cpus = 1;                                   // 1 to kCpusMax
   std::uint64_t memory_bytes = 0, disk_bytes = 0;  // 0: not said, takes none
   int gpus = 0;                                   // 0 to kGpusMax; handed out by index
-  std::map<std::string, std::uint64_t> resources;  // of the owners' naming: license.matlab -> 1
+  std::map<std::string, std::uint64_t> resources{};  // of the owners' naming: license.matlab -> 1
   friend auto operator<=>(const Needs&, const Needs&) = default;
 };
 

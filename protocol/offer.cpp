@@ -1,6 +1,9 @@
 #include "protocol/offer.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <set>
 
 namespace souk {
 namespace {
@@ -54,6 +57,38 @@ Result<Done> pairs(const Form& form, std::string_view var, std::map<std::string,
   return Done{};
 }
 
+constexpr std::size_t kUnitNameMax = 64;  // bytes
+
+bool is_unit_name(std::string_view name) {
+  const auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("_-.:/").find(c) != std::string_view::npos;
+  };
+  return !name.empty() && name.size() <= kUnitNameMax && std::all_of(name.begin(), name.end(), good);
+}
+
+Result<Done> resources(const Form& form, std::map<std::string, OfferedResource>& into) {
+  const Field* field = form.find("resource");
+  if (field == nullptr) return Done{};
+  if (field->values.size() > kResourcesMax)
+    return refused("field 'resource' has " + std::to_string(field->values.size()) + " entries", "send at most " + std::to_string(kResourcesMax));
+  for (const std::string& text : field->values) {
+    auto read = parse_resource(text);
+    if (!read) return refused(read.error().what + ": " + read.error().why, read.error().remedy);
+    if (!into.insert(read.value()).second) return refused("resource '" + read.value().first + "' stands twice", "send each name once");
+  }
+  return Done{};
+}
+
+Result<double> speed(const Form& form) {
+  const Field* field = form.find("speed");
+  if (field == nullptr) return 0.0;
+  const std::string text = field->values.size() == 1 ? field->values.front() : "";
+  double value = -1;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  if (failure == std::errc{} && end == text.data() + text.size() && value >= 0 && value <= kSpeedMax) return std::round(value * 10) / 10;  // no NaN is in range
+  return refused("field 'speed' is '" + printable(shortened(text, 32)) + "'", "send a number from 0 to 1000, such as 1.3");
+}
+
 /// One line and at most kValueMax bytes: what to_form() emits, offer_from() accepts.
 std::string entry(std::string value) {
   value = shortened(printable(value), kValueMax);
@@ -63,6 +98,47 @@ std::string entry(std::string value) {
 }
 
 }  // namespace
+
+Result<std::pair<std::string, OfferedResource>> parse_resource(std::string_view text) {
+  const auto bad = [&](std::string why) {
+    return Error{"resource '" + printable(shortened(text, 64)) + "' refused", std::move(why), "write name=2 or name=[a,b], such as license.matlab=2 or fpga=[left,right]"};
+  };
+  if (text.size() > kResourceTextMax) return bad("it is over " + std::to_string(kResourceTextMax) + " bytes");
+  const auto equals = text.find('=');
+  if (equals == std::string_view::npos) return bad("it has no name and amount");
+  const std::string_view name = text.substr(0, equals);
+  std::string_view value = text.substr(equals + 1);
+  if (const auto good = check_resource_name(name); !good) return bad(good.error().why);
+  OfferedResource resource;
+  if (value.starts_with('[')) {
+    if (!value.ends_with(']')) return bad("its list has no end");
+    value = value.substr(1, value.size() - 2);
+    std::set<std::string_view> seen;
+    for (;;) {
+      const auto comma = std::min(value.find(','), value.size());
+      const std::string_view unit = value.substr(0, comma);
+      if (!is_unit_name(unit)) return bad("'" + printable(shortened(unit, 32)) + "' is no name for one of them");
+      if (!seen.insert(unit).second) return bad("'" + std::string(unit) + "' is there twice");
+      if (resource.names.size() == kResourceUnitsMax) return bad("it has over " + std::to_string(kResourceUnitsMax) + " names");
+      resource.names.emplace_back(unit);
+      if (comma == value.size()) break;
+      value.remove_prefix(comma + 1);
+    }
+    resource.amount = resource.names.size();
+  } else {
+    const auto [end, failure] = std::from_chars(value.data(), value.data() + value.size(), resource.amount);
+    if (failure != std::errc{} || end != value.data() + value.size() || resource.amount < 1 || resource.amount > kAmountMax)
+      return bad("its amount is no whole number from 1 to " + std::to_string(kAmountMax));
+  }
+  return std::pair{std::string(name), std::move(resource)};
+}
+
+std::string written(const OfferedResource& resource) {
+  if (resource.names.empty()) return std::to_string(resource.amount);
+  std::string text = "[";
+  for (const auto& name : resource.names) text += (text.size() > 1 ? "," : "") + name;
+  return text + "]";
+}
 
 Form to_form(const Offer& offer) {
   Form form;
@@ -99,6 +175,10 @@ Form to_form(const Offer& offer) {
   for (const auto& gpu : offer.gpus) gpus.push_back(entry(gpu));
   add_list("gpus", std::move(gpus));
   add_list("tags", joined(offer.tags));
+  std::vector<std::string> resources;
+  for (const auto& [name, resource] : offer.resources) resources.push_back(name + '=' + written(resource));
+  if (!resources.empty()) form.add("resource", "text-multi", "", std::move(resources));
+  if (const auto tenths = std::lround(std::clamp(offer.speed, 0.0, kSpeedMax) * 10); tenths > 0) add("speed", std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10));
   return form;
 }
 
@@ -127,6 +207,10 @@ Result<Offer> offer_from(const Form& form) {
   auto gpus = list(form, "gpus");
   if (!gpus) return gpus.error();
   offer.gpus = std::move(gpus.value());
+  if (const auto read = resources(form, offer.resources); !read) return read.error();
+  const auto tempo = speed(form);
+  if (!tempo) return tempo.error();
+  offer.speed = tempo.value();
   return offer;
 }
 

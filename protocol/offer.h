@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "protocol/form.h"
@@ -34,12 +36,24 @@ struct Offer {
   friend bool operator==(const Offer&, const Offer&) = default;
 };
 
+constexpr double kSpeedMax = 1000;
+constexpr std::size_t kResourceUnitsMax = 256;      // named units of one resource
+constexpr std::size_t kResourceTextMax = 2048;      // bytes of `name=[a,b]`
+
+/// Reads `license.matlab=2` or `fpga=[a,b]`: a name as check_resource_name() wants it, and a number from 1 to kAmountMax or 1 to kResourceUnitsMax
+/// different names of 1 to 64 letters, digits, `_`, `-`, `.`, `:` and `/`.
+Result<std::pair<std::string, OfferedResource>> parse_resource(std::string_view text);
+/// What stands behind the name: `2`, or `[a,b]`.
+std::string written(const OfferedResource& resource);
+
 inline constexpr const char* kOfferForm = "urn:souk:offer:1";
 
 /// A worker's offer as a `result` form with FORM_TYPE kOfferForm, which offer_from() accepts: texts are made printable, lose '<' and
-/// line breaks, and are cut to 256 bytes; what is past the 64th entry of a list is left out, as are names with '='. `slots` must be in range.
+/// line breaks, and are cut to 256 bytes; what is past the 64th entry of a list is left out, as are names with '='.
+/// `slots` and `resources` must be in range; a speed is brought into 0 to kSpeedMax and rounded to tenths.
 Form to_form(const Offer& offer);
-/// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, and on values over 256 bytes.
+/// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, on values over 256 bytes,
+/// and on resources as parse_resource() does, or more than kResourcesMax. `resource` and `speed` may be missing.
 Result<Offer> offer_from(const Form& form);
 
 }  // namespace souk

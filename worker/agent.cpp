@@ -36,7 +36,7 @@ std::size_t Agent::Entry::cost() const {
   return kResultCost + outcome->why.size() + (out_in_pieces() ? 0 : outcome->out.size()) + (err_in_pieces() ? 0 : outcome->err.size());
 }
 
-Agent::Agent(Limits limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.slots)) {
+Agent::Agent(Limits limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.slots)), packing_(limits.slots, limits.capacity) {
   for (int slot = 0; slot < limits.slots; ++slot) idle_.insert(slot);
 }
 
@@ -104,6 +104,11 @@ void Agent::on(Assigned& event) {
     if (assignment.command == nullptr && assignment.problem.empty()) {
       answer.refused.push_back(attempt.number);
       answer.missing.insert(assignment.task.job);
+      continue;
+    }
+    if (const auto never = assignment.command != nullptr ? packing_.never(assignment.needs) : std::nullopt) {
+      answer.refused.push_back(attempt.number);
+      answer.why = *never;
       continue;
     }
     const auto entry = held_.try_emplace(attempt).first;
@@ -181,9 +186,11 @@ void Agent::on(Finished& event) {
   Slot& slot = slots_[static_cast<std::size_t>(event.slot)];
   if (!slot.attempt) return;
   const auto entry = held_.find(*slot.attempt);
+  packing_.give_back(slot.needs, slot.granted);
   slot = Slot{};
   idle_.insert(event.slot);
   --running_count_;
+  moved_at_ = now_;
   if (event.outcome.why.size() > kWhyMax) event.outcome.why.resize(kWhyMax);
   owe(entry, std::make_shared<const Outcome>(std::move(event.outcome)));
 }
@@ -197,25 +204,31 @@ void Agent::on(Resume&) { lease_now_ |= std::exchange(paused_, false); }
 void Agent::start_waiting() {
   while (waiting_count_ > 0 && !idle_.empty() && !blocked() && !paused_) {
     const AttemptId attempt = waiting_.front();
-    waiting_.pop_front();
     const auto entry = held_.find(attempt);
-    if (entry == held_.end() || entry->second.phase != Phase::waiting) continue;  // stopped meanwhile
+    if (entry == held_.end() || entry->second.phase != Phase::waiting) {  // stopped meanwhile
+      waiting_.pop_front();
+      continue;
+    }
+    const Assignment& assignment = entry->second.assignment;
+    if (!packing_.fits(assignment.needs)) break;
+    waiting_.pop_front();
     const int slot = *idle_.begin();
     idle_.erase(idle_.begin());
-    slots_[static_cast<std::size_t>(slot)] = Slot{attempt, false};
+    Granted granted = packing_.take(assignment.needs, assignment.command->pin);
+    slots_[static_cast<std::size_t>(slot)] = Slot{attempt, false, assignment.needs, granted};
     entry->second.phase = Phase::running;
     entry->second.slot = slot;
     --waiting_count_;
     ++running_count_;
     moved_at_ = now_;
-    actions_.emplace_back(Start{slot, std::move(entry->second.assignment)});
+    actions_.emplace_back(Start{slot, std::move(entry->second.assignment), std::move(granted)});
   }
   if (waiting_count_ == 0) waiting_.clear();
 }
 
-/// All slots run since the last start, so its age is how long the youngest of them runs.
+/// What waits does not fit beside what runs, and that did not change since the last start or end.
 std::optional<Instant> Agent::hand_back_at() const {
-  if (!greeted_ || waiting_count_ == 0 || (!idle_.empty() && !blocked())) return std::nullopt;
+  if (!greeted_ || waiting_count_ == 0) return std::nullopt;
   return moved_at_ + kHandBackAfter;
 }
 
@@ -304,7 +317,7 @@ void Agent::send_again(const Flight& flight, bool refused, const std::string& wh
 /// While the slots have enough to do, nobody needs a result this very moment, and a server pays per stanza: 2,000 tasks of `true` cost it 0.65 s
 /// one by one. The last results of what is here never wait.
 bool Agent::gathering() const {
-  return now_ < gather_until_ && waiting_count_ > 0 && idle_.empty() && large_.empty() && !whole_.empty() && whole_bytes_ < kReportRoom;
+  return now_ < gather_until_ && waiting_count_ > 0 && !blocked() && large_.empty() && !whole_.empty() && whole_bytes_ < kReportRoom;
 }
 
 /// One report is under way at a time, and what ends meanwhile leaves together in the next; a second one only when there is a stanza full.
@@ -403,15 +416,15 @@ void Agent::show() {
 Availability Agent::state() const {
   if (draining_) return Availability::draining;
   if (paused_) return Availability::paused;
-  return idle_.empty() || blocked() ? Availability::busy : Availability::free;
+  return packing_.slots_free() == 0 || blocked() ? Availability::busy : Availability::free;
 }
 
 std::string Agent::status() const {
   switch (state()) {
     case Availability::free: return "free: " + slots_text(limits_.slots);
     case Availability::busy:
-      if (!idle_.empty()) return "busy: holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results for the manager";
-      return "busy: " + std::to_string(running_count_) + " of " + slots_text(limits_.slots);
+      if (packing_.slots_free() > 0) return "busy: holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results for the manager";
+      return "busy: " + std::to_string(limits_.slots - packing_.slots_free()) + " of " + slots_text(limits_.slots);
     case Availability::draining: return "draining: " + std::to_string(running_count_) + " running";
     case Availability::paused: return "paused: by its owner";
   }
@@ -463,6 +476,10 @@ std::optional<std::string> Agent::broken_invariant() const {
   for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
     if (slots_[slot].attempt.has_value() == idle_.contains(static_cast<int>(slot))) return "a slot is both idle and busy, or neither";
   }
+  Packing packed(limits_.slots, limits_.capacity);
+  for (const Slot& slot : slots_)
+    if (slot.attempt && !packed.take_these(slot.needs, slot.granted)) return "what runs takes more than there is, or the same twice";
+  if (!(packed == packing_)) return "what is free is miscounted";
   in_flight = flights_.size();
   if (waiting != waiting_count_) return "waiting attempts are miscounted";
   if (running != running_count_ || running + idle_.size() != slots_.size()) return "running attempts are miscounted";
@@ -470,7 +487,10 @@ std::optional<std::string> Agent::broken_invariant() const {
   if (whole != whole_bytes_) return "bytes to report are miscounted";
   if (held_.size() > limits_.held_max) return "more attempts are held than the bound allows";
   if (in_flight > static_cast<std::size_t>(kReportsInFlightMax)) return "too many reports are in flight";
-  if (waiting > 0 && !idle_.empty() && !blocked() && !paused_) return "a slot idles while an attempt waits";
+  if (waiting > 0 && !blocked() && !paused_) {
+    const auto first = std::find_if(waiting_.begin(), waiting_.end(), [this](AttemptId id) { return held_.contains(id) && held_.at(id).phase == Phase::waiting; });
+    if (packing_.fits(held_.at(*first).assignment.needs)) return "the first in line waits although all it needs is free";
+  }
   if (const auto at = wake_at(); at && *at <= now_) return "something is due and was not done";
   return std::nullopt;
 }

@@ -5,6 +5,8 @@
 //                  │ └─ stopped ──────────┤ (as `canceled`)
 //                  └─── handed back ──────┘ (nothing ran: `returned`)
 //
+// Waiting attempts start strictly in order of arrival, each when all it needs is free here: a small one that came later overtakes nobody, so nothing
+// wide starves. An attempt of four cpus takes four slots, but one runner.
 // An attempt leaves only when the manager said it has it. Losing the manager changes nothing for what runs; only hello changes the epoch.
 #pragma once
 #include <cstdint>
@@ -20,6 +22,8 @@
 
 #include "protocol/command.h"
 #include "protocol/ids.h"
+#include "protocol/needs.h"
+#include "worker/packing.h"
 
 namespace souk::worker {
 
@@ -47,6 +51,8 @@ struct Assignment {
   std::shared_ptr<const Command> command;  // shared by the tasks of a job; null: `problem` says why it cannot run,
   std::string problem;                     // and when that is empty too, no command came at all
   unsigned run = 1;                        // which run of the task this is
+  std::uint32_t group = 0;                 // of its job
+  Needs needs{};
 };
 
 // ---- Events ---------------------------------------------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ struct AnswerHello { Availability state; std::vector<Held> held; };
 struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; std::set<JobId> missing; };  // missing: jobs whose command we lack
 struct RefuseEpoch { std::string why; };
 
-struct Start { int slot; Assignment assignment; };  // its command is never null
+struct Start { int slot; Assignment assignment; Granted granted; };  // its command is never null
 struct StopSlot { int slot; };
 struct Piece { AttemptId attempt; TaskId task; bool err; std::uint64_t offset; std::size_t size; std::shared_ptr<const Outcome> of; };
 struct Ended { AttemptId attempt; TaskId task; std::shared_ptr<const Outcome> outcome; bool out_in_pieces = false, err_in_pieces = false; };
@@ -97,12 +103,13 @@ struct Limits {
   int slots = 1;
   std::size_t held_max = 4096;               // attempts held at once, as one hello answer names them all; more are refused
   std::size_t owed_bytes_max = 64u << 20;    // results not yet taken; reached: nothing new is accepted or started
+  Capacity capacity{};                       // beside slots
 };
 constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
 constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all
 constexpr int kReportsInFlightMax = 2;
-constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wait for others, and only while every slot runs and more waits here
-constexpr std::chrono::milliseconds kHandBackAfter{250};  // every slot busy so long with what it runs: others may be faster
+constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wait for others, and only while all that fits runs and more waits here
+constexpr std::chrono::milliseconds kHandBackAfter{250};  // nothing began or ended here for so long while something waits: others may be faster
 constexpr std::chrono::milliseconds kShowEvery{1000};
 constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report that failed; doubling
 constexpr std::chrono::milliseconds kLeaseMin{100}, kLeaseMax{24 * 3600 * 1000};  // a hello's lease is brought into this range
@@ -146,6 +153,8 @@ class Agent {
   struct Slot {
     std::optional<AttemptId> attempt;
     bool stopping = false;
+    Needs needs;
+    Granted granted;
   };
   struct Large {  // a result that travels in pieces; the first in large_ is on its way
     AttemptId attempt;
@@ -199,10 +208,11 @@ class Agent {
 
   Table held_;
   std::vector<Slot> slots_;
-  std::set<int> idle_;
+  std::set<int> idle_;  // runners; at least as many as slots are free
+  Packing packing_;
   std::deque<AttemptId> waiting_;  // in order of arrival; may name some that wait no more
   std::size_t waiting_count_ = 0, running_count_ = 0;
-  Instant moved_at_{};             // the last start, or when something began to wait
+  Instant moved_at_{};             // the last start or end, or when something began to wait
 
   std::deque<AttemptId> whole_;  // results and returns to report, each in one stanza; may name some that are gone
   std::deque<Large> large_;

@@ -8,14 +8,23 @@
 
 #include "protocol/command.h"
 #include "protocol/ids.h"
+#include "protocol/needs.h"
 #include "protocol/result.h"
 
 namespace souk::worker {
+
+/// One of a job's commands: that of its group.
+struct CommandId {
+  JobId job;
+  std::uint32_t group = 0;
+  friend auto operator<=>(const CommandId&, const CommandId&) = default;
+};
 
 /// A command as it came: ready to run, or with the reason why it cannot be.
 struct Received {
   std::shared_ptr<const Command> command;
   std::string problem;
+  Needs needs;  // of its tasks; those of one cpu until told otherwise
 };
 
 class CommandStore {
@@ -23,12 +32,15 @@ class CommandStore {
   /// bytes_max: of all that is kept, whole or in the making; the least recently used goes first, and what runs keeps its own.
   explicit CommandStore(std::size_t bytes_max = 64u << 20) : bytes_max_(bytes_max) {}
 
-  /// Takes the part of `job`'s serialized wire::Command at `offset`; at 0 the command begins anew.
+  /// Takes the part of that serialized wire::Command at `offset`; at 0 the command begins anew.
   /// Fails on parts that do not follow each other or do not fit their stated size: the rest of that command is dropped and reported as missing later.
-  Result<Done> take(JobId job, std::uint64_t offset, std::uint64_t size, std::string_view part);
+  Result<Done> take(CommandId id, std::uint64_t offset, std::uint64_t size, std::string_view part);
 
-  /// What came for that job, or null when nothing whole did.
-  const Received* find(JobId job);
+  /// Remembers with the command what its tasks need; without a whole command there is nothing to remember it with.
+  void tell_needs(CommandId id, const Needs& needs);
+
+  /// What came for that group of the job, or null when nothing whole did.
+  const Received* find(CommandId id);
   std::size_t bytes() const { return bytes_; }
 
  private:
@@ -39,10 +51,10 @@ class CommandStore {
     std::uint64_t used = 0;
     std::size_t bytes() const { return whole_bytes + part.size(); }
   };
-  void make_room(JobId except);
+  void make_room(CommandId except);
 
   const std::size_t bytes_max_;
-  std::map<JobId, Kept> kept_;
+  std::map<CommandId, Kept> kept_;
   std::size_t bytes_ = 0;
   std::uint64_t uses_ = 0;
 };

@@ -45,7 +45,8 @@ int failed(const Error& error, int code = kFailed) {
 struct Options {
   std::string profile, work, name, log_level = "info";
   int slots = 0;
-  std::vector<std::string> tags;
+  std::vector<std::string> tags, resources;
+  double speed = 0;
   bool no_namespace = false;
 };
 
@@ -63,11 +64,28 @@ Result<std::map<std::string, std::string>> tags_of(const std::vector<std::string
   return tags;
 }
 
-int processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::clamp(CPU_COUNT(&set), 1, kSlotsMax);
+Result<std::map<std::string, OfferedResource>> resources_of(const std::vector<std::string>& words) {
+  std::map<std::string, OfferedResource> resources;
+  for (const std::string& word : words) {
+    const auto read = parse_resource(word);
+    if (!read) return read.error();
+    if (!resources.insert(read.value()).second) return Error{"resource '" + read.value().first + "' refused", "it is there twice", "name each once"};
+  }
+  if (resources.size() > kResourcesMax) return Error{"resources refused", std::to_string(resources.size()) + " of them", "at most " + std::to_string(kResourcesMax) + " fit into an offer"};
+  return resources;
+}
+
+/// Those that this process may use.
+std::vector<int> processors() {
+  constexpr int kMost = 8192;  // the fixed cpu_set_t fails on larger machines
+  std::vector<int> numbers;
+  cpu_set_t* set = CPU_ALLOC(kMost);
+  if (set != nullptr && ::sched_getaffinity(0, CPU_ALLOC_SIZE(kMost), set) == 0) {
+    for (int number = 0; number < kMost; ++number)
+      if (CPU_ISSET_S(static_cast<std::size_t>(number), CPU_ALLOC_SIZE(kMost), set)) numbers.push_back(number);
+  }
+  if (set != nullptr) CPU_FREE(set);
+  return numbers;
 }
 
 std::string host_name() {
@@ -120,7 +138,7 @@ class Program {
   Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host)
       : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), host_(std::move(host)),
         session_(loop, std::move(setup),
-                 {[this, &executor](int slot, Assignment a, std::function<void(Outcome)> finished) {
+                 {[this, &executor](int slot, Assignment a, Granted, std::function<void(Outcome)> finished) {
                     executor.start(slot, launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run), std::move(finished));
                   },
                   [&executor](int slot) { executor.stop(slot); }}) {
@@ -187,6 +205,8 @@ class Program {
 int run(const Options& options) {
   const auto tags = tags_of(options.tags);
   if (!tags) return failed(tags.error(), kUsage);
+  const auto resources = resources_of(options.resources);
+  if (!resources) return failed(resources.error(), kUsage);
   auto profile = load_profile(options.profile);
   if (!profile) return failed(profile.error());
   if (profile.value().account.component) return failed({"profile " + options.profile + " cannot be used", "it is of a component", "a worker logs in as an account: give it a profile of its own"});
@@ -203,7 +223,8 @@ int run(const Options& options) {
   if (::access(runner.c_str(), X_OK) != 0) return failed({"cannot run " + runner.string(), std::strerror(errno), "install souk-runner beside souk-worker"});
   if (options.no_namespace) ::setenv("SOUK_NAMESPACES", "0", 1);
 
-  const int slots = options.slots > 0 ? options.slots : processors();
+  const std::vector<int> cpus = processors();
+  const int slots = options.slots > 0 ? options.slots : std::clamp(static_cast<int>(cpus.size()), 1, kSlotsMax);
   boost::asio::io_context loop(1);
   std::signal(SIGPIPE, SIG_IGN);
   Executor executor(loop, slots, work, runner);  // runners first, while this process is small and has one thread
@@ -211,9 +232,12 @@ int run(const Options& options) {
   probing.work = work;
   probing.slots = slots;
   probing.tags = tags.value();
+  probing.resources = resources.value();
+  probing.speed = options.speed;
   Session::Setup setup;
   setup.offer = probe(probing);
   setup.offer.version = SOUK_VERSION;
+  setup.processors = cpus;
   setup.nick = options.name.empty() ? host_name() : options.name;
   setup.profile = std::move(profile.value());
   // Each life has a resource of its own: two workers of one account would else throw each other out, again and again.
@@ -251,6 +275,9 @@ int main(int argc, char** argv) {
       [](std::string& name) { return name.empty() || name.size() > 128 || !souk::is_printable(name) || name.find_first_of("\t\r\n") != name.npos ? std::string("1 to 128 bytes of plain text") : std::string(); }, ""))
       ->type_name("NAME");
   app.add_option("--tag", options.tags, "Says something more about this host; jobs can ask for it. May be repeated")->type_name("KEY=VALUE")->take_all()->allow_extra_args(false);
+  app.add_option("--resource", options.resources, "Something else that tasks can ask for: so many of it, or things with names, handed out one by one. May be repeated")
+      ->type_name("NAME=N|NAME=[A,B]")->take_all()->allow_extra_args(false)->delimiter('\0');
+  app.add_option("--speed", options.speed, "Speed of one processor, 1.0 as the reference (default: measured, 15 ms)")->check(CLI::Range(0.1, souk::kSpeedMax))->type_name("X");
   app.add_flag("--no-namespace", options.no_namespace, "Run tasks without PID namespaces even where they are allowed");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, error or off (default: info)")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))->type_name("LEVEL");
@@ -260,6 +287,7 @@ int main(int argc, char** argv) {
       "Examples:\n"
       "  souk-worker --profile ~/.souk/worker.toml\n"
       "  souk-worker --profile lab.toml --slots 4 --name lab-7 --tag gpu=a100 --tag room=2.14\n"
+      "  souk-worker --profile lab.toml --resource license.matlab=2 --resource fpga=[left,right]\n"
       "  kill -USR1 PID      leave when what runs has ended");
   try {
     app.parse(argc, argv);

@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "worker/speed.h"
+
 extern char** environ;
 
 namespace souk {
@@ -352,6 +354,8 @@ Offer probe(const ProbeOptions& options) {
   offer.software = find_software(path, options.patience);
   offer.gpus = find_gpus(options.root, path);
   offer.tags = options.tags;
+  offer.resources = options.resources;
+  offer.speed = options.speed > 0 ? options.speed : measure_speed();
   return offer;
 }
 

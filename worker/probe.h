@@ -15,6 +15,8 @@ struct ProbeOptions {
   std::filesystem::path work;               // where free disk space is measured; must exist
   int slots = 0;                            // 0: one for each processor
   std::map<std::string, std::string> tags;  // as given by --tag
+  std::map<std::string, OfferedResource> resources;  // as given by --resource
+  double speed = 0;                         // as given by --speed; 0: measured
   std::string path;                         // where software is looked for; empty: PATH of this process
   std::chrono::milliseconds patience{150};  // for programs to tell their version; those that do not are offered with version ""
   std::filesystem::path root = "/";         // where /proc and /sys are

@@ -72,6 +72,7 @@ std::string written(const AttemptId& attempt) { return std::to_string(attempt.ep
 Limits limits_of(const Session::Setup& setup) {
   Limits limits = setup.limits;
   limits.slots = setup.offer.slots;
+  limits.capacity = {setup.offer.memory_bytes, setup.offer.disk_bytes, static_cast<int>(setup.offer.gpus.size()), setup.offer.resources, setup.processors};
   limits.held_max = std::max(limits.held_max, static_cast<std::size_t>(limits.slots) * 2);
   return limits;
 }
@@ -171,9 +172,20 @@ void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
 void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Assign assign;
   if (const auto read = payload_in(payload, assign); !read) return refuse(iq, "modify", "bad-request", read.error().text());
-  std::map<std::uint64_t, Received> commands;
+  std::map<CommandId, Received> commands;
   for (const auto& message : assign.commands()) {
-    Received& came = commands[message.job()];
+    const CommandId id{JobId{message.job()}, message.group()};
+    const auto needs = read(message.needs());
+    if (!message.has_command() && needs) {  // it was sent ahead, and this tells what its tasks need
+      commands_.tell_needs(id, needs.value());
+      continue;
+    }
+    Received& came = commands[id];
+    if (!needs) {
+      came.problem = needs.error().text();
+      continue;
+    }
+    came.needs = needs.value();
     auto command = read(message.command());
     if (command) came.command = std::make_shared<const Command>(std::move(command.value()));
     else came.problem = command.error().text();
@@ -181,10 +193,19 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
   Assigned event{Epoch{assign.epoch()}, {}};
   event.assignments.reserve(static_cast<std::size_t>(assign.assignments_size()));
   for (auto& message : *assign.mutable_assignments()) {
-    const auto found = commands.find(message.job());
-    const Received* with = found != commands.end() ? &found->second : commands_.find(JobId{message.job()});
-    event.assignments.push_back(Assignment{{event.epoch, message.number()}, {JobId{message.job()}, TaskNumber{message.task()}}, std::move(*message.mutable_item()),
-                                           with != nullptr ? with->command : nullptr, with != nullptr ? with->problem : "", std::max(1u, message.run())});
+    const CommandId id{JobId{message.job()}, message.group()};
+    const auto found = commands.find(id);
+    const Received* with = found != commands.end() ? &found->second : commands_.find(id);
+    Assignment& assignment = event.assignments.emplace_back();
+    assignment.attempt = {event.epoch, message.number()};
+    assignment.task = {id.job, TaskNumber{message.task()}};
+    assignment.group = id.group;
+    assignment.item = std::move(*message.mutable_item());
+    assignment.run = std::max(1u, message.run());
+    if (with == nullptr) continue;
+    assignment.command = with->command;
+    assignment.problem = with->problem;
+    assignment.needs = with->needs;
   }
   spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
   asked_ = &iq;
@@ -194,7 +215,7 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
 void Session::take_command(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::CommandPart part;
   if (const auto read = payload_in(payload, part); !read) return refuse(iq, "modify", "bad-request", read.error().text());
-  if (const auto taken = commands_.take(JobId{part.job()}, part.offset(), part.size(), part.data()); !taken) return refuse(iq, "modify", "bad-request", taken.error().text());
+  if (const auto taken = commands_.take({JobId{part.job()}, part.group()}, part.offset(), part.size(), part.data()); !taken) return refuse(iq, "modify", "bad-request", taken.error().text());
   link_.send(result_of(iq));
 }
 
@@ -265,7 +286,7 @@ void Session::perform(RefuseEpoch& action) { refuse(*asked_, "cancel", "conflict
 void Session::perform(Start& action) {
   const Held held{action.assignment.attempt, action.assignment.task};
   spdlog::debug("started task={} attempt={} slot={}", written(held.task), written(held.attempt), action.slot);
-  slots_.start(action.slot, std::move(action.assignment), [this, slot = action.slot, held](Outcome outcome) {
+  slots_.start(action.slot, std::move(action.assignment), std::move(action.granted), [this, slot = action.slot, held](Outcome outcome) {
     if (stopped_) return;
     const auto level = outcome.cause == Cause::not_started ? spdlog::level::warn : spdlog::level::debug;
     spdlog::log(level, "finished task={} attempt={} slot={} cause={} exit_code={} signal={} wall_us={} why=\"{}\"", written(held.task), written(held.attempt), slot,

@@ -21,12 +21,13 @@ class Session {
     Profile profile;    // its account with the full JID wished for
     std::string nick;   // in the room
     Offer offer;        // also says how many slots
-    Limits limits;      // slots are taken from the offer
+    Limits limits;      // slots and capacity are taken from the offer
+    std::vector<int> processors;  // that pinned attempts are bound to
     std::chrono::milliseconds ping_every{60'000};
   };
   /// How attempts run; both are called from the loop, and so must be what start() is given.
   struct Slots {
-    std::function<void(int slot, Assignment assignment, std::function<void(Outcome)> finished)> start;
+    std::function<void(int slot, Assignment assignment, Granted granted, std::function<void(Outcome)> finished)> start;
     std::function<void(int slot)> stop;
   };
   Session(boost::asio::io_context& loop, Setup setup, Slots slots);

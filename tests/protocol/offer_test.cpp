@@ -21,6 +21,8 @@ Offer full() {
   offer.software = {{"python", "3.11.2"}, {"gcc", ""}, {"r", "a=b"}};
   offer.gpus = {"A100", "A100", "T4"};
   offer.tags = {{"site", "campus"}, {"rack", "12"}};
+  offer.resources = {{"license.matlab", {2, {}}}, {"fpga", {2, {"left", "pcie/0:1"}}}};
+  offer.speed = 1.3;
   return offer;
 }
 
@@ -68,6 +70,47 @@ TEST(Offer, RefusesNumbersOutOfRangeAndSaysWhich) {
     EXPECT_FALSE(offer_from(form)) << var << " is missing";
     EXPECT_FALSE(offer_from(set(form, var, {"1", "2"}))) << var << " twice";
   }
+}
+
+TEST(Offer, WritesResourcesAsPeopleDoAndSpeedInTenths) {
+  Offer offer = full();
+  offer.speed = 0.96;
+  const Form form = to_form(offer);
+  ASSERT_NE(form.find("resource"), nullptr);
+  EXPECT_EQ(form.find("resource")->values, (std::vector<std::string>{"fpga=[left,pcie/0:1]", "license.matlab=2"}));
+  EXPECT_EQ(form.text("speed"), "1.0");
+  EXPECT_EQ(to_form(Offer{}).find("speed"), nullptr);
+  EXPECT_EQ(to_form(Offer{}).find("resource"), nullptr);
+}
+
+TEST(Offer, RefusesResourcesThatAreNone) {
+  const std::string long_list = "x=[" + std::string(kResourceTextMax, 'a') + "]";
+  std::string many_units = "x=[";
+  for (std::size_t n = 0; n <= kResourceUnitsMax; ++n) many_units += "u" + std::to_string(n) + (n < kResourceUnitsMax ? "," : "]");
+  for (const std::string& text : {std::string("fpga"), std::string("=1"), std::string("fpga="), std::string("fpga=0"), std::string("fpga=-1"), std::string("fpga=1.5"), std::string("fpga=2 "),
+                                  std::string("fpga=1000000001"), std::string("fpga=99999999999999999999"), std::string("fpga=[]"), std::string("fpga=[a"), std::string("fpga=[a,]"),
+                                  std::string("fpga=[a,a]"), std::string("fpga=[a b]"), std::string("fpga=[a\nb]"), std::string("memory=2"), std::string("1fpga=2"), std::string("f..p=2"), long_list, many_units}) {
+    EXPECT_FALSE(parse_resource(text)) << text;
+    Form form = to_form(full());
+    EXPECT_FALSE(offer_from(set(form, "resource", {text}))) << text;
+  }
+  Form form = to_form(full());
+  EXPECT_FALSE(offer_from(set(form, "resource", {"a=1", "a=2"}))) << "twice";
+  std::vector<std::string> many;
+  for (std::size_t n = 0; n <= kResourcesMax; ++n) many.push_back("r" + std::to_string(n) + "=1");
+  EXPECT_FALSE(offer_from(set(form, "resource", many)));
+  many.pop_back();
+  EXPECT_TRUE(offer_from(set(form, "resource", many)));
+}
+
+TEST(Offer, RefusesSpeedsOutOfRange) {
+  for (const char* text : {"-1", "1000.1", "nan", "inf", "1e2", "", "fast", "1,5"}) {
+    Form form = to_form(full());
+    EXPECT_FALSE(offer_from(set(form, "speed", {text}))) << text;
+    EXPECT_FALSE(offer_from(set(form, "speed", {"1", "2"})));
+  }
+  Form form = to_form(full());
+  EXPECT_EQ(offer_from(set(form, "speed", {"2.349"})).value().speed, 2.3);
 }
 
 TEST(Offer, RefusesOtherForms) {

@@ -93,7 +93,7 @@ TEST(Worker, NothingOnTheWireStopsIt) {
   EXPECT_EQ(manager.hello(6).error, "");
   wire::Assign many;
   many.set_epoch(6);
-  many.add_commands();  // one that cannot be: no argv
+  many.add_commands()->mutable_command();  // one that cannot be: no argv
   for (std::uint64_t n = 1; n <= 20000; ++n) many.add_assignments()->set_number(n);
   const Said said = manager.ask(ScriptedManager::iq(jid, "assign", many));
   EXPECT_EQ(said.error, "");
@@ -108,6 +108,7 @@ TEST(Worker, NothingOnTheWireStopsIt) {
   bad.set_epoch(6);
   auto& empty = *bad.add_commands();
   empty.set_job(1);
+  empty.mutable_command();
   auto& nul = *bad.add_commands();
   nul.set_job(2);
   nul.mutable_command()->add_argv(std::string("ls\0-l", 5));

@@ -14,7 +14,7 @@ TEST(Worker, JoinsTheMarketAndTellsWhatItOffers) {
   Market market;
   market.manager.open();
   const auto began = std::chrono::steady_clock::now();
-  auto worker = market.worker("anvil", 3, {"--tag", "room=2.14", "--tag", "gpu=none at all"});
+  auto worker = market.worker("anvil", 3, {"--tag", "room=2.14", "--tag", "gpu=none at all", "--resource", "fpga=[a,b]", "--resource", "license.matlab=2", "--speed", "1.5"});
   const std::string jid = market.manager.worker();
   const auto took = std::chrono::steady_clock::now() - began;
   RecordProperty("in_market_ms", static_cast<int>(took / 1ms));
@@ -41,8 +41,61 @@ TEST(Worker, JoinsTheMarketAndTellsWhatItOffers) {
     EXPECT_EQ(offer.value().version, SOUK_VERSION);
     EXPECT_EQ(offer.value().tags.at("room"), "2.14");
     EXPECT_EQ(offer.value().tags.at("gpu"), "none at all");
+    EXPECT_EQ(offer.value().resources, (std::map<std::string, OfferedResource>{{"fpga", {2, {"a", "b"}}}, {"license.matlab", {2, {}}}}));
+    EXPECT_EQ(offer.value().speed, 1.5);
   });
   EXPECT_TRUE(market.manager.until([&] { return answered; }));
+}
+
+TEST(Worker, KeepsTheCommandsAndNeedsOfAJobsGroupsApart) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil", 2, {"--resource", "fpga=[left,right]", "--speed", "1.5"});
+  market.manager.hello();
+  const std::string jid = market.manager.worker();
+  // The command of group 1 goes ahead; that of group 0 rides along, and needs of both are told with the assignments.
+  wire::Command ahead;
+  ahead.add_argv("echo one $SOUK_TASK");
+  ahead.set_shell(true);
+  wire::CommandPart part;
+  part.set_job(7);
+  part.set_group(1);
+  part.set_data(ahead.SerializeAsString());
+  part.set_size(part.data().size());
+  ASSERT_EQ(market.manager.ask(ScriptedManager::iq(jid, "command", part)).error, "");
+  wire::Assign assign;
+  assign.set_epoch(1);
+  auto& first = *assign.add_commands();
+  first.set_job(7);
+  first.mutable_command()->add_argv("echo zero $SOUK_TASK");
+  first.mutable_command()->set_shell(true);
+  auto& second = *assign.add_commands();
+  second.set_job(7);
+  second.set_group(1);
+  second.mutable_needs()->set_cpus(2);
+  auto& third = *assign.add_commands();
+  third.set_job(7);
+  third.set_group(2);
+  third.mutable_command()->add_argv("true");
+  third.mutable_needs()->set_gpus(99);
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    auto& one = *assign.add_assignments();
+    one.set_number(number);
+    one.set_job(7);
+    one.set_task(number);
+    one.set_group(static_cast<std::uint32_t>(number - 1));
+  }
+  const Said took = market.manager.ask(ScriptedManager::iq(jid, "assign", assign));
+  EXPECT_EQ(took.error, "");
+  ASSERT_EQ(took.assign.refused_size(), 2);  // 3: no such GPUs; 4: no such command
+  EXPECT_EQ(took.assign.refused(0), 3u);
+  EXPECT_EQ(took.assign.refused(1), 4u);
+  EXPECT_EQ(took.assign.why(), "asks 99 gpus, this worker has 0");
+  ASSERT_EQ(took.assign.missing_size(), 1);
+  EXPECT_EQ(took.assign.missing(0), 7u);
+  ASSERT_TRUE(market.manager.results_are(2)) << worker->log();
+  EXPECT_EQ(market.manager.results[1].outcome().out(), "zero 1\n");
+  EXPECT_EQ(market.manager.results[2].outcome().out(), "one 2\n");
 }
 
 TEST(Worker, WaitsForAManagerThatComesLater) {

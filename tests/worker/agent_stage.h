@@ -27,7 +27,14 @@ inline std::string told(const Action& action) {
       return text + " (" + a.why + ")";
     }
     std::string operator()(const RefuseEpoch& a) { return "conflict: " + a.why; }
-    std::string operator()(const Start& a) { return "start " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot); }
+    std::string operator()(const Start& a) {
+      std::string text = "start " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot), with;
+      for (const int gpu : a.granted.gpus) with += " gpu" + std::to_string(gpu);
+      for (const auto& [name, units] : a.granted.units)
+        for (const auto& unit : units) with += ' ' + name + ':' + unit;
+      for (const int processor : a.granted.processors) with += " cpu" + std::to_string(processor);
+      return with.empty() ? text : text + " with" + with;
+    }
     std::string operator()(const StopSlot& a) { return "stop slot " + std::to_string(a.slot); }
     std::string operator()(const SendReport& a) {
       std::string text = "report#" + std::to_string(a.report);
@@ -84,13 +91,27 @@ class Stage {
     for (const auto number : numbers) event.assignments.push_back(assignment(number, epoch));
     return tell(std::move(event));
   }
+  /// One attempt with needs of its own.
+  std::string assign(std::uint64_t number, const Needs& needs, bool pin = false) {
+    Assigned event{Epoch{1}, {assignment(number)}};
+    event.assignments.front().needs = needs;
+    event.assignments.front().command = command(pin);
+    return tell(std::move(event));
+  }
+  static std::shared_ptr<const Command> command(bool pin = false) {
+    Command made;
+    made.argv = {"true"};
+    made.pin = pin;
+    return std::make_shared<const Command>(std::move(made));
+  }
   static Assignment assignment(std::uint64_t number, std::uint64_t epoch = 1) {
-    static const auto command = [] {
-      Command made;
-      made.argv = {"true"};
-      return std::make_shared<const Command>(std::move(made));
-    }();
-    return Assignment{AttemptId{Epoch{epoch}, number}, TaskId{JobId{1}, TaskNumber{number}}, "item", command, ""};
+    static const auto plain = command();
+    Assignment made;
+    made.attempt = {Epoch{epoch}, number};
+    made.task = {JobId{1}, TaskNumber{number}};
+    made.item = "item";
+    made.command = plain;
+    return made;
   }
   std::string finish(int slot, std::size_t out = 0, std::size_t err = 0, Cause cause = Cause::exited) {
     Outcome outcome;

@@ -33,6 +33,67 @@ TEST(Agent, FreeSlotsRunWaitingAttemptsInOrder) {
   EXPECT_EQ(stage.agent.waiting(), 0u);
 }
 
+TEST(Agent, AWideAttemptTakesAsManySlotsAsItAsksCpusButOneRunner) {
+  Stage stage(4);
+  stage.greet();
+  EXPECT_EQ(stage.assign(1, {.cpus = 3}), "took; start 1 in 0");
+  EXPECT_EQ(stage.agent.status(), "free: 4 slots");
+  EXPECT_EQ(stage.assign(2, {}), "took; start 2 in 1; show 'busy: 4 of 4 slots'");
+  EXPECT_EQ(stage.assign(3, {.cpus = 2}), "took");
+  EXPECT_EQ(stage.finish(1), "");  // one slot is free, and two are asked
+  EXPECT_EQ(stage.finish(0), "start 3 in 0; report#1 2:exited 1:exited");
+}
+
+TEST(Agent, NobodyOvertakesAWideAttempt) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign(1, {});
+  EXPECT_EQ(stage.assign(2, {.cpus = 2}), "took");
+  EXPECT_EQ(stage.assign(3, {}), "took");  // would fit, but came later
+  EXPECT_EQ(stage.finish(0).substr(0, 12), "start 2 in 0");
+  EXPECT_EQ(stage.finish(0).substr(0, 12), "start 3 in 0");
+}
+
+TEST(Agent, AWideAttemptThatCannotStartGoesBackWhenNothingMovesAnyMore) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign(1, {});
+  stage.assign(2, {});
+  stage.assign(3, {.cpus = 2});
+  EXPECT_EQ(stage.after(200ms), "");
+  EXPECT_EQ(stage.finish(0), "");  // half the way: its place comes closer
+  EXPECT_EQ(stage.after(200ms), "report#1 1:exited");  // the result waited no longer than it may
+  EXPECT_EQ(stage.taken(1), "");
+  EXPECT_EQ(stage.after(50ms), "report#2 returned 3");
+}
+
+TEST(Agent, GpusAndUnitsAreHandedOutByIdentityAndComeBack) {
+  Stage stage(Limits{.slots = 4, .capacity = {.gpus = 2, .resources = {{"fpga", {2, {"left", "right"}}}}}});
+  stage.greet();
+  const Needs needs{.gpus = 1, .resources = {{"fpga", 1}}};
+  EXPECT_EQ(stage.assign(1, needs), "took; start 1 in 0 with gpu0 fpga:left");
+  EXPECT_EQ(stage.assign(2, needs), "took; start 2 in 1 with gpu1 fpga:right");
+  EXPECT_EQ(stage.assign(3, needs), "took");  // slots are free, GPUs are not
+  EXPECT_EQ(stage.finish(0).substr(0, 35), "start 3 in 0 with gpu0 fpga:left; r");
+}
+
+TEST(Agent, PinnedAttemptsGetProcessorsOfTheirOwn) {
+  Stage stage(Limits{.slots = 4, .capacity = {.processors = {2, 3, 6, 7}}});
+  stage.greet();
+  EXPECT_EQ(stage.assign(1, {.cpus = 2}, true), "took; start 1 in 0 with cpu2 cpu3");
+  EXPECT_EQ(stage.assign(2, {}), "took; start 2 in 1");
+  EXPECT_EQ(stage.assign(3, {}, true), "took; start 3 in 2 with cpu6; show 'busy: 4 of 4 slots'");
+}
+
+TEST(Agent, RefusesWhatCanNeverFitHere) {
+  Stage stage(Limits{.slots = 2, .capacity = {.memory_bytes = 1u << 30}});
+  stage.greet();
+  EXPECT_EQ(stage.assign(1, {.cpus = 3}), "refused 1 (asks 3 cpus, this worker has 2)");
+  EXPECT_EQ(stage.assign(2, {.memory_bytes = 3ull << 30}), "refused 2 (asks 3 GiB of memory, this worker has 1 GiB)");
+  EXPECT_EQ(stage.assign(3, {.gpus = 1}), "refused 3 (asks 1 gpus, this worker has 0)");
+  EXPECT_EQ(stage.assign(4, {.cpus = 2, .memory_bytes = 1u << 30}).substr(0, 4), "took");
+}
+
 TEST(Agent, ResultsThatEndDuringAReportLeaveTogetherInTheNext) {
   Stage stage(4);
   stage.greet();
@@ -372,7 +433,8 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
     std::mt19937_64 dice(seed);
     const auto roll = [&](std::uint64_t sides) { return dice() % sides; };
     const int slots = 1 + static_cast<int>(roll(4));
-    Stage stage(Limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000});
+    const Capacity capacity{4ull << 30, 0, 2, {{"fpga", {2, {"a", "b"}}}, {"license", {2, {}}}}, {0, 1, 2}};
+    Stage stage(Limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity});
     std::uint64_t number = 0, epoch = 1;
     std::set<AttemptId> accepted, started, gone;
     std::map<std::uint64_t, SendReport> flights;
@@ -407,7 +469,14 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
         case 0: play(Greeted{Epoch{epoch += roll(4) == 0}, 30s}); break;
         case 1: case 2: case 3: {
           Assigned event{Epoch{epoch - (roll(20) == 0)}, {}};
-          for (auto n = roll(6); n > 0; --n) event.assignments.push_back(Stage::assignment(++number - (roll(10) == 0 ? 1 : 0), event.epoch.value));
+          for (auto n = roll(6); n > 0; --n) {
+            Assignment& one = event.assignments.emplace_back(Stage::assignment(++number - (roll(10) == 0 ? 1 : 0), event.epoch.value));
+            one.needs.cpus = 1 + static_cast<int>(roll(4) == 0 ? roll(5) : 0);
+            one.needs.gpus = roll(3) == 0 ? static_cast<int>(roll(4)) : 0;
+            if (roll(3) == 0) one.needs.memory_bytes = roll(5) << 30;
+            if (roll(4) == 0) one.needs.resources[roll(2) == 0 ? "fpga" : "license"] = 1 + roll(3);
+            if (roll(3) == 0) one.command = Stage::command(true);
+          }
           play(std::move(event));
           break;
         }

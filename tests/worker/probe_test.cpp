@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <sys/stat.h>
@@ -57,6 +58,17 @@ TEST_F(Probe, FindsOutWhatThisHostOffers) {
 TEST_F(Probe, TakesTheNumberOfSlotsItIsGiven) {
   options_.slots = 5;
   EXPECT_EQ(probe(options_).slots, 5);
+}
+
+TEST_F(Probe, MeasuresSpeedUnlessItIsToldOne) {
+  const double measured = probe(options_).speed;
+  EXPECT_GE(measured, 0.1);
+  EXPECT_LE(measured, 20);
+  EXPECT_NEAR(measured * 10, std::round(measured * 10), 1e-9);
+  options_.speed = 2.5;
+  options_.resources = {{"fpga", {1, {"a"}}}};
+  EXPECT_EQ(probe(options_).speed, 2.5);
+  EXPECT_EQ(probe(options_).resources, options_.resources);
 }
 
 TEST_F(Probe, AsksSoftwareForItsVersion) {
