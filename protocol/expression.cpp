@@ -61,6 +61,7 @@ constexpr std::array<Function, 19> kFunctions{{
     {"round", Call::round, 1, 1, "round(x)"},
 }};
 
+constexpr std::string_view kSoftware = "software.";  // what has() and version() look below
 bool takes_a_name(Call call) { return call == Call::has || call == Call::version || call == Call::attribute; }
 
 bool is_reserved(std::string_view word) { return word == "true" || word == "false" || word == "undefined" || word == "in"; }
@@ -626,7 +627,7 @@ class Parser {
     if (!expect(")", remedy)) return nullptr;
     auto node = make(function.call == Call::attribute ? Kind::name : Kind::call);
     node->function = &function;
-    node->text = function.call == Call::attribute ? std::move(name) : "software." + name;
+    node->text = function.call == Call::attribute ? std::move(name) : std::string(kSoftware) + name;
     return node;
   }
 
@@ -714,7 +715,7 @@ class Printer {
   void put_call(const Node& node) {
     text_ += node.function->name;
     if (!takes_a_name(node.function->call)) return put_arguments(node, 0);
-    const std::string_view name = std::string_view(node.text).substr(std::string_view("software.").size());
+    const std::string_view name = std::string_view(node.text).substr(kSoftware.size());
     text_ += '(';
     if (is_plain(name)) text_ += name;
     else put_text(name);
@@ -840,6 +841,8 @@ class Evaluation {
   Value asked(const std::string& name) const {
     Value value = attributes_.attribute(name);
     if (const auto* number = std::get_if<double>(&value); number && !std::isfinite(*number)) return {};
+    if (name.starts_with(kSoftware) && std::holds_alternative<std::string>(value))  // also when it is asked for by its full name
+      if (const Value version = version_of(value); std::holds_alternative<Version>(version)) return version;
     return value;
   }
 

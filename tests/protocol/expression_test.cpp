@@ -108,6 +108,7 @@ TEST(Expression, KnowsWhatIsThereWithoutItsVersion) {
   EXPECT_EQ(value("has(ruby)"), "false");
   EXPECT_EQ(value("version(ruby) > 1"), "undefined");
   EXPECT_EQ(value(R"(has("g++") && version("G++") >= 12)"), "true");
+  EXPECT_EQ(value(R"(software["g++"] > 9 && software.python > 3.9 && !defined(software.ruby))"), "true") << "text or not, it is a version";
   EXPECT_EQ(canonical(R"(has("python") && has("g++"))"), R"(has(python) && has("g++"))");
 }
 
@@ -337,7 +338,7 @@ TEST(Expression, LongFlatOnesWork) {
 }
 
 TEST(Expression, WhatJustFitsStillFitsWhenPrinted) {
-  for (const std::string& text : {times(2047, "1+") + "12", times(1365, "1+-") + "1", "a" + times(818, "||'\"'"), "\"x\"in(" + times(2000, "1,") + "1)", "foo['" + times(680, "-\"\"\"\"\"") + "']", times(800, "a?1:") + "1"}) {
+  for (const std::string& text : {times(2047, "1+") + "12", times(1365, "1+-") + "1", "a" + times(818, "||'\"'"), "\"x\"in(" + times(2000, "1,") + "1)", "a in(" + times(2000, "1,") + "1)", "foo['" + times(680, "-\"\"\"\"\"") + "']", times(800, "a?1:") + "1"}) {
     ASSERT_LE(text.size(), kExpressionMax);
     const auto once = Expression::parse(text);
     ASSERT_TRUE(once) << once.error().text();
