@@ -18,6 +18,8 @@ struct Launch {
   std::string folder;  // name of its own working folder below the executor's; made before, removed with all in it after; if it stayed empty, up to 20 ms later
   std::chrono::milliseconds time_limit{0}, grace{kGraceDefault};
   std::size_t output_max = kOutputDefault;  // of stdout and of stderr, each; at most kOutputMax
+  std::vector<int> processors;  // it is bound to these, as far as there are such; none: to those of the worker
+  int nice = 0;                 // above the worker's own
 };
 
 }  // namespace souk

@@ -138,8 +138,9 @@ class Program {
   Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host)
       : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), host_(std::move(host)),
         session_(loop, std::move(setup),
-                 {[this, &executor](int slot, Assignment a, Granted, std::function<void(Outcome)> finished) {
-                    executor.start(slot, launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run), std::move(finished));
+                 {[this, &executor](int slot, Assignment a, Granted granted, std::function<void(Outcome)> finished) {
+                    host_.worker = session_.room().nick();
+                    executor.start(slot, launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)}), std::move(finished));
                   },
                   [&executor](int slot) { executor.stop(slot); }}) {
     session_.on_end = [this](const Error& why) { end(failed(why)); };
@@ -196,7 +197,7 @@ class Program {
   boost::asio::io_context& loop_;
   boost::asio::signal_set signals_, settings_;
   boost::asio::steady_timer goodbye_;
-  const Surroundings host_;
+  Surroundings host_;
   Session session_;
   bool stopping_ = false, paused_ = false;
   int code_ = 0;
@@ -243,7 +244,7 @@ int run(const Options& options) {
   // Each life has a resource of its own: two workers of one account would else throw each other out, again and again.
   setup.profile.account.jid = bare(setup.profile.account.jid) + '/' + setup.nick + '-' + random_suffix();
   std::error_code error;
-  Surroundings host{task_environment(), fs::absolute(work, error).string()};
+  Surroundings host{task_environment(), fs::absolute(work, error).string(), setup.nick, !setup.offer.gpus.empty()};
   spdlog::info("worker name=\"{}\" version={} slots={} work=\"{}\" namespaces={} manager={} room={}", setup.nick, SOUK_VERSION, slots, host.work,
                executor.has_namespaces(), setup.profile.manager, setup.profile.room);
 

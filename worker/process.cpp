@@ -177,7 +177,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     slot.serial = ++serial_;
     slot.launch = std::move(launch);
     slot.launch.output_max = std::min(slot.launch.output_max, kOutputMax);
-    slot.stopping = slot.sent_again = false;
+    slot.stopping = slot.sent_again = slot.paused = false;
     slot.started = steady_clock::now();
     if (std::string why = objection(slot.launch); !why.empty()) return not_started_later(slot, std::move(why));
     if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
@@ -188,11 +188,14 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     Slot& slot = slots_[static_cast<std::size_t>(number)];
     if (!slot.finished || slot.stopping) return;
     slot.stopping = true;
-    if (!slot.runner) return;  // it could not start, or its runner died: its end is on the way
-    runner::Request request;
-    request.kind = runner::Kind::stop;
-    request.serial = slot.serial;
-    (void)!send(slot.runner->socket.native_handle(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
+    tell(slot, runner::Kind::stop);
+  }
+
+  void pause(int number, bool paused) {
+    if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return;
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (!slot.finished || std::exchange(slot.paused, paused) == paused) return;
+    tell(slot, paused ? runner::Kind::pause : runner::Kind::resume);
   }
 
   bool has_namespaces() const { return namespaces_; }
@@ -205,10 +208,18 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::uint64_t serial = 0;
     Launch launch;
     std::size_t bytes = 0;  // of its strings
-    bool stopping = false, sent_again = false;
+    bool stopping = false, sent_again = false, paused = false;
     steady_clock::time_point started;
     std::string to_clean;  // folder that a runner left when it died
   };
+
+  void tell(Slot& slot, runner::Kind what) {
+    if (!slot.runner) return;  // it could not start, or its runner died: its end is on the way
+    runner::Request request;
+    request.kind = what;
+    request.serial = slot.serial;
+    (void)!send(slot.runner->socket.native_handle(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
 
   void take_folder() {
     const std::string what = "cannot use '" + work_.string() + "' as working folder";
@@ -255,10 +266,14 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     request.limit_us = in_us(launch.time_limit);
     request.grace_us = in_us(launch.grace);
     request.output_max = launch.output_max;
+    request.nice = launch.nice;
     request.input = !launch.input.empty();
     message_.assign(sizeof request, '\0');
     const auto add = [this](std::string_view text) { message_.append(text).push_back('\0'); };
     add(launch.folder);
+    std::string processors;
+    for (const int processor : launch.processors) processors.append(processors.empty() ? "" : ",").append(std::to_string(processor));
+    add(processors);
     for (const auto& argument : launch.argv) add(argument);
     for (const auto& [name, value] : launch.env) message_.append(name).push_back('='), add(value);
     request.size = slot.bytes = message_.size() - sizeof request;
@@ -302,6 +317,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       if (is_new && !slot.to_clean.empty()) clean(slot);
       if (sendmsg(slot.runner->socket.native_handle(), &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
         if (is_new) listen(slot, slot.runner);
+        if (slot.paused) tell(slot, runner::Kind::pause);
         return "";
       }
       if (tries != 0) return "its runner takes no messages: " + text_of(errno);
@@ -511,6 +527,8 @@ Executor::~Executor() { impl_->shut(); }
 
 void Executor::start(int slot, Launch launch, std::function<void(Outcome)> finished) { impl_->start(slot, std::move(launch), std::move(finished)); }
 void Executor::stop(int slot) { impl_->stop(slot); }
+void Executor::pause(int slot) { impl_->pause(slot, true); }
+void Executor::resume(int slot) { impl_->pause(slot, false); }
 bool Executor::has_namespaces() const { return impl_->has_namespaces(); }
 
 }  // namespace souk

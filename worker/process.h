@@ -29,6 +29,11 @@ class Executor {
   /// TERM to the attempt's process group, KILL to all of it after its grace; it then finishes as `canceled`. Nothing if the slot is idle.
   void stop(int slot);
 
+  /// SIGSTOP to the attempt's process group, with namespaces to all of it, and SIGCONT. Meanwhile its time limit does not count; stop() works as ever.
+  /// Nothing if the slot is idle.
+  void pause(int slot);
+  void resume(int slot);
+
   /// Whether runners are the first process of a PID namespace of their own, so that the kernel itself kills what a task leaves.
   bool has_namespaces() const;
 

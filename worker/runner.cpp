@@ -39,6 +39,7 @@ namespace {
 constexpr std::int64_t kTickUs = 1'000'000;  // how often a long attempt is looked at for orphans that ended
 constexpr char kScore[] = "500";             // short of memory, the kernel takes a task before a worker (proc(5), oom_score_adj)
 constexpr int kSpareMs = 20;                 // how long a kept folder waits for the next attempt
+constexpr std::size_t kProcessorsMax = 8192;  // numbers that a bound attempt may name
 constexpr std::size_t kStringsKept = 1024;   // pointers to strings kept in place; more are mapped for the attempt
 
 std::int64_t now_us() {
@@ -237,6 +238,7 @@ class Slot {
       fail(report, Failed::folder, length == 0 ? EINVAL : ENAMETOOLONG);
       return release();
     }
+    read_processors(next());
     argv_ = pointers + 1;
     for (std::uint32_t i = 0; i < request.argc; ++i) argv_[i] = next();
     argv_[request.argc] = nullptr;
@@ -253,6 +255,29 @@ class Slot {
     release();
   }
 
+  /// `0,2`; nothing: not bound.
+  void read_processors(const char* list) {
+    pinned_ = *list != 0;
+    if (!pinned_) return;
+    memset(processors_, 0, sizeof processors_);
+    for (char* at; *list != 0; list = *at == ',' ? at + 1 : at) {
+      const unsigned long number = strtoul(list, &at, 10);
+      if (at == list) break;
+      if (number < kProcessorsMax) CPU_SET_S(number, sizeof processors_, processors_);
+    }
+  }
+
+  /// With a terminal session for each runner, a kernel that groups by session weighs the session, and the level of a process only within it.
+  void set_session_nice(int level) {
+    if (level == session_nice_) return;
+    session_nice_ = level;
+    const int group = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    if (group < 0) return;
+    char text[16];
+    (void)!write(group, text, static_cast<std::size_t>(snprintf(text, sizeof text, "%d", level)));
+    close(group);
+  }
+
   void set_score(const char* score) const {
     if (score_ >= 0) (void)!pwrite(score_, score, strlen(score), 0);
   }
@@ -264,8 +289,10 @@ class Slot {
 
   void attempt(const Request& request, Report& report) {
     if (!ready_pipes()) return fail(report, Failed::pipes, errno);
-    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, write_[0], write_[1], folder_.fd(), has_guard_, candidate_, sizeof candidate_, Failed::nothing, 0};
+    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, write_[0], write_[1], folder_.fd(), has_guard_, pinned_ ? processors_ : nullptr, sizeof processors_, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
+    set_session_nice(request.nice);
     int pidfd = -1;
+    paused_us_ = 0;
     const std::int64_t born = now_us();
     // The child shares our memory until it has called exec, and we sleep that long: no copy of page tables, and its failure is just a variable.
     set_score(kScore);  // inherited
@@ -274,7 +301,7 @@ class Slot {
     if (pid < 0) return fail(report, Failed::clone, errno);
 
     await_end(request, report, pid, pidfd, born);
-    report.wall_us = now_us() - born;
+    report.wall_us = now_us() - born - paused_us_;
     close(pidfd);
     kill(-pid, SIGKILL);  // the rest of its group, while the zombie still holds the number
     int status = SIGKILL;  // as wait(2) has it; stays if even that does not end it
@@ -289,12 +316,23 @@ class Slot {
   // ---- Life
   void await_end(const Request& request, Report& report, pid_t pid, int pidfd, std::int64_t born) {
     std::int64_t due = request.limit_us > 0 ? born + request.limit_us : INT64_MAX;
+    std::int64_t paused = 0, left_then = INT64_MAX;  // since when, and what was left of its time; a limit counts the time it could run
     bool termed = false;
+    const auto signal_all = [pid](int number) { kill(getpid() == 1 ? -1 : -pid, number); };  // in a namespace also what left the group
+    const auto resume = [&] {
+      if (paused == 0) return;
+      signal_all(SIGCONT);
+      paused_us_ += now_us() - paused;
+      paused = 0;
+      if (left_then != INT64_MAX) due = now_us() + left_then;
+    };
     const auto end_it = [&](std::uint8_t& why) {
       if (termed) return;
       why = 1;
       termed = true;
+      left_then = INT64_MAX;
       if (kill(-pid, SIGTERM) != 0) kill(pid, SIGTERM);  // it may have moved to another group
+      resume();
       kill(-pid, SIGCONT);                               // a stopped process would sleep through it
       due = now_us() + request.grace_us;
     };
@@ -302,11 +340,24 @@ class Slot {
     for (;;) {
       const std::int64_t left = due == INT64_MAX ? kTickUs : due - now_us();
       const int n = poll(watched, 4, left <= 0 ? 0 : static_cast<int>((left < kTickUs ? left + 999 : kTickUs) / 1000));
-      if (n > 0 && watched[0].revents != 0) return;
+      if (n > 0 && watched[0].revents != 0) {
+        if (paused != 0) paused_us_ += now_us() - paused;
+        return;
+      }
       if (guard_gone) vanish(pid);
       if (n > 0 && watched[1].revents != 0) {
         if (!receive(MSG_DONTWAIT)) vanish(pid);
-        if (request_.kind == Kind::stop && request_.serial == request.serial) end_it(report.canceled);
+        if (request_.serial == request.serial) {
+          if (request_.kind == Kind::stop) end_it(report.canceled);
+          if (request_.kind == Kind::resume) resume();
+          if (request_.kind == Kind::pause && !termed && paused == 0) {
+            signal_all(SIGSTOP);
+            paused = now_us();
+            left_then = due == INT64_MAX ? INT64_MAX : due - paused;
+            due = INT64_MAX;
+          }
+          request_.serial = 0;  // done: it is not there again when nothing new came
+        }
       }
       for (int i : {0, 1})
         if (n > 0 && watched[2 + i].revents != 0) drain(i, report, request.output_max);
@@ -438,6 +489,10 @@ class Slot {
   char* few_[kStringsKept];
   char candidate_[PATH_MAX];
   char message_[kMessageMax + 1];
+  bool pinned_ = false;
+  cpu_set_t processors_[kProcessorsMax / CPU_SETSIZE];
+  int session_nice_ = 0;
+  std::int64_t paused_us_ = 0;  // of the attempt
   alignas(64) char stack_[32 << 10];
 };
 

@@ -4,7 +4,9 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +40,9 @@ int execute(const Birth& birth, const char* program) {
     _exit(127);
   };
   setpgid(0, 0);
+  // Both are wishes: a processor that went away, or a level that is not allowed, is no reason not to run.
+  if (birth.processors != nullptr) sched_setaffinity(0, birth.processors_size, birth.processors);
+  if (birth.nice != 0) setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + birth.nice);
   if (birth.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);  // a namespace does better
   if (dup2(birth.input, 0) < 0 || dup2(birth.out, 1) < 0 || dup2(birth.err, 2) < 0) give_up(Failed::descriptors, errno);
   if (fchdir(birth.folder) != 0) give_up(Failed::chdir, errno);

@@ -1,6 +1,7 @@
 // The first moments of an attempt's process. A part of souk-runner.
 #pragma once
 #include <cstddef>
+#include <sched.h>
 
 #include "worker/runner_wire.h"
 
@@ -13,6 +14,9 @@ struct Birth {
   int input, out, err;   // become 0, 1, 2
   int folder;            // becomes its working directory
   bool die_with_parent;  // without namespaces
+  const cpu_set_t* processors;  // null: the runner's own
+  std::size_t processors_size;
+  int nice;              // above the runner's own
   char* candidate;       // room for a path
   std::size_t candidate_size;
   volatile Failed failed;  // why it did not come to run

@@ -6,13 +6,13 @@
 
 namespace souk::runner {
 
-constexpr std::uint32_t kBuild = 0x534b0001;        // changes with every change here
+constexpr std::uint32_t kBuild = 0x534b0002;        // changes with every change here
 constexpr std::size_t kMessageMax = 60 << 10;       // bytes of a Run with its strings; more comes in a memfd
 constexpr std::size_t kLaunchMax = 8 << 20;         // the kernel takes about 2 MiB of arguments and environment at most
 constexpr std::int64_t kGiveUpUs = 3'000'000;       // after KILL; what still lives then sleeps in the kernel or is not ours to kill
 constexpr int kSocket = 3, kOutput = 4, kLock = 5;  // descriptors of a runner: messages, memfd for outputs, lock of the working folder
 
-enum class Kind : std::uint32_t { hello, run, stop, clean, report };
+enum class Kind : std::uint32_t { hello, run, stop, pause, resume, clean, report };
 
 /// First message of a runner. Its working directory is the executor's `work`.
 struct Hello {
@@ -21,8 +21,8 @@ struct Hello {
   std::int32_t failure = 0;  // errno of mounting /proc in the new namespaces; then the runner ends
 };
 
-/// Run: followed by NUL-terminated strings: the folder, argc arguments, envc variables. If `large`, those are in a memfd that comes with it,
-/// if `input`, stdin is another one, which comes after that. Stop: ends attempt `serial` if it is the one running. Clean: followed by a folder to remove.
+/// Run: followed by NUL-terminated strings: the folder, processors as `0,2` or nothing, argc arguments, envc variables. If `large`, those are in a memfd that comes with it,
+/// if `input`, stdin is another one, which comes after that. Stop, pause, resume: of attempt `serial` if it is the one running. Clean: followed by a folder to remove.
 struct Request {
   Kind kind = Kind::run;
   std::uint32_t argc = 0, envc = 0;
@@ -30,6 +30,7 @@ struct Request {
   std::uint64_t serial = 0;  // of the attempt, in the life of this Executor: a late Stop must not hit the next
   std::uint64_t size = 0;    // of the strings, in bytes
   std::int64_t limit_us = 0, grace_us = 0;
+  std::int32_t nice = 0;  // above the runner's own
   std::uint64_t output_max = 0;  // bytes kept of each stream: stdout at 0 of the shared memfd, stderr at output_max
 };
 
@@ -44,7 +45,8 @@ struct Report {
   std::uint8_t unclean = 0;  // something of it could not be killed: this runner takes no other attempt
   std::uint32_t strays = 0;  // processes killed after the attempt's first one had ended
   std::uint64_t serial = 0;
-  std::int64_t wall_us = 0, cpu_us = 0, peak_kib = 0;
+  std::int64_t wall_us = 0;  // without the time it was paused
+  std::int64_t cpu_us = 0, peak_kib = 0;
   std::uint64_t kept[2] = {0, 0}, seen[2] = {0, 0};  // bytes of stdout and stderr
 };
 

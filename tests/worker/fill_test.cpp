@@ -38,6 +38,40 @@ TEST(Fill, LeavesOtherBracesAlone) {
   EXPECT_EQ(filled("{}", "{}{#}"), "{}{#}");  // what is put in is not looked at again
 }
 
+TEST(Fill, PutsFieldsOfAJsonItemWhereTheirNamesStand) {
+  const std::string item = R"({"lr":1e-5,"layers":4,"name":"it's","on":true,"none":null,"list":[1, 2.50,"x"],"deep":{"a":{"b":[]}},"a.b":"c"})";
+  const Fields fields = fields_of(item);
+  const auto put = [&](std::string_view text, bool for_sh = false) { return fill_in(text, item, TaskNumber{7}, for_sh, fields); };
+  EXPECT_EQ(put("--lr {lr} --layers={layers}"), "--lr 1e-5 --layers=4");  // as they were written
+  EXPECT_EQ(put("{name} {on} {none} {a.b}"), "it's true null c");
+  EXPECT_EQ(put("{list} {deep}"), R"([1,2.50,"x"] {"a":{"b":[]}})");
+  EXPECT_EQ(put("{name}", true), "'it'\\''s'");
+  EXPECT_EQ(put("{lr"), "{lr");
+  EXPECT_EQ(put("{lrs} {} {#}"), "{lrs} " + item + " 7");
+}
+
+TEST(Fill, FindsNoFieldsInWhatIsNoJsonObject) {
+  for (const char* item : {"", "text", "[1,2]", "12", "\"a\"", "{\"a\":1", "{\"a\":1} x", "{a:1}", "{\"a\":\"\xff\"}", "null", "{\"a\":01}"}) EXPECT_TRUE(fields_of(item).empty()) << item;
+  EXPECT_TRUE(fields_of("{}").empty());
+  EXPECT_EQ(fields_of(R"({"a":1,"a":2})"), (Fields{{"a", "2"}}));
+  EXPECT_EQ(fields_of(R"({"a":123456789012345678901234567890,"b":-0,"c":"\u00e4\n"})"), (Fields{{"a", "123456789012345678901234567890"}, {"b", "0"}, {"c", "\u00e4\n"}}));
+}
+
+TEST(Fill, BoundsTheDepthOfAnItem) {
+  const auto deep = [](int levels) {
+    std::string text = "{\"a\":";
+    for (int n = 1; n < levels; ++n) text += '[';
+    for (int n = 1; n < levels; ++n) text += ']';
+    return text + "}";
+  };
+  EXPECT_EQ(fields_of(deep(kJsonDepthMax)).size(), 1u);
+  EXPECT_TRUE(fields_of(deep(kJsonDepthMax + 1)).empty());
+  EXPECT_TRUE(fields_of(std::string(60'000, '[')).empty());
+  std::string objects;
+  for (int n = 0; n < 10'000; ++n) objects += "{\"a\":";
+  EXPECT_TRUE(fields_of(objects).empty());
+}
+
 TEST(Fill, QuotesForTheShell) {
   EXPECT_EQ(quote_for_sh("plain-1.2/x_y"), "plain-1.2/x_y");
   EXPECT_EQ(quote_for_sh(""), "''");
@@ -51,7 +85,7 @@ TEST(Fill, QuotesForTheShell) {
 
 class LaunchOf : public ::testing::Test {
  protected:
-  Launch made(const Command& command, std::string_view item = "in.txt") { return launch_of(command, item, TaskId{JobId{12}, TaskNumber{7}}, AttemptId{Epoch{3}, 41}, host_, 2); }
+  Launch made(const Command& command, std::string_view item = "in.txt") { return launch_of(command, item, TaskId{JobId{12}, TaskNumber{7}}, AttemptId{Epoch{3}, 41}, host_, 2, share_); }
   static Command plain() {
     Command command;
     command.argv = {"true"};
@@ -62,7 +96,8 @@ class LaunchOf : public ::testing::Test {
     EXPECT_EQ(env.size(), launch.env.size()) << "a variable stands there twice";
     return env;
   }
-  Surroundings host_{{{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}}, "/var/souk/work"};
+  Surroundings host_{{{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}}, "/var/souk/work", "anvil"};
+  Share share_;
 };
 
 TEST_F(LaunchOf, FillsEachArgumentOnlyWhenAsked) {
@@ -84,7 +119,49 @@ TEST_F(LaunchOf, TellsTheTaskWhoItIs) {
   const Launch launch = made(plain());
   EXPECT_EQ(launch.folder, "12.7-3.41");
   EXPECT_EQ(env_of(launch), (std::map<std::string, std::string>{{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"TMPDIR", "/var/souk/work/12.7-3.41"},
-                                                                {"SOUK_JOB", "12"}, {"SOUK_TASK", "7"}, {"SOUK_ATTEMPT", "2"}, {"SOUK_ITEM", "in.txt"}}));
+                                                                {"SOUK_JOB", "12"}, {"SOUK_TASK", "7"}, {"SOUK_ATTEMPT", "2"}, {"SOUK_ITEM", "in.txt"},
+                                                                {"SOUK_WORKER", "anvil"}, {"SOUK_CPUS", "1"}, {"OMP_NUM_THREADS", "1"}}));
+}
+
+TEST_F(LaunchOf, TellsTheTaskWhatItGot) {
+  host_.has_gpus = true;
+  share_.needs = {.cpus = 4, .memory_bytes = 1u << 30, .gpus = 2, .resources = {{"fpga", 2}, {"license.mat-lab", 3}}};
+  share_.granted = {{0, 2}, {{"fpga", {"left", "right"}}}, {4, 5}};
+  const Launch launch = made(plain());
+  const auto env = env_of(launch);
+  EXPECT_EQ(env.at("SOUK_CPUS"), "4");
+  EXPECT_EQ(env.at("OMP_NUM_THREADS"), "4");
+  EXPECT_EQ(env.at("SOUK_MEMORY"), "1073741824");
+  EXPECT_EQ(env.at("SOUK_GPUS"), "0,2");
+  EXPECT_EQ(env.at("CUDA_VISIBLE_DEVICES"), "0,2");
+  EXPECT_EQ(env.at("SOUK_RESOURCE_FPGA"), "left,right");
+  EXPECT_EQ(env.at("SOUK_RESOURCE_LICENSE_MAT_LAB"), "3");
+  EXPECT_EQ(launch.processors, (std::vector<int>{4, 5}));
+}
+
+TEST_F(LaunchOf, HidesGpusFromWhoAskedForNone) {
+  EXPECT_EQ(env_of(made(plain())).count("CUDA_VISIBLE_DEVICES"), 0u);  // no GPUs here
+  host_.has_gpus = true;
+  EXPECT_EQ(env_of(made(plain())).at("CUDA_VISIBLE_DEVICES"), "");
+  EXPECT_EQ(env_of(made(plain())).count("SOUK_GPUS"), 0u);
+}
+
+TEST_F(LaunchOf, GivesAJsonItemsFieldsAsVariables) {
+  Command command = plain();
+  command.argv = {"train", "{lr}"};
+  command.fill = true;
+  const std::string item = R"({"lr":0.10,"batch-size":8,"nul":"a\u0000b"})";
+  EXPECT_EQ(made(command, item).argv[1], "{lr}");  // its items are no JSON
+  EXPECT_EQ(env_of(made(command, item)).count("SOUK_PARAM_LR"), 0u);
+  command.json = true;
+  command.env = {{"SOUK_PARAM_BATCH_SIZE", "mine"}};
+  const Launch launch = made(command, item);
+  EXPECT_EQ(launch.argv[1], "0.10");
+  EXPECT_EQ(env_of(launch).at("SOUK_PARAM_LR"), "0.10");
+  EXPECT_EQ(env_of(launch).at("SOUK_PARAM_BATCH_SIZE"), "mine");
+  EXPECT_EQ(env_of(launch).count("SOUK_PARAM_NUL"), 0u);
+  command.fill = false;
+  EXPECT_EQ(made(command, item).argv[1], "{lr}");
 }
 
 TEST_F(LaunchOf, LetsTheJobsOwnVariablesWin) {

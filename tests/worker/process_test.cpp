@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include "executor_stage.h"
@@ -79,6 +80,87 @@ TEST_P(ExecutorTest, StopsOnRequest) {
   ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
   EXPECT_EQ(outcome->cause, Cause::canceled);
   EXPECT_EQ(outcome->signal, SIGTERM);
+}
+
+char state_of(int pid) {  // as proc(5) has it: R, S, T, ...
+  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(in, text);
+  const auto at = text.rfind(") ");
+  return at == std::string::npos ? '?' : text[at + 2];
+}
+
+TEST_P(ExecutorTest, PausesAndResumesAllOfAnAttempt) {
+  Stage stage(GetParam());
+  std::optional<Outcome> outcome;
+  stage.start("sleep 60.25 & touch here; while [ ! -e go ]; do sleep 0.01; done; kill $!; echo went on", [&](Outcome o) { outcome = o; });
+  const auto sleepers = processes_with("60.25");
+  ASSERT_EQ(sleepers.size(), 2u);  // the shell's line names it too
+  stage.executor->pause(0);
+  stage.executor->pause(0);
+  for (const int pid : sleepers) EXPECT_TRUE(stage.until([&] { return state_of(pid) == 'T'; }, 3s)) << state_of(pid);
+  std::ofstream(stage.last_folder / "go") << "";
+  EXPECT_FALSE(stage.until([&] { return outcome.has_value(); }, 100ms));
+  stage.executor->resume(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::exited);
+  EXPECT_EQ(outcome->out, "went on\n");
+  EXPECT_TRUE(stage.work_is_empty());
+}
+
+TEST_P(ExecutorTest, APausedAttemptEndsWhenItIsStopped) {
+  Stage stage(GetParam());
+  std::optional<Outcome> outcome;
+  stage.start("touch here; sleep 60", [&](Outcome o) { outcome = o; });
+  stage.executor->pause(0);
+  stage.executor->stop(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::canceled);
+  EXPECT_EQ(outcome->signal, SIGTERM);
+}
+
+TEST_P(ExecutorTest, ThePauseCountsForNoTimeLimitAndNoWallTime) {
+  Stage stage(GetParam());
+  std::optional<Outcome> outcome;
+  Launch launch = shell("touch here; sleep 60");
+  launch.time_limit = 300ms;
+  stage.last_folder = stage.work / launch.folder;
+  stage.executor->start(0, std::move(launch), [&](Outcome o) { outcome = o; });
+  ASSERT_TRUE(stage.until([&] { return fs::exists(stage.last_folder / "here"); }));
+  stage.executor->pause(0);
+  EXPECT_FALSE(stage.until([&] { return outcome.has_value(); }, 700ms));  // long past its limit
+  stage.executor->resume(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::timed_out);
+  EXPECT_GE(outcome->wall, 290ms);
+  EXPECT_LT(outcome->wall, 650ms);
+}
+
+TEST_P(ExecutorTest, BindsAnAttemptToItsProcessors) {
+  Stage stage(GetParam());
+  cpu_set_t ours;
+  ASSERT_EQ(sched_getaffinity(0, sizeof ours, &ours), 0);
+  int last = 0;
+  for (int number = 0; number < CPU_SETSIZE; ++number)
+    if (CPU_ISSET(number, &ours)) last = number;
+  Launch launch = shell("grep Cpus_allowed_list /proc/self/status");
+  launch.processors = {last};
+  EXPECT_EQ(stage.run(launch).out, "Cpus_allowed_list:\t" + std::to_string(last) + "\n");
+  if (CPU_COUNT(&ours) > 1) {  // and the next one is free again
+    EXPECT_NE(stage.run(shell("grep Cpus_allowed_list /proc/self/status")).out, "Cpus_allowed_list:\t" + std::to_string(last) + "\n");
+  }
+  launch = shell("true");
+  launch.processors = {8000, 99999999};  // there are none such: it runs all the same
+  EXPECT_TRUE(stage.run(launch).succeeded());
+}
+
+TEST_P(ExecutorTest, RunsAttemptsAtTheirNiceLevel) {
+  Stage stage(GetParam());
+  const int own = std::stoi(stage.run(shell("nice")).out);
+  Launch launch = shell("nice");
+  launch.nice = 7;
+  EXPECT_EQ(stage.run(launch).out, std::to_string(std::min(own + 7, 19)) + "\n");
+  EXPECT_EQ(stage.run(shell("nice")).out, std::to_string(own) + "\n");
 }
 
 TEST_P(ExecutorTest, StopsAtOnceAfterStart) {
