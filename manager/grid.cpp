@@ -370,7 +370,7 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
 void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
   wire::WorkersAnswer answer;
   for (const auto& [id, member] : pool_.members()) {
-    const auto* load = scheduler_.load(id);
+    const auto load = scheduler_.load(id);
     if (!load) continue;
     auto& w = *answer.add_workers();
     w.set_nick(printable(member.nick)), w.set_jid(printable(member.jid)), w.set_since_ms(member.since_ms);
@@ -394,7 +394,7 @@ wire::GridStatus Grid::grid_status() const {
   status.set_version(SOUK_VERSION), status.set_epoch(epoch_.value), status.set_up_ms(now_ms() - started_ms_);
   std::uint32_t slots = 0, busy = 0;
   for (const auto& [id, member] : pool_.members())
-    if (const auto* load = scheduler_.load(id)) {
+    if (const auto load = scheduler_.load(id)) {
       slots += static_cast<std::uint32_t>(load->slots);
       busy += static_cast<std::uint32_t>(std::min<std::size_t>(load->held, static_cast<std::size_t>(load->slots)));
     }

@@ -1,504 +1,508 @@
+// Jobs: how they begin, wait for each other, and end; the queues of what may start.
 #include "manager/scheduler.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 namespace souk {
 
-namespace {
-std::uint64_t tasks_of(const JobSubmitted& job) {
-  std::uint64_t tasks = 0;
-  for (const Group& group : job.groups) tasks += group.tasks;
-  return tasks;
-}
-constexpr std::size_t kEstimatesMax = 256;  // jobs remembered per worker; the oldest is forgotten
-constexpr Duration kTickGap = std::chrono::seconds(3);  // between ticks; a longer one means that we stood still, not the workers
-bool takes_work(WorkerState state) { return state == WorkerState::free || state == WorkerState::busy; }
-}  // namespace
-
-Scheduler::Scheduler(Epoch epoch, Rules rules) : epoch_(epoch), rules_(rules) {}
+Scheduler::Scheduler(Epoch epoch, Rules rules) : epoch_(epoch), rules_(rules), shares_(rules.half_life) {}
 
 void Scheduler::step(Instant now, const Event& event, Actions& actions) {
   now_ = now;
   std::visit([&](const auto& e) { on(e, actions); }, event);
+  if (!delayed_.empty() || !deferred_.empty()) release_delayed();
   dispatch(actions);
 }
 
-// ---- Jobs ----------------------------------------------------------------------------------------------------------------------
+std::optional<Instant> Scheduler::wake_at() const {
+  std::optional<Instant> at;
+  if (!delayed_.empty()) at = std::get<0>(*delayed_.begin());
+  if (!deferred_.empty()) at = std::min(at.value_or(Instant::max()), std::get<0>(*deferred_.begin()));
+  return at;
+}
+
+const Scheduler::Job* Scheduler::live(JobId id) const {
+  const auto at = job_ix_.find(id);
+  return at == job_ix_.end() ? nullptr : &jobs_[at->second];
+}
+Scheduler::Job* Scheduler::live(JobId id) { return const_cast<Job*>(std::as_const(*this).live(id)); }
+Scheduler::Ix Scheduler::job_ix(JobId id) const {
+  const auto at = job_ix_.find(id);
+  return at == job_ix_.end() ? kNone : at->second;
+}
+
+// ---- How a job begins ------------------------------------------------------------------------------------------------------------
+
+Scheduler::Ix Scheduler::add_job(const JobSubmitted& e) {
+  Ix ix = kNone;
+  if (free_jobs_.empty()) {
+    ix = static_cast<Ix>(jobs_.size());
+    jobs_.emplace_back();
+  } else {
+    ix = free_jobs_.back();
+    free_jobs_.pop_back();
+  }
+  job_ix_[e.job] = ix;
+  Job& job = jobs_[ix];
+  job = {};
+  job.id = e.job;
+  job.open = true;
+  job.owner = shares_.id_of(e.owner);
+  job.priority = e.terms.priority;
+  job.held = e.terms.hold;
+  job.speculate = e.terms.speculate;
+  job.crash_limit = e.terms.crash_limit == 0 ? rules_.crash_limit : e.terms.crash_limit;
+  job.max_fails = e.terms.max_fails;
+  job.deadline = e.terms.deadline;
+  std::uint64_t tasks = 0;
+  for (const Group& group : e.groups) tasks += group.tasks;
+  job.counts.tasks = job.counts.waiting = tasks;
+  waiting_ += tasks;
+  job.states = TaskStates(tasks);
+  job.groups.reserve(e.groups.size());
+  const JobFacts facts{e.owner, {}, job.priority, tasks};
+  std::map<TaskClassId, std::uint32_t> lanes;
+  std::uint32_t first = 0;
+  const Group* before = nullptr;
+  for (const Group& group : e.groups) {
+    GroupState& state = job.groups.emplace_back();
+    state.first = first;
+    state.tasks = static_cast<std::uint32_t>(group.tasks);
+    first += state.tasks;
+    state.unmet = static_cast<std::uint32_t>(group.after.size());
+    const auto number = static_cast<std::uint32_t>(job.groups.size() - 1);
+    for (const Group::After& after : group.after) job.edges.push_back({after.group, number, after.any});
+    // Most groups of a long job are like the one before.
+    const bool same_terms = before && before->time_limit == group.time_limit && before->retry.times == group.retry.times && before->retry.delay == group.retry.delay &&
+                            before->retry.delay_max == group.retry.delay_max && before->retry.codes == group.retry.codes;
+    if (!same_terms && job.terms.size() < 0xFFFF) job.terms.push_back({group.retry, group.time_limit});
+    state.terms = static_cast<std::uint16_t>(job.terms.size() - 1);
+    const TaskClassId task_class = market_.task_class(group, facts);
+    if (task_class >= queues_.size()) queues_.resize(task_class + 1);
+    const auto [lane, fresh] = lanes.try_emplace(task_class, static_cast<std::uint32_t>(job.lanes.size()));
+    if (fresh) job.lanes.push_back({task_class, {}, last_turn_, false, false});  // after those that wait for their turn
+    else market_.give_up(task_class);  // one reference a lane
+    state.lane = lane->second;
+    before = &group;
+  }
+  std::sort(job.edges.begin(), job.edges.end());
+  if (job.deadline) deadlines_.insert({*job.deadline, job.id});
+  if (job.speculate) speculative_.insert(ix);
+  for (const JobAfter& after : e.terms.after) {
+    if (Job* other = live(after.job)) {
+      job.waits_for.push_back(after.job);
+      other->dependents.emplace_back(e.job, after.any);
+    } else if (const auto over = ended_.find(after.job); over == ended_.end() || (!after.any && over->second.state != TaskState::succeeded)) {
+      job.dropped = true;
+      job.canceled = true;
+      job.why = "job " + std::to_string(after.job.value) + (over == ended_.end() ? " is not known" : over->second.state == TaskState::failed ? " failed" : " was canceled") + ", and this one was to run after its success";
+    }
+  }
+  return ix;
+}
+
+/// Queues what can start; a job whose outcome is clear ends.
+void Scheduler::begin(Ix ix, Actions& actions) {
+  Job& job = jobs_[ix];
+  for (std::uint32_t group = 0; group < job.groups.size(); ++group) {
+    GroupState& state = job.groups[group];
+    if (state.tasks == 0 && state.unmet == 0) group_ended(ix, group);
+    else if (state.unmet == 0 && !job.canceled) queue_group(ix, group);
+  }
+  if (job.canceled) drop_waiting(ix);
+  sync_lanes(ix);
+  settle(ix, actions);
+}
 
 void Scheduler::on(const JobSubmitted& e, Actions& actions) {
-  const auto [at, fresh] = jobs_.try_emplace(e.job);
-  if (!fresh) return;
-  Job& job = at->second;
-  job.owner = e.owner;
-  job.retries = e.groups.front().retry.times;
-  job.counts.tasks = job.counts.waiting = tasks_of(e);
-  job.states.assign(tasks_of(e), TaskState::waiting);
-  index_job(e.job, job);
-  settle(e.job, job, actions);  // a job of no tasks ends at once
+  if (job_ix_.contains(e.job) || ended_.contains(e.job)) return;
+  begin(add_job(e), actions);
 }
 
 void Scheduler::on(const JobRestored& e, Actions& actions) {
-  const auto [at, fresh] = jobs_.try_emplace(e.job.job);
-  if (!fresh) return;
-  Job& job = at->second;
-  job.owner = e.job.owner;
+  if (job_ix_.contains(e.job.job)) return;
+  ended_.erase(e.job.job);
+  const Ix ix = add_job(e.job);
+  Job& job = jobs_[ix];
   job.restored = true;
-  job.retries = e.job.groups.front().retry.times;
-  job.counts.tasks = job.counts.waiting = tasks_of(e.job);
-  job.states.assign(tasks_of(e.job), TaskState::waiting);
   for (const auto& [task, state] : e.ended)
-    if (task.value >= 1 && task.value <= tasks_of(e.job) && souk::ended(state) && !souk::ended(job.states[task.value - 1]))
-      end_task(e.job.job, job, task.value, state);
-  index_job(e.job.job, job);
-  if (e.canceled) return on(JobCanceled{e.job.job}, actions);
-  settle(e.job.job, job, actions);
+    if (task.value >= 1 && task.value <= job.counts.tasks && souk::ended(state) && !souk::ended(job.states.get(task.value - 1)))
+      end_task(ix, static_cast<std::uint32_t>(task.value - 1), state);
+  if (e.canceled) job.canceled = true;
+  task_failed_for_good(ix, actions);
+  begin(ix, actions);
 }
+
+void Scheduler::on(const JobKnown& e, Actions&) {
+  if (!job_ix_.contains(e.job)) ended_.try_emplace(e.job, Ended{{}, e.state});
+}
+
+void Scheduler::on(const JobHeld& e, Actions&) {
+  const Ix ix = job_ix(e.job);
+  if (ix == kNone || std::exchange(jobs_[ix].held, true)) return;
+  sync_lanes(ix);
+}
+
+void Scheduler::on(const JobReleased& e, Actions&) {
+  const Ix ix = job_ix(e.job);
+  if (ix == kNone || !std::exchange(jobs_[ix].held, false)) return;
+  sync_lanes(ix);
+}
+
+void Scheduler::on(const OwnerSet& e, Actions&) {
+  shares_.set(e.owner, e.weight > 0 ? e.weight : 1, e.running_max);
+  for (OwnerId owner = 0; owner < shares_.size(); ++owner) limit_changed(owner);
+}
+
+// ---- How it ends -----------------------------------------------------------------------------------------------------------------
 
 void Scheduler::on(const JobCanceled& e, Actions& actions) {
-  const auto at = jobs_.find(e.job);
-  if (at == jobs_.end() || at->second.states.empty() || at->second.canceled) return;
-  Job& job = at->second;
-  job.canceled = true;
-  for (std::uint64_t task = 1; task <= job.counts.tasks; ++task) {
-    const TaskState state = job.states[task - 1];
-    if (state == TaskState::waiting) end_task(e.job, job, task, TaskState::canceled);
-    if (state != TaskState::running) continue;
-    const AttemptId attempt = running_.at({e.job, {task}});
-    Run& run = runs_.at(attempt);
-    run.stopping = true;
-    actions.push_back(Stop{run.worker, {attempt, run.task}});
-  }
-  job.again.clear();
-  job.cursor = job.counts.tasks + 1;
-  index_job(e.job, job);
-  settle(e.job, job, actions);
+  const Ix ix = job_ix(e.job);
+  if (ix == kNone || jobs_[ix].canceled) return;
+  jobs_[ix].canceled = true;
+  drop_waiting(ix);
+  stop_running(ix, actions);
+  settle(ix, actions);
 }
 
-void Scheduler::end_task(JobId id, Job& job, std::uint64_t task, TaskState state) {
-  TaskState& now = job.states[task - 1];
-  if (now == TaskState::waiting) --job.counts.waiting, job.again.erase(task);
-  if (now == TaskState::running) --job.counts.running;
-  now = state;
+/// Whatever waits ends as canceled; the job starts nothing more. Tasks never started keep no state of their own: one number says it of all.
+void Scheduler::drop_waiting(Ix ix) {
+  Job& job = jobs_[ix];
+  job.dropped = true;
+  sync_lanes(ix);
+  for (std::uint32_t group = 0; group < job.groups.size(); ++group) cancel_group(job, group);
+}
+
+void Scheduler::cancel_group(Job& job, std::uint32_t number) {
+  GroupState& group = job.groups[number];
+  const Ix ix = job_ix_.at(job.id);
+  for (std::uint32_t offset = group.cursor; offset < group.tasks; ++offset)
+    if (job.states.get(group.first + offset) == TaskState::waiting) end_task(ix, group.first + offset, TaskState::canceled);
+  group.cursor = group.tasks;
+  if (group.again)
+    for (const std::uint32_t offset : std::exchange(*group.again, {})) end_task(ix, group.first + offset, TaskState::canceled);
+  std::vector<std::uint32_t> delayed;
+  for (auto at = job.history.lower_bound(group.first); at != job.history.end() && at->first < group.first + group.tasks; ++at)
+    if (job.states.get(at->first) == TaskState::waiting) delayed.push_back(at->first);
+  for (const std::uint32_t task : delayed) end_task(ix, task, TaskState::canceled);
+}
+
+void Scheduler::stop_running(Ix ix, Actions& actions) {
+  Job& job = jobs_[ix];
+  std::vector<Ix> runs;
+  for (const auto& [task, run] : job.running) runs.push_back(run);
+  std::sort(runs.begin(), runs.end(), [this](Ix a, Ix b) { return runs_[a].task < runs_[b].task; });
+  for (const Ix first : runs)
+    for (Ix run = first; run != kNone; run = runs_[run].other == first ? kNone : runs_[run].other) {
+      if (!std::exchange(runs_[run].stopping, true)) actions.push_back(Stop{workers_[runs_[run].worker].id, {runs_[run].attempt, task_id(runs_[run])}});
+    }
+}
+
+void Scheduler::end_task(Ix ix, std::uint32_t task, TaskState state) {
+  Job& job = jobs_[ix];
+  const TaskState before = job.states.get(task);
+  const std::uint32_t number = group_of(job, task);
+  GroupState& group = job.groups[number];
+  if (before == TaskState::waiting) {
+    --job.counts.waiting, --waiting_;
+    if (group.again) group.again->erase(task - group.first);
+  }
+  if (before == TaskState::running) --job.counts.running, --running_;
+  job.states.set(task, state);
   ++(state == TaskState::succeeded ? job.counts.succeeded : state == TaskState::failed ? job.counts.failed : job.counts.canceled);
-  if (const auto old = lost_of_.find({id, {task}}); old != lost_of_.end()) {
-    for (const AttemptId attempt : old->second) lost_.erase(attempt);
-    lost_of_.erase(old);
-  }
-  job.failures.erase(task), job.losses.erase(task), job.past.erase(task);
-}
-
-void Scheduler::set_waiting(JobId id, Job& job, std::uint64_t task) {
-  job.states[task - 1] = TaskState::waiting;
-  --job.counts.running, ++job.counts.waiting;
-  job.again.insert(task);
-  index_job(id, job);
-}
-
-void Scheduler::settle(JobId id, Job& job, Actions& actions) {
-  if (job.counts.waiting + job.counts.running > 0 || (job.states.empty() && job.counts.tasks > 0)) return;
-  job.states = {};
-  job.again.clear(), job.failures.clear(), job.losses.clear(), job.past.clear();
-  index_job(id, job);
-  // Canceled too late, when all had succeeded, is a success.
-  const TaskState state = job.counts.canceled > 0 ? TaskState::canceled : job.counts.failed > 0 ? TaskState::failed : TaskState::succeeded;
-  actions.push_back(JobEnded{id, state, {}});
-}
-
-bool Scheduler::has_waiting(const Job& job) const { return !job.states.empty() && job.counts.waiting > 0; }
-
-void Scheduler::index_job(JobId id, const Job& job) {
-  if (has_waiting(job)) {
-    ready_[job.owner].insert(id);
-  } else if (const auto owner = ready_.find(job.owner); owner != ready_.end()) {
-    owner->second.erase(id);
-    if (owner->second.empty()) last_job_.erase(owner->first), ready_.erase(owner);
-  }
-}
-
-Scheduler::Job* Scheduler::live(TaskId task) {
-  const auto at = jobs_.find(task.job);
-  if (at == jobs_.end() || task.task.value < 1 || task.task.value > at->second.states.size()) return nullptr;
-  return &at->second;
-}
-
-// ---- Workers -------------------------------------------------------------------------------------------------------------------
-
-void Scheduler::on(const WorkerJoined& e, Actions& actions) {
-  Worker& worker = workers_[e.worker];
-  worker.load.slots = std::max(1, e.slots);
-  worker.load.state = e.state;
-  rested(e.worker, worker);
-  // What we believed it had and it has not, it lost: it was restarted, or an assignment never arrived.
-  std::set<AttemptId> has;
-  for (const Held& held : e.held) has.insert(held.attempt);
-  std::vector<AttemptId> missing;
-  std::set_difference(worker.held.begin(), worker.held.end(), has.begin(), has.end(), std::back_inserter(missing));
-  for (const AttemptId attempt : missing) requeue(attempt, "worker-forgot-it", true, actions);
-  for (const Held& held : e.held) adopt(e.worker, worker, held, true, actions);
-  index(e.worker, worker);
-}
-
-/// A worker says it holds an attempt. One that we had given up, or of an earlier life of ours, it may keep: it has run for longer than any newer one.
-/// Attempts of earlier lives are believed only in the answer to our greeting and for jobs that came out of the journal.
-void Scheduler::adopt(WorkerId id, Worker& worker, const Held& held, bool greeted, Actions& actions) {
-  if (const auto run = runs_.find(held.attempt); run != runs_.end()) {
-    const bool its = run->second.worker == id && run->second.task == held.task;
-    if (its) run->second.lease_ends = now_ + rules_.lease;
-    if (!its || run->second.stopping) actions.push_back(Stop{id, held});  // said again: the first may have been lost
-    return;
-  }
-  Job* job = live(held.task);
-  const auto lost = lost_.find(held.attempt);
-  const bool earlier = greeted && job && job->restored && held.attempt.epoch < epoch_ && held.attempt.epoch.value > 0;
-  const bool ours = lost != lost_.end() ? lost->second == std::pair{id, held.task} : earlier;
-  if (!job || !ours || job->canceled || souk::ended(job->states[held.task.task.value - 1])) {
-    actions.push_back(Stop{id, held});
-    return;
-  }
-  const std::uint64_t task = held.task.task.value;
-  if (const auto other = running_.find(held.task); other != running_.end()) {
-    const AttemptId newer = other->second;
-    if (newer < held.attempt) {  // two claims of earlier lives: the later attempt stays
-      actions.push_back(Stop{id, held});
-      return;
+  if (!lost_of_.empty())
+    if (const auto old = lost_of_.find({job.id, {task + 1ull}}); old != lost_of_.end()) {
+      for (const AttemptId attempt : old->second) lost_.erase(attempt);
+      lost_of_.erase(old);
     }
-    actions.push_back(Stop{runs_.at(newer).worker, {newer, held.task}});
-    release(newer);
-  } else {
-    job->again.erase(task);
-    job->states[task - 1] = TaskState::running;
-    --job->counts.waiting, ++job->counts.running;
-    index_job(held.task.job, *job);
+  if (const auto past = job.history.find(task); past != job.history.end()) {
+    if (past->second.not_before != Instant{}) delayed_.erase({past->second.not_before, job.id, task});
+    job.history.erase(past);
   }
-  if (lost != lost_.end()) {
-    std::erase(lost_of_[held.task], held.attempt);
-    lost_.erase(lost);
-  }
-  runs_[held.attempt] = {held.task, id, now_ + rules_.lease};
-  running_[held.task] = held.attempt;
-  worker.held.insert(held.attempt);
-  worker.load.held = worker.held.size();
+  if (state != TaskState::succeeded) group.failed = true;
+  if (++group.ended == group.tasks) group_ended(ix, number);
 }
 
-void Scheduler::on(const WorkerChanged& e, Actions&) {
-  const auto at = workers_.find(e.worker);
-  if (at == workers_.end()) return;
-  at->second.load.state = e.state;
-  rested(e.worker, at->second);
-  index(e.worker, at->second);
-}
-
-void Scheduler::on(const WorkerLost& e, Actions& actions) {
-  const auto at = workers_.find(e.worker);
-  if (at == workers_.end()) return;
-  const std::set<AttemptId> held = at->second.held;
-  for (const AttemptId attempt : held) requeue(attempt, "worker-lost", true, actions);
-  if (at->second.free_indexed > 0) idle_.erase({-at->second.free_indexed, e.worker});
-  resting_.erase(e.worker);
-  workers_.erase(at);
-}
-
-/// Keeps idle_ in step with the worker.
-void Scheduler::index(WorkerId id, Worker& worker) {
-  if (worker.free_indexed > 0) idle_.erase({-worker.free_indexed, id});
-  const int free = worker.load.slots - static_cast<int>(worker.held.size());
-  worker.free_indexed = takes_work(worker.load.state) && !worker.resting ? std::max(0, free) : 0;
-  if (worker.free_indexed > 0) idle_.insert({-worker.free_indexed, id});
-}
-
-void Scheduler::on(const AttemptRefused& e, Actions& actions) {
-  const auto run = runs_.find(e.attempt);
-  if (run == runs_.end() || run->second.worker != e.worker) return;
-  if (const auto at = workers_.find(e.worker); at != workers_.end()) {
-    at->second.resting = true;  // else it would be asked again at once, for ever
-    resting_.insert(e.worker);
-  }
-  requeue(e.attempt, "refused", false, actions);
-}
-
-void Scheduler::rested(WorkerId id, Worker& worker) {
-  worker.resting = false;
-  resting_.erase(id);
-}
-
-void Scheduler::on(const AttemptReturned& e, Actions& actions) {
-  const auto run = runs_.find(e.attempt);
-  if (run == runs_.end() || run->second.worker != e.worker) return;
-  // It was prefetched behind something long: believe no more that this job's tasks are short here.
-  if (const auto at = workers_.find(e.worker); at != workers_.end()) {
-    double& mean = at->second.mean_us[run->second.task.job];
-    mean = std::max(mean, static_cast<double>(rules_.prefetch.count()) * 4);
-    if (at->second.mean_us.size() > kEstimatesMax) at->second.mean_us.erase(at->second.mean_us.begin());
-  }
-  requeue(e.attempt, "handed-back", false, actions);
-}
-
-// ---- Attempts ------------------------------------------------------------------------------------------------------------------
-
-/// Forgets the run; the task's state is the caller's business.
-void Scheduler::release(AttemptId attempt) {
-  const auto run = runs_.find(attempt);
-  if (const auto worker = workers_.find(run->second.worker); worker != workers_.end()) {
-    worker->second.held.erase(attempt);
-    worker->second.load.held = worker->second.held.size();
-    index(run->second.worker, worker->second);
-    hungry_.insert(run->second.worker);
-  }
-  running_.erase(run->second.task);
-  runs_.erase(run);
-}
-
-void Scheduler::requeue(AttemptId attempt, std::string_view why, bool counts_as_loss, Actions& actions) {
-  const Run run = runs_.at(attempt);
-  release(attempt);
-  Job& job = jobs_.at(run.task.job);
-  const std::uint64_t task = run.task.task.value;
-  if (job.canceled) {
-    end_task(run.task.job, job, task, TaskState::canceled);
-    settle(run.task.job, job, actions);
-    return;
-  }
-  if (counts_as_loss) {
-    ++job.counts.requeued;
-    ++job.past[task];
-    lost_[attempt] = {run.worker, run.task};
-    lost_of_[run.task].push_back(attempt);
-    // Only a worker that went away speaks against the task; silence has other causes.
-    if (why == "worker-lost" && ++job.losses[task] >= rules_.losses_max) {
-      const unsigned runs = job.past[task];
-      end_task(run.task.job, job, task, TaskState::failed);
-      actions.push_back(GiveUp{run.task, runs, "workers-lost"});
-      settle(run.task.job, job, actions);
-      return;
-    }
-  }  // else it never ran
-  set_waiting(run.task.job, job, task);
-  actions.push_back(Requeued{run.task, attempt, run.worker, why});
-}
-
-void Scheduler::on(const AttemptFinished& e, Actions& actions) {
-  const auto run = runs_.find(e.what.attempt);
-  Job* job = live(e.what.task);
-  const bool current = run != runs_.end() && run->second.worker == e.worker && run->second.task == e.what.task;
-  if (!current) {
-    const auto lost = lost_.find(e.what.attempt);
-    if (!job) return actions.push_back(Drop{e.what, "task ended or unknown"});
-    if (souk::ended(job->states[e.what.task.task.value - 1])) return actions.push_back(Drop{e.what, "committed already"});
-    // What earlier lives gave out was claimed in the answer to our greeting, or is not believed.
-    if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
-    if (!e.succeeded || job->canceled) return actions.push_back(Drop{e.what, "given to another worker since"});
-  }
-  const std::uint64_t task = e.what.task.task.value;
-  const JobId id = e.what.task.job;
-  if (const auto at = workers_.find(e.worker); at != workers_.end()) {
-    Worker& worker = at->second;
-    if (worker.resting) rested(e.worker, worker), index(e.worker, worker);
-    ++(e.succeeded ? worker.load.succeeded : worker.load.failed);
-    const auto [mean, first] = worker.mean_us.try_emplace(id, static_cast<double>(e.wall.count()));
-    if (!first) mean->second += (static_cast<double>(e.wall.count()) - mean->second) / 8;
-    if (worker.mean_us.size() > kEstimatesMax) worker.mean_us.erase(worker.mean_us.begin());
-  }
-  if (current) release(e.what.attempt);
-
-  if (current && !e.succeeded && !job->canceled) {
-    const bool own_fault = e.cause != Cause::canceled;
-    if (!own_fault || ++job->failures[task] <= job->retries) {
-      if (own_fault) ++job->counts.retried;
-      ++job->past[task];
-      set_waiting(id, *job, task);
-      actions.push_back(Requeued{e.what.task, e.what.attempt, e.worker, own_fault ? "failed" : "stopped-by-worker"});
-      return;
+/// Those that waited for it may start, or never will. A chain of groups is gone through in a loop, however long it is.
+void Scheduler::group_ended(Ix ix, std::uint32_t number) {
+  ended_groups_.push_back(number);
+  if (std::exchange(ending_groups_, true)) return;
+  Job& job = jobs_[ix];
+  while (!ended_groups_.empty()) {
+    const std::uint32_t from = ended_groups_.back();
+    ended_groups_.pop_back();
+    const bool failed = job.groups[from].failed;
+    for (auto edge = std::lower_bound(job.edges.begin(), job.edges.end(), Edge{from, 0, false}); edge != job.edges.end() && edge->from == from; ++edge) {
+      GroupState& group = job.groups[edge->to];
+      --group.unmet;
+      if (job.dropped) continue;
+      if (failed && !edge->any && group.ended < group.tasks) {
+        if (job.why.empty()) job.why = "tasks that others need did not succeed";
+        cancel_group(job, edge->to);
+      } else if (failed && !edge->any) {
+        group.failed = true;  // of no tasks: what needs it needs them
+        if (group.unmet == 0 && group.tasks == 0) ended_groups_.push_back(edge->to);
+      } else if (group.unmet == 0) {
+        if (group.tasks == 0) ended_groups_.push_back(edge->to);
+        else if (group.ended < group.tasks) queue_group(ix, edge->to), sync_lane(ix, group.lane);
+      }
     }
   }
-  // A late success overtakes the attempt that runs elsewhere.
-  if (!current)
-    if (const auto other = running_.find(e.what.task); other != running_.end()) {
-      const AttemptId attempt = other->second;
-      actions.push_back(Stop{runs_.at(attempt).worker, {attempt, e.what.task}});
-      release(attempt);
+  ending_groups_ = false;
+}
+
+/// Ends a job with nothing left to do, and with it those that waited for its success in vain.
+void Scheduler::settle(Ix first, Actions& actions) {
+  std::deque<Ix> ending{first};
+  for (; !ending.empty(); ending.pop_front()) {
+    const Ix ix = ending.front();
+    Job& job = jobs_[ix];
+    if (!job.open || job.counts.waiting + job.counts.running > 0) continue;
+    const Counts& c = job.counts;
+    // Canceled too late, when all had succeeded, is a success. What was dropped for its failures has failed.
+    const TaskState state = job.canceled && c.canceled > 0 ? TaskState::canceled : c.failed > 0 || c.canceled > 0 ? TaskState::failed : TaskState::succeeded;
+    const JobId id = job.id;
+    const std::string why = state == TaskState::succeeded ? std::string() : job.why;
+    const auto dependents = std::exchange(job.dependents, {});
+    ended_[id] = {job.counts, state};
+    close(ix);
+    actions.push_back(JobEnded{id, state, why});
+    for (const auto& [other, any] : dependents) {
+      const Ix next = job_ix(other);
+      if (next == kNone) continue;
+      Job& waits = jobs_[next];
+      std::erase(waits.waits_for, id);
+      if (!any && state != TaskState::succeeded && !waits.dropped) {
+        waits.canceled = true;
+        waits.why = "job " + std::to_string(id.value) + " " + (state == TaskState::failed ? "failed" : "was canceled") + ", and this one was to run after its success";
+        drop_waiting(next);
+        ending.push_back(next);
+      } else {
+        sync_lanes(next);
+      }
     }
-  const unsigned runs = std::max(1u, attempts(e.what.task));
-  const TaskState state = e.succeeded ? TaskState::succeeded : e.cause == Cause::canceled ? TaskState::canceled : TaskState::failed;
-  end_task(id, *job, task, state);
-  index_job(id, *job);
-  actions.push_back(Commit{e.what, e.worker, state, runs});
-  settle(id, *job, actions);
+  }
 }
 
-void Scheduler::on(const LeaseRenewed& e, Actions& actions) {
-  const auto at = workers_.find(e.worker);
-  if (at == workers_.end()) return;
-  for (const Held& held : e.held) adopt(e.worker, at->second, held, false, actions);
-  at->second.load.state = e.state;
-  rested(e.worker, at->second);
-  index(e.worker, at->second);
+void Scheduler::close(Ix ix) {
+  Job& job = jobs_[ix];
+  for (const Lane& lane : job.lanes)
+    if (lane.queued) dequeue(ix, static_cast<std::uint32_t>(&lane - job.lanes.data()));
+  if (job.deadline) deadlines_.erase({*job.deadline, job.id});
+  speculative_.erase(ix);
+  for (const Lane& lane : job.lanes) {
+    const bool last = market_.task(lane.task_class).users == 1;
+    market_.give_up(lane.task_class);
+    if (!last) continue;
+    if (Queue& queue = queues_[lane.task_class]; queue.reserved != kNone) unreserve(queue.reserved);
+    std::erase(queued_, lane.task_class);
+    queues_[lane.task_class] = {};
+  }
+  job_ix_.erase(job.id);
+  job = {};
+  free_jobs_.push_back(ix);
 }
 
-void Scheduler::on(const Tick&, Actions& actions) {
-  const Duration gap = now_ - std::exchange(last_tick_, now_);
-  for (const WorkerId id : std::set(resting_)) rested(id, workers_.at(id)), index(id, workers_.at(id));
-  if (!open_) return;
-  if (gap > kTickGap) {
-    for (auto& [attempt, run] : runs_) run.lease_ends += gap;
+/// More than max_fails tasks failed: the rest is not worth it.
+void Scheduler::task_failed_for_good(Ix ix, Actions& actions) {
+  Job& job = jobs_[ix];
+  if (!job.max_fails || job.counts.failed <= *job.max_fails || job.dropped) return;
+  job.why = "more than " + std::to_string(*job.max_fails) + (*job.max_fails == 1 ? " task" : " tasks") + " failed";
+  if (*job.max_fails == 0) job.why = "a task failed, and none may";
+  drop_waiting(ix);
+  stop_running(ix, actions);
+}
+
+// ---- Queues ----------------------------------------------------------------------------------------------------------------------
+
+std::uint32_t Scheduler::group_of(const Job& job, std::uint32_t task) const {
+  if (job.groups.size() == 1) return 0;
+  const auto after = std::upper_bound(job.groups.begin(), job.groups.end(), task, [](std::uint32_t t, const GroupState& g) { return t < g.first; });
+  auto at = after - 1;
+  while (at->tasks == 0) --at;  // groups of no tasks share their first with the next
+  return static_cast<std::uint32_t>(at - job.groups.begin());
+}
+
+/// Whether the group has something to start; brings its cursor to it.
+bool Scheduler::front(Job& job, GroupState& group) {
+  if (group.again && !group.again->empty()) return true;
+  while (group.cursor < group.tasks && job.states.get(group.first + group.cursor) != TaskState::waiting) ++group.cursor;  // ended in an earlier life, or adopted
+  return group.cursor < group.tasks;
+}
+
+void Scheduler::queue_group(Ix ix, std::uint32_t number) {
+  Job& job = jobs_[ix];
+  GroupState& group = job.groups[number];
+  if (group.unmet > 0 || std::exchange(group.queued, true)) return;
+  auto& heap = job.lanes[group.lane].groups;
+  heap.push_back(number);
+  std::push_heap(heap.begin(), heap.end(), std::greater<>());
+}
+
+/// Puts the lane into its class's queue if it has something to start, and takes it out if not.
+void Scheduler::sync_lane(Ix ix, std::uint32_t number) {
+  Job& job = jobs_[ix];
+  Lane& lane = job.lanes[number];
+  while (!lane.groups.empty() && !front(job, job.groups[lane.groups.front()])) {
+    job.groups[lane.groups.front()].queued = false;
+    std::pop_heap(lane.groups.begin(), lane.groups.end(), std::greater<>());
+    lane.groups.pop_back();
+  }
+  const bool wanted = job.startable() && !lane.groups.empty() && !lane.deferred;
+  if (wanted == lane.queued) return;
+  if (wanted) enqueue(ix, number);
+  else dequeue(ix, number);
+}
+
+void Scheduler::sync_lanes(Ix ix) {
+  for (std::uint32_t lane = 0; lane < jobs_[ix].lanes.size(); ++lane) sync_lane(ix, lane);
+}
+
+void Scheduler::enqueue(Ix ix, std::uint32_t number) {
+  Job& job = jobs_[ix];
+  Lane& lane = job.lanes[number];
+  Queue& queue = queues_[lane.task_class];
+  lane.queued = true;
+  if (!std::exchange(queue.listed, true)) {
+    queued_.push_back(lane.task_class);
+    queue.since = now_;
+  }
+  auto& turns = queue.turns[job.owner];
+  const bool first = turns.empty();
+  turns.insert({-job.priority, lane.turn, job.id, ix, number});
+  if (!first) return;
+  Shares::Owner& owner = shares_[job.owner];
+  if (owner.queues++ == 0) shares_.lift(job.owner, rules_.credit * std::max(1, slots_));
+  list_owner(lane.task_class, job.owner);
+}
+
+void Scheduler::dequeue(Ix ix, std::uint32_t number) {
+  Job& job = jobs_[ix];
+  Lane& lane = job.lanes[number];
+  Queue& queue = queues_[lane.task_class];
+  lane.queued = false;
+  const auto turns = queue.turns.find(job.owner);
+  turns->second.erase({-job.priority, lane.turn, job.id, ix, number});
+  if (!turns->second.empty()) return;
+  queue.turns.erase(turns);  // its entry in `owners` goes when it comes to the front
+  --shares_[job.owner].queues;
+  if (!queue.turns.empty()) return;
+  queue.owners.clear();
+  queue.listed = false;
+  queue.stuck = queue.narrow = false;
+  queue.hints.clear(), queue.shortlist.clear();
+  std::erase(queued_, lane.task_class);
+  if (queue.reserved != kNone) unreserve(queue.reserved);
+}
+
+void Scheduler::list_owner(TaskClassId task_class, OwnerId owner) {
+  if (!shares_[owner].limited()) queues_[task_class].owners.insert({shares_[owner].used, owner});
+}
+
+/// Its limit was reached, or is no more. Those at their limit are in no queue's `owners`.
+void Scheduler::limit_changed(OwnerId owner) {
+  if (shares_[owner].running_max == 0 && shares_[owner].queues == 0) return;
+  for (const TaskClassId task_class : queued_) {
+    Queue& queue = queues_[task_class];
+    if (!queue.turns.contains(owner)) continue;
+    if (shares_[owner].limited()) std::erase_if(queue.owners, [&](const auto& entry) { return entry.second == owner; });
+    else if (std::none_of(queue.owners.begin(), queue.owners.end(), [&](const auto& entry) { return entry.second == owner; })) list_owner(task_class, owner);
+  }
+}
+
+/// Back to waiting, at once or after a delay.
+void Scheduler::set_waiting(Ix ix, std::uint32_t task, std::uint32_t number, Duration delay) {
+  Job& job = jobs_[ix];
+  GroupState& group = job.groups[number];
+  if (job.states.get(task) == TaskState::running) --job.counts.running, --running_, ++job.counts.waiting, ++waiting_;
+  job.states.set(task, TaskState::waiting);
+  if (delay > Duration(0)) {
+    Instant& when = job.history[task].not_before;
+    when = now_ + delay;
+    delayed_.insert({when, job.id, task});
     return;
   }
-  std::vector<AttemptId> over;
-  for (const auto& [attempt, run] : runs_)
-    if (run.lease_ends <= now_) over.push_back(attempt);
-  // The worker is not told to stop: if it still lives, what it brings or renews first is taken.
-  for (const AttemptId attempt : over) requeue(attempt, "lease-ended", true, actions);
+  if (!group.again) group.again = std::make_unique<std::set<std::uint32_t>>();
+  group.again->insert(task - group.first);
+  queue_group(ix, number);
+  sync_lane(ix, group.lane);
 }
 
-void Scheduler::on(const MarketClosed&, Actions&) { open_ = false; }
-
-void Scheduler::on(const MarketOpened&, Actions&) {
-  open_ = true;
-  last_tick_ = now_;
-  for (auto& [attempt, run] : runs_) run.lease_ends = now_ + rules_.lease;  // nobody could renew
-}
-
-// ---- Dispatch ------------------------------------------------------------------------------------------------------------------
-
-/// Owners take turns, and so do the jobs of each: a small job does not wait behind a large one.
-std::optional<JobId> Scheduler::next_job() const {
-  if (ready_.empty()) return std::nullopt;
-  auto owner = ready_.upper_bound(last_owner_);
-  if (owner == ready_.end()) owner = ready_.begin();
-  const auto last = last_job_.find(owner->first);
-  const auto job = last == last_job_.end() ? owner->second.begin() : owner->second.upper_bound(last->second);
-  return job == owner->second.end() ? *owner->second.begin() : *job;
-}
-
-std::optional<TaskId> Scheduler::next_task() {
-  const auto id = next_job();
-  if (!id) return std::nullopt;
-  Job& job = jobs_.at(*id);
-  last_owner_ = job.owner;
-  last_job_[job.owner] = *id;
-  if (!job.again.empty()) return TaskId{*id, {*job.again.begin()}};
-  while (job.states[job.cursor - 1] != TaskState::waiting) ++job.cursor;  // ended in an earlier life, or adopted
-  return TaskId{*id, {job.cursor}};
-}
-
-void Scheduler::assign(WorkerId id, Worker& worker, TaskId task, Actions& actions) {
-  Job& job = jobs_.at(task.job);
-  const std::uint64_t number = task.task.value;
-  job.again.erase(number);
-  if (number == job.cursor) ++job.cursor;
-  job.states[number - 1] = TaskState::running;
-  --job.counts.waiting, ++job.counts.running;
-  if (job.counts.waiting == 0) index_job(task.job, job);
-  const AttemptId attempt{epoch_, ++last_attempt_};
-  runs_[attempt] = {task, id, now_ + rules_.lease};
-  running_[task] = attempt;
-  worker.held.insert(attempt);
-  worker.load.held = worker.held.size();
-  actions.push_back(Assign{id, task, attempt});
-}
-
-/// Attempts of that job the worker may hold in all: its slots, and `prefetch` of work beyond.
-int Scheduler::depth(const Worker& worker, JobId job) const {
-  const auto mean = worker.mean_us.find(job);
-  if (mean == worker.mean_us.end()) return worker.load.slots;
-  const double ahead = std::min(static_cast<double>(rules_.prefetch_max), static_cast<double>(rules_.prefetch.count()) / std::max(1.0, mean->second));
-  return worker.load.slots + static_cast<int>(ahead * worker.load.slots);
-}
-
-void Scheduler::dispatch(Actions& actions) {
-  if (!open_) return;
-  while (!idle_.empty() && !ready_.empty()) {
-    const WorkerId id = idle_.begin()->second;
-    Worker& worker = workers_.at(id);
-    assign(id, worker, *next_task(), actions);
-    index(id, worker);
+void Scheduler::release_delayed() {
+  while (!delayed_.empty() && std::get<0>(*delayed_.begin()) <= now_) {
+    const auto [when, id, task] = *delayed_.begin();
+    delayed_.erase(delayed_.begin());
+    const Ix ix = job_ix(id);
+    if (ix == kNone) continue;
+    jobs_[ix].history[task].not_before = {};
+    set_waiting(ix, task, group_of(jobs_[ix], task), Duration(0));
   }
-  for (const WorkerId id : std::exchange(hungry_, {})) {
-    const auto at = workers_.find(id);
-    if (at == workers_.end() || !takes_work(at->second.load.state) || at->second.resting) continue;
-    for (auto job = next_job(); job && static_cast<int>(at->second.held.size()) < depth(at->second, *job); job = next_job())
-      assign(id, at->second, *next_task(), actions);
+  while (!deferred_.empty() && std::get<0>(*deferred_.begin()) <= now_) {
+    const auto [when, id, lane] = *deferred_.begin();
+    deferred_.erase(deferred_.begin());
+    const Ix ix = job_ix(id);
+    if (ix == kNone || lane >= jobs_[ix].lanes.size()) continue;
+    jobs_[ix].lanes[lane].deferred = false;
+    sync_lane(ix, lane);
   }
 }
 
-// ---- Questions -----------------------------------------------------------------------------------------------------------------
+// ---- Questions -------------------------------------------------------------------------------------------------------------------
 
-const Scheduler::Counts* Scheduler::counts(JobId job) const {
-  const auto at = jobs_.find(job);
-  return at == jobs_.end() ? nullptr : &at->second.counts;
+const Scheduler::Counts* Scheduler::counts(JobId id) const {
+  if (const Job* job = live(id)) return &job->counts;
+  const auto over = ended_.find(id);
+  return over == ended_.end() ? nullptr : &over->second.counts;
 }
 
 TaskState Scheduler::state(TaskId task) const {
-  const auto at = jobs_.find(task.job);
-  if (at == jobs_.end() || task.task.value < 1 || task.task.value > at->second.states.size()) return TaskState::waiting;
-  return at->second.states[task.task.value - 1];
+  const Job* job = live(task.job);
+  if (!job || task.task.value < 1 || task.task.value > job->states.size()) return TaskState::waiting;
+  return job->states.get(task.task.value - 1);
 }
 
 std::optional<WorkerId> Scheduler::runner(TaskId task) const {
-  const auto at = running_.find(task);
-  if (at == running_.end()) return std::nullopt;
-  return runs_.at(at->second).worker;
+  const Job* job = live(task.job);
+  if (!job || task.task.value < 1 || task.task.value > job->states.size()) return std::nullopt;
+  const auto at = job->running.find(static_cast<std::uint32_t>(task.task.value - 1));
+  if (at == job->running.end()) return std::nullopt;
+  return workers_[runs_[at->second].worker].id;
 }
 
 unsigned Scheduler::attempts(TaskId task) const {
-  const auto at = jobs_.find(task.job);
-  if (at == jobs_.end() || task.task.value < 1 || task.task.value > at->second.states.size()) return 0;
-  const Job& job = at->second;
-  const auto past = job.past.find(task.task.value);
-  return (past == job.past.end() ? 0 : past->second) + (job.states[task.task.value - 1] == TaskState::running ? 1 : 0);
+  const Job* job = live(task.job);
+  if (!job || task.task.value < 1 || task.task.value > job->states.size()) return 0;
+  const auto offset = static_cast<std::uint32_t>(task.task.value - 1);
+  const auto past = job->history.find(offset);
+  unsigned runs = past == job->history.end() ? 0 : past->second.past;
+  if (const auto at = job->running.find(offset); at != job->running.end()) runs += runs_[at->second].other == kNone ? 1 : 2;
+  return runs;
 }
 
-const Scheduler::Load* Scheduler::load(WorkerId worker) const {
-  const auto at = workers_.find(worker);
-  return at == workers_.end() ? nullptr : &at->second.load;
+std::optional<Scheduler::Load> Scheduler::load(WorkerId id) const {
+  const auto at = worker_ix_.find(id);
+  if (at == worker_ix_.end()) return std::nullopt;
+  const Worker& worker = workers_[at->second];
+  return Load{worker.slots, worker.slots - worker.room.slots, worker.state, worker.held.size(), worker.succeeded, worker.failed, worker.aside};
 }
 
-Scheduler::Totals Scheduler::totals() const {
-  Totals sum;
-  for (const auto& [owner, jobs] : ready_)
-    for (const JobId id : jobs) sum.waiting += jobs_.at(id).counts.waiting;
-  sum.running = runs_.size();
-  return sum;
+Scheduler::Totals Scheduler::totals() const { return {waiting_, running_}; }
+
+std::uint64_t Scheduler::open_tasks(const std::string& owner) const {
+  std::uint64_t tasks = 0;
+  for (const auto& [id, ix] : job_ix_)
+    if (shares_[jobs_[ix].owner].name == owner) tasks += jobs_[ix].counts.waiting + jobs_[ix].counts.running;
+  return tasks;
 }
 
-std::optional<std::string> Scheduler::broken_invariant() const {
-  auto broken = [](const std::string& what, std::uint64_t id) { return what + ' ' + std::to_string(id); };
-  std::map<JobId, std::uint64_t> running;
-  for (const auto& [attempt, run] : runs_) {
-    ++running[run.task.job];
-    if (const auto at = running_.find(run.task); at == running_.end() || at->second != attempt) return broken("two attempts count for one task: attempt", attempt.number);
-    if (state(run.task) != TaskState::running) return broken("an attempt runs for a task that does not: attempt", attempt.number);
-    const auto worker = workers_.find(run.worker);
-    if (worker == workers_.end() || !worker->second.held.contains(attempt)) return broken("nobody holds attempt", attempt.number);
-  }
-  std::size_t held = 0;
-  for (const auto& [id, worker] : workers_) {
-    held += worker.held.size();
-    if (worker.load.held != worker.held.size()) return broken("load of worker", id.value);
-    if ((worker.free_indexed > 0) != idle_.contains({-worker.free_indexed, id})) return broken("index of worker", id.value);
-  }
-  if (held != runs_.size() || running_.size() != runs_.size()) return "held, running and runs differ";
-  for (const auto& [id, job] : jobs_) {
-    Counts seen;
-    for (std::size_t i = 0; i < job.states.size(); ++i) {
-      const TaskState state = job.states[i];
-      ++(state == TaskState::waiting ? seen.waiting : state == TaskState::running ? seen.running : state == TaskState::succeeded ? seen.succeeded
-         : state == TaskState::failed ? seen.failed : seen.canceled);
-      if (state == TaskState::waiting && i + 1 < job.cursor && !job.again.contains(i + 1)) return broken("a waiting task that nobody will find, in job", id.value);
-    }
-    const Counts& c = job.counts;
-    if (c.waiting + c.running + c.succeeded + c.failed + c.canceled != c.tasks) return broken("counts do not add up: job", id.value);
-    if (!job.states.empty() && (seen.waiting != c.waiting || seen.running != c.running || seen.succeeded != c.succeeded || seen.failed != c.failed))
-      return broken("counts and states differ: job", id.value);
-    if (c.running != running[id]) return broken("running tasks without an attempt: job", id.value);
-    const auto owner = ready_.find(job.owner);
-    if (has_waiting(job) != (owner != ready_.end() && owner->second.contains(id))) return broken("queue and job differ: job", id.value);
-  }
-  for (const auto& [attempt, who] : lost_)
-    if (ended(state(who.second)) || jobs_.at(who.second.job).states.empty()) return broken("a lost attempt outlived its task: attempt", attempt.number);
-  if (open_ && !ready_.empty() && !idle_.empty()) return "a task waits while a slot is free";
-  return std::nullopt;
+std::string Scheduler::note(JobId id) const {
+  const Job* job = live(id);
+  if (!job) return {};
+  if (job->dropped) return job->why;
+  if (job->held) return "held";
+  if (!job->waits_for.empty()) return "waits for job " + std::to_string(job->waits_for.front().value);
+  return {};
 }
 
 }  // namespace souk

@@ -25,7 +25,7 @@ void set_attribute(gloox::Tag& tag, const std::string& name, const std::string& 
   else tag.addAttribute(name, printable(value));
 }
 
-void fill_in(gloox::Tag& tag, const std::string& xmlns, Attributes attributes) {
+void fill_in(gloox::Tag& tag, const std::string& xmlns, TagAttributes attributes) {
   if (!xmlns.empty()) tag.setXmlns(xmlns);
   for (const auto& [name, value] : attributes) set_attribute(tag, name, value);
 }
@@ -133,13 +133,13 @@ Result<Form> read_form(const gloox::Tag& x) {
 
 }  // namespace
 
-Stanza element(const std::string& name, const std::string& xmlns, Attributes attributes) {
+Stanza element(const std::string& name, const std::string& xmlns, TagAttributes attributes) {
   auto tag = std::make_unique<gloox::Tag>(name);
   fill_in(*tag, xmlns, attributes);
   return tag;
 }
 
-gloox::Tag& child(gloox::Tag& parent, const std::string& name, const std::string& xmlns, Attributes attributes, const std::string& text) {
+gloox::Tag& child(gloox::Tag& parent, const std::string& name, const std::string& xmlns, TagAttributes attributes, const std::string& text) {
   auto* tag = new gloox::Tag(&parent, name);  // the parent deletes it
   fill_in(*tag, xmlns, attributes);
   set_text(*tag, text);
@@ -177,7 +177,7 @@ StanzaError error_in(const gloox::Tag& stanza) {
   return found;
 }
 
-gloox::Tag& add_payload(gloox::Tag& parent, const std::string& name, const std::string& xmlns, const google::protobuf::MessageLite& message, Attributes attributes) {
+gloox::Tag& add_payload(gloox::Tag& parent, const std::string& name, const std::string& xmlns, const google::protobuf::MessageLite& message, TagAttributes attributes) {
   const Encoded encoded = encode(message);
   gloox::Tag& element = child(parent, name, xmlns, attributes, encoded.text);
   if (encoded.zlib) element.addAttribute("encoding", "zlib");

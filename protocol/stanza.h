@@ -28,12 +28,12 @@ inline const std::string task = "urn:souk:task:1", job = "urn:souk:job:1", grid 
                          stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
 }
 
-using Attributes = std::initializer_list<std::pair<std::string, std::string>>;
+using TagAttributes = std::initializer_list<std::pair<std::string, std::string>>;
 
 /// A stanza or an element of its own.
-Stanza element(const std::string& name, const std::string& xmlns = {}, Attributes attributes = {});
+Stanza element(const std::string& name, const std::string& xmlns = {}, TagAttributes attributes = {});
 /// A child of `parent`, which owns it.
-gloox::Tag& child(gloox::Tag& parent, const std::string& name, const std::string& xmlns = {}, Attributes attributes = {}, const std::string& text = {});
+gloox::Tag& child(gloox::Tag& parent, const std::string& name, const std::string& xmlns = {}, TagAttributes attributes = {}, const std::string& text = {});
 
 /// The answer to an iq: to/from swapped, same id.
 Stanza result_of(const gloox::Tag& iq);
@@ -45,7 +45,7 @@ StanzaError error_in(const gloox::Tag& stanza);
 // silently leaves out what XML cannot carry.
 
 /// An element that carries a message (docs/PROTOCOL.md §7).
-gloox::Tag& add_payload(gloox::Tag& parent, const std::string& name, const std::string& xmlns, const google::protobuf::MessageLite& message, Attributes attributes = {});
+gloox::Tag& add_payload(gloox::Tag& parent, const std::string& name, const std::string& xmlns, const google::protobuf::MessageLite& message, TagAttributes attributes = {});
 /// Reads one; fails as decode() does, and on an encoding other than zlib.
 Result<Done> payload_in(const gloox::Tag& element, google::protobuf::MessageLite& message);
 

@@ -17,15 +17,15 @@ using namespace std::chrono_literals;
 
 class Chaos {
  public:
-  explicit Chaos(std::uint64_t seed) : random_(seed), stage_({.losses_max = 1000}) {}
+  explicit Chaos(std::uint64_t seed) : random_(seed), stage_({.crash_limit = 1000}) {}
 
   void run() {
     for (std::uint64_t job = 1; job <= 5; ++job) tell(Stage::simple_job(job, 1 + pick(60), static_cast<unsigned>(pick(3)), job % 2 ? "ada" : "bob"));
     for (int step = 0; step < 4000 && !ended(); ++step) act();
-    // The weather clears: whoever is there works on what it has.
+    // The weather clears: somebody is there, and whoever is works on what it has.
+    join(1);
     for (int step = 0; step < 20000 && !ended(); ++step) {
       stage_.now += 100ms;
-      if (workers_.empty()) join(1 + pick(4));
       for (auto& [id, has] : std::map(workers_))
         if (!has.empty()) finish(id, *has.begin(), true);
       tell(Tick{});
@@ -34,6 +34,13 @@ class Chaos {
         for (int second = 0; second < 32; ++second) stage_.now += 1s, tell(Tick{});  // what was lost on the way comes back
       }
     }
+    if (!ended())
+      for (std::uint64_t job = 1; job <= 5; ++job)
+        if (const auto why = stage_.core.why({{job}, {0}}); !jobs_ended_.contains({job})) {
+          std::string reasons;
+          for (const auto& r : why.reasons) reasons += " / " + std::to_string(r.workers) + " " + r.why;
+          ADD_FAILURE() << "job " << job << " goes on: " << why.summary << reasons;
+        }
     ASSERT_TRUE(ended()) << "tasks were lost";
     for (std::uint64_t job = 1; job <= 5; ++job) {
       const auto& c = *stage_.core.counts({job});

@@ -1,0 +1,643 @@
+// Workers come, change and go; attempts are placed, adopted, lost and finished.
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <utility>
+
+#include "manager/scheduler.h"
+
+namespace souk {
+
+namespace {
+
+constexpr std::size_t kEstimatesMax = 64;               // groups remembered per worker; the oldest is forgotten
+constexpr Duration kTickGap = std::chrono::seconds(3);  // between ticks; a longer one means that we stood still, not the workers
+constexpr Duration kAsideMax = std::chrono::hours(1);
+constexpr Duration kChargedAtOnce = std::chrono::seconds(1);  // at most, of an attempt's expected time; the rest as it runs
+constexpr std::uint32_t kSeenMin = 3;                   // results before a mean says something
+
+/// A number from 0 to 1 that looks random and is always the same for the same attempt: jitter without dice.
+double fraction_of(AttemptId attempt, TaskId task) {
+  std::uint64_t x = attempt.number * 0x9E3779B97F4A7C15u ^ attempt.epoch.value << 32 ^ task.job.value * 0xBF58476D1CE4E5B9u ^ task.task.value;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return static_cast<double>((x ^ (x >> 31)) >> 11) / static_cast<double>(1ull << 53);
+}
+
+/// Times a quarter longer are a step up.
+std::int8_t bucket_of(float ratio) { return static_cast<std::int8_t>(std::lround(std::clamp(3 * std::log2(ratio), -60.0f, 60.0f))); }
+
+}  // namespace
+
+// ---- Workers -----------------------------------------------------------------------------------------------------------------------
+
+void Scheduler::on(const WorkerJoined& e, Actions& actions) {
+  const auto [at, fresh] = worker_ix_.try_emplace(e.worker, kNone);
+  if (fresh) {
+    if (free_workers_.empty()) {
+      at->second = static_cast<Ix>(workers_.size());
+      workers_.emplace_back();
+    } else {
+      at->second = free_workers_.back();
+      free_workers_.pop_back();
+    }
+    workers_[at->second] = {};
+    workers_[at->second].id = e.worker;
+  }
+  const Ix ix = at->second;
+  Worker& worker = workers_[ix];
+  if (worker.here) {
+    slots_ -= worker.slots, gpus_ -= static_cast<int>(worker.offer->gpus.size()), memory_ -= worker.offer->memory_bytes;
+    if (worker.key != 0) class_index_[worker.worker_class].open.erase({worker.key, ix}), worker.key = 0;
+  }
+  worker.here = true;
+  worker.offer = e.offer;
+  worker.name = e.name, worker.owner = e.owner;
+  worker.worker_class = market_.worker_class(*e.offer);
+  if (worker.worker_class >= class_index_.size()) class_index_.resize(worker.worker_class + 1);
+  worker.slots = std::clamp(e.slots, 1, std::max(1, e.offer->slots));
+  worker.state = e.state;
+  worker.until = e.until;
+  slots_ += worker.slots, gpus_ += static_cast<int>(e.offer->gpus.size()), memory_ += e.offer->memory_bytes;
+  worker.resting = false;
+  resting_.erase(worker.id);
+  // What we believed it had and it has not, it lost: it was restarted, or an assignment never arrived.
+  std::set<AttemptId> has;
+  for (const Held& held : e.held) has.insert(held.attempt);
+  std::vector<Ix> missing;
+  for (const Ix run : worker.held)
+    if (!has.contains(runs_[run].attempt)) missing.push_back(run);
+  std::sort(missing.begin(), missing.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; });
+  for (const Ix run : missing) requeue(run, "worker-forgot-it", true, actions);
+  reroom(ix);
+  for (const Held& held : e.held) adopt(ix, held, true, actions);
+  index(ix, true);
+}
+
+/// Counts anew what is free, after its offer changed.
+void Scheduler::reroom(Ix ix) {
+  Worker& worker = workers_[ix];
+  worker.room = market_.worker(worker.worker_class).capacity;
+  worker.room.slots = worker.slots;
+  worker.ahead.clear();
+  auto runs = worker.held;
+  std::sort(runs.begin(), runs.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; });
+  for (const Ix run : runs) {
+    const Room& need = market_.task(jobs_[runs_[run].job].lanes[jobs_[runs_[run].job].groups[runs_[run].group].lane].task_class).need;
+    runs_[run].ahead = !worker.ahead.empty() || !fits(need, worker.room);
+    if (runs_[run].ahead) worker.ahead.push_back(run);
+    else take(worker.room, need);
+  }
+}
+
+/// A worker says it holds an attempt. One that we had given up, or of an earlier life of ours, it may keep: it has run for longer than any newer one.
+/// Attempts of earlier lives are believed only in the answer to our greeting and for jobs that came out of the journal.
+void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
+  Worker& worker = workers_[ix];
+  if (const auto at = run_ix_.find(held.attempt); at != run_ix_.end()) {
+    Run& run = runs_[at->second];
+    if (run.worker == ix && task_id(run) == held.task) {
+      run.lease_ends = now_ + rules_.lease;
+      if (run.stopping) actions.push_back(Stop{worker.id, held});  // the first one may have been lost on the way
+      return;
+    }
+    actions.push_back(Stop{worker.id, held});  // ours, but not for it
+    return;
+  }
+  const Ix job_at = job_ix(held.task.job);
+  Job* job = job_at == kNone ? nullptr : &jobs_[job_at];
+  const auto lost = lost_.find(held.attempt);
+  const bool ours = lost != lost_.end() && lost->second == std::pair{worker.id, held.task};
+  const bool inherited = greeted && job && job->restored && held.attempt.epoch < epoch_ && held.attempt.epoch.value > 0;
+  if (!job || held.task.task.value < 1 || held.task.task.value > job->states.size() || (!ours && !inherited)) {
+    actions.push_back(Stop{worker.id, held});
+    return;
+  }
+  const auto task = static_cast<std::uint32_t>(held.task.task.value - 1);
+  const std::uint32_t group = group_of(*job, task);
+  const TaskState state = job->states.get(task);
+  if (souk::ended(state) || job->groups[group].unmet > 0) {
+    actions.push_back(Stop{worker.id, held});
+    return;
+  }
+  if (state == TaskState::running) {
+    // A newer attempt gives way to one that has run for longer; an older one stays.
+    const Ix other = job->running.at(task);
+    const AttemptId newer = runs_[other].attempt;
+    if (newer < held.attempt) {
+      actions.push_back(Stop{worker.id, held});
+      return;
+    }
+    for (const Ix run : {other, runs_[other].other})
+      if (run != kNone) {
+        actions.push_back(Stop{workers_[runs_[run].worker].id, {runs_[run].attempt, held.task}});
+        release(run);
+        ++job->history[task].past;
+      }
+    set_waiting(job_at, task, group, Duration(0));
+  }
+  if (ours) {
+    auto& old = lost_of_[held.task];
+    std::erase(old, held.attempt);
+    if (old.empty()) lost_of_.erase(held.task);
+    lost_.erase(lost);
+  }
+  if (const auto past = job->history.find(task); past != job->history.end() && past->second.not_before != Instant{}) {
+    delayed_.erase({past->second.not_before, job->id, task});
+    past->second.not_before = {};
+  }
+  const Ix run = place(job_at, task, group, ix, held.attempt, false);
+  if (ours && job->history[task].past > 0) --job->history[task].past, runs_[run].run = static_cast<std::uint16_t>(job->history[task].past + 1);
+  sync_lane(job_at, job->groups[group].lane);
+  if (job->canceled || job->dropped) {
+    runs_[run].stopping = true;
+    actions.push_back(Stop{worker.id, held});
+  }
+}
+
+void Scheduler::on(const WorkerChanged& e, Actions&) {
+  const auto at = worker_ix_.find(e.worker);
+  if (at == worker_ix_.end()) return;
+  Worker& worker = workers_[at->second];
+  worker.state = e.state;
+  if (e.until) worker.until = *e.until;
+  if (e.slots > 0) {
+    const int slots = std::min(e.slots, worker.offer->slots);
+    slots_ += slots - worker.slots, worker.room.slots += slots - worker.slots, worker.slots = slots;
+  }
+  rested(at->second);
+}
+
+void Scheduler::on(const WorkerLost& e, Actions& actions) {
+  const auto at = worker_ix_.find(e.worker);
+  if (at == worker_ix_.end()) return;
+  const Ix ix = at->second;
+  Worker& worker = workers_[ix];
+  worker.state = WorkerState::paused;  // nothing is given to it while we go through what it had
+  index(ix, false);
+  auto held = worker.held;
+  std::sort(held.begin(), held.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; });
+  for (const Ix run : held) requeue(run, "worker-lost", true, actions);
+  if (worker.reserved != kNone) unreserve(ix);
+  slots_ -= worker.slots, gpus_ -= static_cast<int>(worker.offer->gpus.size()), memory_ -= worker.offer->memory_bytes;
+  resting_.erase(worker.id), aside_.erase(worker.id);
+  for (const TaskClassId task_class : queued_) std::erase(queues_[task_class].hints, ix), std::erase(queues_[task_class].shortlist, ix);
+  std::erase(hungry_, ix);
+  worker = {};
+  worker_ix_.erase(at);
+  free_workers_.push_back(ix);
+}
+
+bool Scheduler::takes_work(const Worker& worker) const {
+  return worker.here && (worker.state == WorkerState::free || worker.state == WorkerState::busy) && !worker.resting && worker.aside.empty();
+}
+
+/// Keeps its place among those of its class that have a free slot.
+void Scheduler::index(Ix ix, bool more) {
+  Worker& worker = workers_[ix];
+  auto& open = class_index_[worker.worker_class].open;
+  const std::uint64_t key = takes_work(worker) && worker.room.slots > 0 && worker.ahead.empty() ? key_of(worker) : 0;
+  if (key != worker.key) {
+    if (worker.key != 0 && key != 0) {
+      auto node = open.extract({worker.key, ix});
+      node.value().first = key;
+      open.insert(std::move(node));
+    } else if (worker.key != 0) {
+      open.erase({worker.key, ix});
+    } else {
+      open.insert({key, ix});
+    }
+    worker.key = key;
+  }
+  if (more && key != 0) more_room(ix);
+}
+
+void Scheduler::rested(Ix ix) {
+  Worker& worker = workers_[ix];
+  if (worker.resting) worker.resting = false, resting_.erase(worker.id);
+  index(ix, true);
+}
+
+void Scheduler::on(const AttemptRefused& e, Actions& actions) {
+  const auto at = run_ix_.find(e.attempt);
+  if (at == run_ix_.end() || workers_[runs_[at->second].worker].id != e.worker) return;
+  const Ix ix = runs_[at->second].worker;
+  workers_[ix].resting = true;  // else it would be asked again at once, for ever
+  resting_.insert(e.worker);
+  requeue(at->second, "refused", false, actions);
+}
+
+void Scheduler::on(const AttemptReturned& e, Actions& actions) {
+  const auto at = run_ix_.find(e.attempt);
+  if (at == run_ix_.end() || workers_[runs_[at->second].worker].id != e.worker) return;
+  // It was prefetched behind something long: believe no more that this group's tasks are short here.
+  const Run& run = runs_[at->second];
+  Worker& worker = workers_[run.worker];
+  const std::uint64_t key = estimate_key(jobs_[run.job], run.group);
+  const float least = static_cast<float>(rules_.prefetch.count()) * 4;
+  const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
+  if (known != worker.estimates.end()) known->mean_us = std::max(known->mean_us, least);
+  requeue(at->second, "handed-back", false, actions);
+}
+
+// ---- Attempts ----------------------------------------------------------------------------------------------------------------------
+
+Scheduler::Ix Scheduler::place(Ix job_at, std::uint32_t task, std::uint32_t number, Ix worker_at, AttemptId attempt, bool ahead) {
+  Ix ix = kNone;
+  if (free_runs_.empty()) {
+    ix = static_cast<Ix>(runs_.size());
+    runs_.emplace_back();
+  } else {
+    ix = free_runs_.back();
+    free_runs_.pop_back();
+  }
+  Job& job = jobs_[job_at];
+  GroupState& group = job.groups[number];
+  Worker& worker = workers_[worker_at];
+  const TaskClassId task_class = job.lanes[group.lane].task_class;
+  const Room& need = market_.task(task_class).need;
+  Run& run = runs_[ix];
+  run = {};
+  run.attempt = attempt;
+  run.job = job_at, run.worker = worker_at, run.task = task, run.group = number;
+  run.lease_ends = now_ + rules_.lease, run.placed = now_;
+  run.slots = static_cast<float>(weight_of(task_class));
+  const auto past = job.history.empty() ? job.history.end() : job.history.find(task);
+  run.run = static_cast<std::uint16_t>((past == job.history.end() ? 0 : past->second.past) + 1);
+  run.position = static_cast<std::uint32_t>(worker.held.size());
+  worker.held.push_back(ix);
+  run_ix_[attempt] = ix;
+  if (ahead || !worker.ahead.empty() || !fits(need, worker.room)) {
+    run.ahead = true;
+    worker.ahead.push_back(ix);
+  } else {
+    take(worker.room, need);
+  }
+  if (job.states.get(task) == TaskState::waiting) {
+    if (group.again) group.again->erase(task - group.first);
+    if (task - group.first == group.cursor) ++group.cursor;
+    --job.counts.waiting, --waiting_, ++job.counts.running, ++running_;
+    job.states.set(task, TaskState::running);
+    job.running[task] = ix;
+  } else {  // a second attempt
+    const Ix first = job.running.at(task);
+    runs_[first].other = ix, run.other = first;
+    run.speculative = true;
+    ++run.run;
+  }
+  Shares::Owner& owner = shares_[job.owner];
+  ++owner.running;
+  if (owner.running_max > 0 && owner.running == owner.running_max) limit_changed(job.owner);
+  const auto mean = estimate(job, number, worker);
+  run.charged = mean ? std::min(kChargedAtOnce, Duration(static_cast<std::int64_t>(*mean))) : kChargedAtOnce;
+  shares_.charge(job.owner, run.slots, run.charged);
+  return ix;
+}
+
+/// What it used beyond what was charged already, or less.
+void Scheduler::charge(Run& run, Duration whole) {
+  shares_.charge(jobs_[run.job].owner, run.slots, whole - run.charged);
+  run.charged = whole;
+}
+
+/// Forgets the run; the task's state is the caller's business, but for a second attempt, which takes over.
+void Scheduler::release(Ix ix) {
+  Run& run = runs_[ix];
+  Worker& worker = workers_[run.worker];
+  Job& job = jobs_[run.job];
+  const Ix last = worker.held.back();
+  worker.held[run.position] = last;
+  runs_[last].position = run.position;
+  worker.held.pop_back();
+  const bool was_ahead = run.ahead;
+  if (was_ahead) worker.ahead.erase(std::find(worker.ahead.begin(), worker.ahead.end(), ix));
+  else give_back(worker.room, market_.task(job.lanes[job.groups[run.group].lane].task_class).need);
+  run_ix_.erase(run.attempt);
+  if (run.other != kNone) {
+    runs_[run.other].other = kNone;
+    job.running[run.task] = run.other;
+  } else {
+    job.running.erase(run.task);
+  }
+  Shares::Owner& owner = shares_[job.owner];
+  const bool was_limited = owner.limited();
+  --owner.running;
+  if (was_limited && !owner.limited()) limit_changed(job.owner);
+  const Ix at = run.worker;
+  run.job = run.worker = kNone;
+  free_runs_.push_back(ix);
+  promote(at);
+  index(at, !was_ahead);
+  if (!worker.hungry) worker.hungry = true, hungry_.push_back(at);
+}
+
+/// What waits on the worker starts there, in order, as soon as there is room: so we count it.
+void Scheduler::promote(Ix ix) {
+  Worker& worker = workers_[ix];
+  while (!worker.ahead.empty()) {
+    Run& run = runs_[worker.ahead.front()];
+    const Job& job = jobs_[run.job];
+    const Room& need = market_.task(job.lanes[job.groups[run.group].lane].task_class).need;
+    if (!fits(need, worker.room)) return;
+    take(worker.room, need);
+    run.ahead = false;
+    run.placed = now_;
+    worker.ahead.pop_front();
+  }
+}
+
+void Scheduler::requeue(Ix ix, std::string_view why, bool counts_as_loss, Actions& actions) {
+  const Run run = runs_[ix];
+  Job& job = jobs_[run.job];
+  const TaskId id = task_id(run);
+  const WorkerId worker = workers_[run.worker].id;
+  charge(runs_[ix], run.ahead ? Duration(0) : std::min(now_ - run.placed, rules_.lease * 2));
+  if (counts_as_loss) workers_[run.worker].faults += (1 - workers_[run.worker].faults) / 16;
+  release(ix);
+  const bool other_runs = run.other != kNone;
+  const std::uint32_t number = run.group;
+  if (counts_as_loss) {
+    ++job.counts.requeued;
+    History& past = job.history[run.task];
+    ++past.past;
+    lost_[run.attempt] = {worker, id};
+    lost_of_[id].push_back(run.attempt);
+    actions.push_back(Failed{{run.attempt, id}, worker, run.run, why});
+    // Only a worker that went away speaks against the task; silence has other causes.
+    if (why == "worker-lost" && ++past.losses >= job.crash_limit && !other_runs && !job.canceled && !job.dropped) {
+      const unsigned runs = past.past;
+      end_task(run.job, run.task, TaskState::failed);
+      actions.push_back(GiveUp{id, runs, "workers-lost"});
+      task_failed_for_good(run.job, actions);
+      settle(run.job, actions);
+      return;
+    }
+  }  // else it never ran
+  if (other_runs) return;
+  if (job.canceled || job.dropped) {
+    end_task(run.job, run.task, TaskState::canceled);
+    settle(run.job, actions);
+    return;
+  }
+  set_waiting(run.job, run.task, number, Duration(0));
+  actions.push_back(Requeued{id, run.attempt, worker, why});
+}
+
+std::optional<float> Scheduler::estimate(const Job& job, std::uint32_t group, const Worker& worker) const {
+  const std::uint64_t key = estimate_key(job, group);
+  for (const Estimate& one : worker.estimates)
+    if (one.group == key) return one.mean_us;
+  const GroupState& state = job.groups[group];
+  if (state.seen == 0) return std::nullopt;
+  return state.mean_us * worker.pace;
+}
+
+/// When an attempt there is over at the latest, as far as one can know; zero: nothing is known.
+Duration Scheduler::bound(const Job& job, std::uint32_t group, const Worker& worker) const {
+  if (const Duration limit = job.terms[job.groups[group].terms].time_limit; limit > Duration(0)) return limit;
+  const auto mean = estimate(job, group, worker);
+  return mean ? Duration(static_cast<std::int64_t>(*mean * 1.5f)) : Duration(0);
+}
+
+/// How long tasks of this group take, here and everywhere, and so how fast the worker and its class are.
+void Scheduler::learn(Ix worker_at, Ix run_at, Duration wall) {
+  const Run& run = runs_[run_at];
+  Worker& worker = workers_[worker_at];
+  Job& job = jobs_[run.job];
+  GroupState& group = job.groups[run.group];
+  const auto took = std::max(1.0f, static_cast<float>(wall.count()));
+  const std::uint64_t key = estimate_key(job, run.group);
+  const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
+  if (known != worker.estimates.end()) {
+    known->mean_us += (took - known->mean_us) / 8;
+  } else {
+    if (worker.estimates.size() >= kEstimatesMax) worker.estimates.erase(worker.estimates.begin());
+    worker.estimates.push_back({key, took});
+  }
+  if (group.seen >= kSeenMin) {
+    const TaskClassId task_class = job.lanes[group.lane].task_class;
+    Queue& queue = queues_[task_class];
+    const auto& fitting = market_.task(task_class).fitting;
+    const auto at = std::lower_bound(fitting.begin(), fitting.end(), worker.worker_class, [](const auto& f, WorkerClassId id) { return f.worker_class < id; });
+    const float against_all = std::clamp(took / std::max(1.0f, group.mean_us), 0.001f, 1000.0f);
+    float of_class = 1;
+    if (const auto position = static_cast<std::size_t>(at - fitting.begin()); at != fitting.end() && position < queue.ratio.size()) {
+      float& ratio = queue.ratio[position];
+      of_class = ratio;
+      ratio += (against_all - ratio) / 32;
+      queue.pace[position] = bucket_of(ratio);
+    }
+    worker.pace += (std::clamp(against_all / of_class, 0.01f, 100.0f) - worker.pace) / 8;
+    worker.pace_bucket = bucket_of(worker.pace);
+  }
+  ++group.seen;
+  group.mean_us += (took - group.mean_us) / static_cast<float>(std::min(group.seen, 32u));
+}
+
+/// A failure of what does well elsewhere. Enough of them in a row, and the worker gets nothing for a while.
+void Scheduler::strike(Ix ix, Ix job_at, Actions& actions) {
+  Worker& worker = workers_[ix];
+  Job& job = jobs_[job_at];
+  ++job.failed_on[worker.id];
+  worker.faults += (1 - worker.faults) / 16;
+  // A job that fails wherever it runs says nothing about this worker.
+  const bool fails_elsewhere = job.failed_on.size() > 1 && job.counts.succeeded == 0;
+  if (fails_elsewhere) return;
+  if (++worker.strikes < rules_.strikes_max) return;
+  // The only one there is nothing to compare with.
+  const bool alone = std::count_if(worker_ix_.begin(), worker_ix_.end(), [this](const auto& one) { return takes_work(workers_[one.second]); }) <= 1;
+  if (alone && job.counts.succeeded == 0) return;
+  const Duration pause = std::min<Duration>(kAsideMax, rules_.set_aside * (1 << std::min(worker.times_aside++, 5u)));
+  worker.aside_until = now_ + pause;
+  worker.aside = "its last " + std::to_string(worker.strikes) + " attempts failed, the last of job " + std::to_string(job.id.value);
+  worker.strikes = rules_.strikes_max - 1;  // back from it, one more failure is enough
+  aside_.insert(worker.id);
+  actions.push_back(SetAside{worker.id, worker.aside_until, worker.aside});
+  index(ix, false);
+}
+
+void Scheduler::on(const AttemptFinished& e, Actions& actions) {
+  const auto at = run_ix_.find(e.what.attempt);
+  const Ix job_at = job_ix(e.what.task.job);
+  Job* job = job_at == kNone ? nullptr : &jobs_[job_at];
+  if (job && (e.what.task.task.value < 1 || e.what.task.task.value > job->states.size())) job = nullptr;
+  const bool current = at != run_ix_.end() && workers_[runs_[at->second].worker].id == e.worker && task_id(runs_[at->second]) == e.what.task;
+  if (!job) return actions.push_back(Drop{e.what, "task ended or unknown"});
+  const auto task = static_cast<std::uint32_t>(e.what.task.task.value - 1);
+  if (!current) {
+    const auto lost = lost_.find(e.what.attempt);
+    if (souk::ended(job->states.get(task))) return actions.push_back(Drop{e.what, "committed already"});
+    // What earlier lives gave out was claimed in the answer to our greeting, or is not believed.
+    if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
+    if (!e.succeeded || job->canceled || job->dropped) return actions.push_back(Drop{e.what, "given to another worker since"});
+  }
+  const std::uint32_t group = group_of(*job, task);
+  const bool own_fault = !e.succeeded && e.cause != Cause::canceled;
+  unsigned run_number = 1;
+  Ix other = kNone;
+  if (const auto known = worker_ix_.find(e.worker); known != worker_ix_.end()) {
+    Worker& worker = workers_[known->second];
+    if (worker.resting) worker.resting = false, resting_.erase(worker.id);
+    ++(e.succeeded ? worker.succeeded : worker.failed);
+    if (current) {
+      Run& run = runs_[at->second];
+      run_number = run.run;
+      other = run.other;
+      charge(run, std::clamp(e.wall, Duration(0), std::max(Duration(0), now_ - run.placed) + kTickGap));
+      if (e.succeeded) learn(known->second, at->second, e.wall);
+    }
+    if (e.succeeded) {
+      worker.strikes = 0;
+      worker.faults -= worker.faults / 16;
+      if (!job->failed_on.empty()) job->failed_on.erase(worker.id);
+    } else if (own_fault && current && !job->canceled && !job->dropped) {
+      strike(known->second, job_at, actions);
+    }
+  }
+  const WorkerId where = e.worker;
+  if (current) release(at->second);
+
+  if (current && !e.succeeded && other != kNone) {  // the other attempt goes on
+    ++job->history[task].past;
+    if (own_fault) actions.push_back(Failed{e.what, where, run_number, "failed"});
+    return;
+  }
+  const bool over = job->canceled || job->dropped;
+  if (current && !e.succeeded && !over) {
+    const GroupTerms& terms = job->terms[job->groups[group].terms];
+    const auto coded = [&] {
+      return terms.retry.codes.empty() || (e.cause == Cause::exited && std::any_of(terms.retry.codes.begin(), terms.retry.codes.end(),
+                                                                                    [&](const ExitCodes& c) { return c.first <= e.exit_code && e.exit_code <= c.last; }));
+    };
+    const auto failures = [&] {
+      const auto past = job->history.find(task);
+      return past == job->history.end() ? 0u : past->second.failures;
+    };
+    if (!own_fault || (failures() < terms.retry.times && coded())) {
+      History& past = job->history[task];
+      ++past.past;
+      Duration delay{0};
+      if (own_fault) {
+        ++past.failures, ++job->counts.retried;
+        past.avoid[past.avoided % 3] = where;
+        past.avoided = static_cast<std::uint8_t>(past.avoided >= 252 ? 3 : past.avoided + 1);
+        if (terms.retry.delay > Duration(0)) {
+          const double doubled = static_cast<double>(terms.retry.delay.count()) * std::exp2(std::min(40, past.failures - 1));
+          const double most = static_cast<double>(std::max(terms.retry.delay, terms.retry.delay_max).count());
+          delay = Duration(static_cast<std::int64_t>(std::min(doubled, most) * (0.75 + 0.5 * fraction_of(e.what.attempt, e.what.task))));
+        }
+        past.anywhere = now_ + delay + rules_.elsewhere;
+      }
+      actions.push_back(Failed{e.what, where, run_number, own_fault ? "failed" : "stopped-by-worker"});
+      set_waiting(job_at, task, group, delay);
+      actions.push_back(Requeued{e.what.task, e.what.attempt, where, own_fault ? "failed" : "stopped-by-worker"});
+      return;
+    }
+  }
+  // The first result wins: what else runs of this task is stopped.
+  unsigned stopped = 0;
+  if (const auto running = job->running.find(task); running != job->running.end()) {
+    const Ix first = running->second, second = runs_[first].other;
+    for (const Ix run : {first, second})
+      if (run != kNone) {
+        actions.push_back(Stop{workers_[runs_[run].worker].id, {runs_[run].attempt, e.what.task}});
+        charge(runs_[run], std::max(Duration(0), now_ - runs_[run].placed));
+        release(run);
+        ++stopped;
+      }
+  }
+  const auto past = job->history.find(task);
+  const unsigned runs = std::max(1u, (past == job->history.end() ? 0u : past->second.past) + (current ? 1u : 0u) + stopped);
+  const TaskState state = e.succeeded ? TaskState::succeeded : e.cause == Cause::canceled ? TaskState::canceled : TaskState::failed;
+  const std::uint32_t lane = job->groups[group].lane;
+  end_task(job_at, task, state);
+  sync_lane(job_at, lane);
+  actions.push_back(Commit{e.what, where, state, runs});
+  if (state == TaskState::failed) task_failed_for_good(job_at, actions);
+  settle(job_at, actions);
+}
+
+void Scheduler::on(const LeaseRenewed& e, Actions& actions) {
+  const auto at = worker_ix_.find(e.worker);
+  if (at == worker_ix_.end()) return;
+  for (const Held& held : e.held) adopt(at->second, held, false, actions);
+  on(WorkerChanged{e.worker, e.state, e.slots, e.until}, actions);
+}
+
+void Scheduler::on(const Tick&, Actions& actions) {
+  const Duration gap = now_ - std::exchange(last_tick_, now_);
+  if (shares_.at(now_))
+    for (const TaskClassId task_class : queued_) {
+      Queue& queue = queues_[task_class];
+      queue.owners.clear();
+      for (const auto& [owner, turns] : queue.turns) list_owner(task_class, owner);
+    }
+  for (const WorkerId id : std::set(resting_)) rested(worker_ix_.at(id));
+  for (const WorkerId id : std::set(aside_)) {
+    const Ix ix = worker_ix_.at(id);
+    if (workers_[ix].aside_until > now_) continue;
+    aside_.erase(id);
+    workers_[ix].aside.clear();
+    index(ix, true);
+  }
+  if (!open_) return;
+  if (gap > kTickGap) {
+    for (Run& run : runs_) run.lease_ends += gap;
+    return;
+  }
+  std::vector<Ix> over;
+  for (Ix ix = 0; ix < runs_.size(); ++ix) {
+    Run& run = runs_[ix];
+    if (run.job == kNone) continue;
+    if (run.lease_ends <= now_) over.push_back(ix);
+    else if (!run.ahead && now_ - run.placed > run.charged) charge(run, now_ - run.placed);
+  }
+  std::sort(over.begin(), over.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; });
+  // The worker is not told to stop: if it still lives, what it brings or renews first is taken.
+  for (const Ix run : over)
+    if (runs_[run].job != kNone && runs_[run].lease_ends <= now_) requeue(run, "lease-ended", true, actions);
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now_) {
+    const Ix ix = job_ix(deadlines_.begin()->second);
+    deadlines_.erase(deadlines_.begin());
+    if (ix == kNone || jobs_[ix].dropped) continue;
+    if (jobs_[ix].counts.waiting > 0) jobs_[ix].why = "its deadline passed with " + std::to_string(jobs_[ix].counts.waiting) + " tasks not started";
+    drop_waiting(ix);
+    settle(ix, actions);
+  }
+  speculate(actions);
+  reserve();
+}
+
+/// Late tasks at the end of a job get a second attempt where there is room: later than twice what the others took.
+void Scheduler::speculate(Actions& actions) {
+  for (const Ix ix : std::set(speculative_)) {
+    Job& job = jobs_[ix];
+    if (!job.startable() || job.counts.waiting > 0 || job.counts.running == 0) continue;
+    std::vector<Ix> late;
+    for (const auto& [task, at] : job.running) {
+      const Run& run = runs_[at];
+      const GroupState& group = job.groups[run.group];
+      if (run.other != kNone || run.stopping || run.ahead || group.seen < kSeenMin) continue;
+      if (static_cast<double>((now_ - run.placed).count()) > 2.0 * group.mean_us) late.push_back(at);
+    }
+    std::sort(late.begin(), late.end(), [this](Ix a, Ix b) { return runs_[a].placed < runs_[b].placed || (runs_[a].placed == runs_[b].placed && runs_[a].task < runs_[b].task); });
+    for (const Ix at : late) {
+      const Run run = runs_[at];
+      if (shares_[job.owner].limited()) return;
+      const Pick pick{job.lanes[job.groups[run.group].lane].task_class, ix, job.groups[run.group].lane, run.group, run.task};
+      const Ix worker = find(pick);
+      if (worker == kNone || worker == run.worker) continue;
+      assign(pick, worker, false, true, actions);
+    }
+  }
+}
+
+void Scheduler::on(const MarketClosed&, Actions&) { open_ = false; }
+
+void Scheduler::on(const MarketOpened&, Actions&) {
+  open_ = true;
+  last_tick_ = now_;
+  for (Run& run : runs_) run.lease_ends = now_ + rules_.lease;  // nobody could renew
+}
+
+}  // namespace souk

@@ -1,0 +1,395 @@
+// Which task next, and on which worker. The formula stands in docs/ARCHITECTURE.md, "Choice of worker".
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "manager/scheduler.h"
+
+namespace souk {
+
+namespace {
+constexpr std::size_t kHintsMax = 64;      // workers that may have room, before all are looked at again
+constexpr std::size_t kShortlistMax = 64;  // workers whose measured facts are asked again for each task
+constexpr Duration kDefer = std::chrono::seconds(1);
+constexpr Duration kUnknown = std::chrono::hours(1);  // how long what nobody knows may take, when a start is foretold
+constexpr int kReservesEachTick = 8;
+}  // namespace
+
+// ---- The next task -----------------------------------------------------------------------------------------------------------------
+
+/// The next of a class: of the owner who used least, their highest priority, the lane served longest ago.
+std::optional<Scheduler::Pick> Scheduler::next(TaskClassId task_class) {
+  Queue& queue = queues_[task_class];
+  while (!queue.owners.empty()) {
+    const auto [used, owner] = *queue.owners.begin();
+    const auto turns = queue.turns.find(owner);
+    const bool gone = turns == queue.turns.end() || shares_[owner].limited();
+    if (!gone && used == shares_[owner].used) {
+      const Turn& turn = *turns->second.begin();
+      Job& job = jobs_[turn.job];
+      const std::uint32_t number = job.lanes[turn.lane].groups.front();
+      GroupState& group = job.groups[number];
+      front(job, group);
+      const std::uint32_t offset = group.again && !group.again->empty() ? *group.again->begin() : group.cursor;
+      return Pick{task_class, turn.job, turn.lane, number, group.first + offset};
+    }
+    queue.owners.erase(queue.owners.begin());
+    if (!gone) queue.owners.insert({shares_[owner].used, owner});
+  }
+  return std::nullopt;
+}
+
+/// Over all classes for which a worker may have room.
+std::optional<Scheduler::Pick> Scheduler::next_pick() {
+  std::optional<Pick> best;
+  const auto order = [this](const Pick& pick) {
+    const Job& job = jobs_[pick.job];
+    return std::tuple(shares_[job.owner].used, job.owner, -job.priority, job.lanes[pick.lane].turn, job.id);
+  };
+  for (const TaskClassId task_class : queued_) {
+    if (queues_[task_class].stuck || queues_[task_class].owners.empty()) continue;
+    const auto pick = next(task_class);
+    if (pick && (!best || order(*pick) < order(*best))) best = pick;
+  }
+  return best;
+}
+
+void Scheduler::dispatch(Actions& actions) {
+  if (!open_) return;
+  while (const auto pick = next_pick()) {
+    const Ix worker = find(*pick);
+    if (worker != kNone) assign(*pick, worker, false, false, actions);
+    else if (wishes_failed_) defer(*pick);
+    else queues_[pick->task_class].stuck = true;
+  }
+  for (std::size_t i = 0; i < hungry_.size(); ++i) {
+    Worker& worker = workers_[hungry_[i]];
+    worker.hungry = false;
+    if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
+  }
+  hungry_.clear();
+}
+
+/// There is room, but not where this task may run now: it steps aside for a moment.
+void Scheduler::defer(const Pick& pick) {
+  Job& job = jobs_[pick.job];
+  GroupState& group = job.groups[pick.group];
+  if (group.again && group.again->erase(pick.task - group.first) > 0) {
+    Instant& when = job.history[pick.task].not_before;
+    when = now_ + kDefer;
+    delayed_.insert({when, job.id, pick.task});
+  } else {
+    job.lanes[pick.lane].deferred = true;
+    deferred_.insert({now_ + kDefer, job.id, pick.lane});
+  }
+  sync_lane(pick.job, pick.lane);
+}
+
+void Scheduler::assign(const Pick& pick, Ix worker_at, bool ahead, bool speculative, Actions& actions) {
+  Job& job = jobs_[pick.job];
+  Lane& lane = job.lanes[pick.lane];
+  Worker& worker = workers_[worker_at];
+  Queue& queue = queues_[pick.task_class];
+  shares_.served(job.owner);
+  const AttemptId attempt{epoch_, ++last_attempt_};
+  place(pick.job, pick.task, pick.group, worker_at, attempt, ahead);
+  if (lane.queued) {
+    auto& turns = queue.turns.find(job.owner)->second;
+    auto node = turns.extract({-job.priority, lane.turn, job.id, pick.job, pick.lane});
+    node.value().turn = lane.turn = ++last_turn_;
+    turns.insert(std::move(node));
+  }
+  sync_lane(pick.job, pick.lane);
+  queue.since = now_;
+  if (worker.reserved == pick.task_class) unreserve(worker_at);
+  index(worker_at, false);
+  actions.push_back(Assign{worker.id, {job.id, {pick.task + 1ull}}, attempt, speculative});
+}
+
+// ---- The best worker ---------------------------------------------------------------------------------------------------------------
+
+/// Judges worker classes that are new to this class of tasks.
+void Scheduler::refresh(TaskClassId task_class) {
+  Queue& queue = queues_[task_class];
+  if (queue.position.size() == market_.worker_classes()) return;
+  const auto& fitting = market_.fitting(task_class);
+  queue.position.resize(market_.worker_classes(), kNone);
+  for (std::size_t i = queue.ratio.size(); i < fitting.size(); ++i) {
+    queue.position[fitting[i].worker_class] = static_cast<std::uint32_t>(i);
+    // Until something was seen to run there, what the worker says of its speed has to do.
+    const double speed = market_.worker(fitting[i].worker_class).offer->speed;
+    const float ratio = speed > 0 ? static_cast<float>(std::clamp(1 / speed, 0.01, 100.0)) : 1.0f;
+    queue.ratio.push_back(ratio);
+    queue.pace.push_back(static_cast<std::int8_t>(std::lround(std::clamp(3 * std::log2(ratio), -60.0f, 60.0f))));
+  }
+}
+
+bool Scheduler::fits_class(TaskClassId task_class, WorkerClassId worker_class) const {
+  const auto& position = queues_[task_class].position;
+  return worker_class < position.size() && position[worker_class] != kNone;
+}
+
+/// Among workers of one class, lower is better: pace, then faults, then load, then most free slots. Never 0.
+std::uint64_t Scheduler::key_of(const Worker& worker) const {
+  const auto pace = static_cast<std::uint64_t>(worker.pace_bucket + 128);
+  const auto faults = static_cast<std::uint64_t>(worker.faults * 8);
+  const int taken = worker.slots - worker.room.slots;
+  const auto load = static_cast<std::uint64_t>(std::clamp(taken * 255 / std::max(1, worker.slots), 0, 255));
+  const auto free = static_cast<std::uint64_t>(0xFFFF - std::clamp(worker.room.slots, 0, 0xFFFF));
+  return pace << 40 | faults << 32 | load << 16 | free;
+}
+
+WorkerFacts Scheduler::facts_of(const Worker& worker) const {
+  const int taken = worker.slots - worker.room.slots;
+  return {worker.name, worker.owner, static_cast<double>(taken) / std::max(1, worker.slots), 1.0 - static_cast<double>(worker.faults), static_cast<int>(worker.held.size())};
+}
+
+/// How good this worker is for such a task; nothing if it does not fit.
+std::optional<Scheduler::Score> Scheduler::score(TaskClassId task_class, Ix ix) const {
+  const Worker& worker = workers_[ix];
+  const Queue& queue = queues_[task_class];
+  if (!fits_class(task_class, worker.worker_class)) return std::nullopt;
+  const std::uint32_t position = queue.position[worker.worker_class];
+  const Market::TaskClass& task = market_.task(task_class);
+  Score made{task.fitting[position].rank, key_of(worker) + (static_cast<std::uint64_t>(queue.pace[position] + 128) << 40)};
+  if (task.of_each_worker) {
+    const auto judged = market_.judge(task, *worker.offer, facts_of(worker));
+    if (!judged.fits) return std::nullopt;
+    made.rank = judged.rank;
+  }
+  return made;
+}
+
+/// Room for it now, as things stand for every task of its class.
+bool Scheduler::has_room(const Pick& pick, const Worker& worker) const {
+  const Market::TaskClass& task = market_.task(pick.task_class);
+  if (!takes_work(worker) || !worker.ahead.empty() || !fits(task.need, worker.room)) return false;
+  if (worker.until && task.time_limit > Duration(0) && now_ + task.time_limit > *worker.until) return false;
+  if (worker.reserved == kNone || worker.reserved == pick.task_class) return true;
+  // Kept for another: only what is over before that one can start.
+  const Duration time = bound(jobs_[pick.job], pick.group, worker);
+  return time > Duration(0) && now_ + time <= worker.reserved_at;
+}
+
+/// What this very task wishes beside: to be over in time, and not where it failed.
+bool Scheduler::suits(const Pick& pick, const Worker& worker) const {
+  const Job& job = jobs_[pick.job];
+  if (job.deadline || worker.until) {
+    const Duration time = bound(job, pick.group, worker);
+    if (job.deadline && now_ + time > *job.deadline) return false;
+    if (worker.until && (now_ + time > *worker.until || *worker.until <= now_)) return false;
+  }
+  if (!job.running.empty())
+    if (const auto running = job.running.find(pick.task); running != job.running.end())
+      if (const Run& run = runs_[running->second]; workers_[run.worker].id == worker.id) return false;
+  if (job.history.empty()) return true;
+  const auto past = job.history.find(pick.task);
+  if (past == job.history.end() || past->second.avoided == 0 || now_ >= past->second.anywhere) return true;
+  const auto& avoid = past->second.avoid;
+  if (std::find(avoid, avoid + std::min<int>(3, past->second.avoided), worker.id) == avoid + std::min<int>(3, past->second.avoided)) return true;
+  return !fits_elsewhere(pick, past->second);
+}
+
+/// Whether there is a worker, busy or not, where it did not fail.
+bool Scheduler::fits_elsewhere(const Pick& pick, const History& past) const {
+  const auto end = past.avoid + std::min<int>(3, past.avoided);
+  return std::any_of(worker_ix_.begin(), worker_ix_.end(), [&](const auto& entry) {
+    return std::find(past.avoid, end, entry.first) == end && takes_work(workers_[entry.second]) && score(pick.task_class, entry.second);
+  });
+}
+
+/// The best worker with room for it; kNone if there is none, and then `wishes_failed_` says whether it is only this task's own wishes.
+Scheduler::Ix Scheduler::find(const Pick& pick) {
+  refresh(pick.task_class);
+  Queue& queue = queues_[pick.task_class];
+  const Market::TaskClass& task = market_.task(pick.task_class);
+  wishes_failed_ = false;
+  Ix best = kNone;
+  Score best_score;
+  const auto consider = [&](Ix ix) {  // false: no room
+    const Worker& worker = workers_[ix];
+    if (!has_room(pick, worker)) return false;
+    const auto made = score(pick.task_class, ix);
+    if (!made) return false;
+    if (!suits(pick, worker)) wishes_failed_ = true;
+    else if (best == kNone || made->better_than(best_score) || (!best_score.better_than(*made) && worker.id < workers_[best].id)) best = ix, best_score = *made;
+    return true;
+  };
+  const auto from = [&](std::vector<Ix>& list) {
+    std::erase_if(list, [&](Ix ix) { return !consider(ix); });
+    return !list.empty();
+  };
+
+  if (queue.narrow) {
+    from(queue.hints);
+    return best;
+  }
+  if (task.of_each_worker) {
+    if (from(queue.shortlist)) return best;
+    std::vector<std::pair<Score, Ix>> all;
+    for (const auto& [id, ix] : worker_ix_)
+      if (has_room(pick, workers_[ix]))
+        if (const auto made = score(pick.task_class, ix)) all.emplace_back(*made, ix);
+    const auto most = std::min(all.size(), kShortlistMax);
+    std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(most), all.end(), [&](const auto& a, const auto& b) {
+      return a.first.better_than(b.first) || (!b.first.better_than(a.first) && workers_[a.second].id < workers_[b.second].id);
+    });
+    for (std::size_t i = 0; i < most; ++i) queue.shortlist.push_back(all[i].second);
+    if (most > 0 && !from(queue.shortlist)) queue.shortlist.clear();
+    // A wish may be met behind the shortlist.
+    if (best == kNone && wishes_failed_)
+      for (std::size_t i = most; i < all.size() && best == kNone; ++i) consider(all[i].second);
+  } else {
+    const auto& fitting = task.fitting;
+    for (std::size_t i = 0; i < fitting.size(); ++i) {
+      const auto& open = class_index_[fitting[i].worker_class].open;
+      if (open.empty()) continue;
+      const std::uint64_t offset = static_cast<std::uint64_t>(queue.pace[i] + 128) << 40;
+      if (best != kNone && !Score{fitting[i].rank, open.begin()->first + offset}.better_than(best_score)) continue;
+      for (const auto& [key, ix] : open) {
+        const Score made{fitting[i].rank, key + offset};
+        if (best != kNone && !made.better_than(best_score)) break;
+        if (!has_room(pick, workers_[ix])) continue;
+        if (!suits(pick, workers_[ix])) {
+          wishes_failed_ = true;
+          continue;
+        }
+        best = ix, best_score = made;
+        break;
+      }
+    }
+  }
+  if (best == kNone && !wishes_failed_) queue.narrow = true, queue.hints.clear(), queue.shortlist.clear();
+  return best;
+}
+
+/// A worker may have room for what had none: every class that waits for one like it looks at it.
+void Scheduler::more_room(Ix ix) {
+  const Worker& worker = workers_[ix];
+  for (const TaskClassId task_class : queued_) {
+    Queue& queue = queues_[task_class];
+    const Market::TaskClass& task = market_.task(task_class);
+    if (!queue.narrow && !task.of_each_worker) continue;
+    if (worker.worker_class >= queue.position.size()) refresh(task_class);
+    if (!fits_class(task_class, worker.worker_class) || !fits(task.need, worker.room)) continue;
+    if (!queue.narrow) {
+      if (std::find(queue.shortlist.begin(), queue.shortlist.end(), ix) == queue.shortlist.end()) queue.shortlist.push_back(ix);
+      if (queue.shortlist.size() > kShortlistMax * 4) queue.shortlist.clear();
+      continue;
+    }
+    queue.stuck = false;
+    if (std::find(queue.hints.begin(), queue.hints.end(), ix) != queue.hints.end()) continue;
+    queue.hints.push_back(ix);
+    if (queue.hints.size() > kHintsMax) queue.narrow = false, queue.hints.clear();
+  }
+}
+
+// ---- Work ahead of the slots -------------------------------------------------------------------------------------------------------
+
+/// Attempts the worker may hold beyond what it runs: `prefetch` of work for each slot, by what such tasks took there.
+std::size_t Scheduler::ahead_max(const Pick& pick, const Worker& worker) const {
+  const std::uint64_t key = estimate_key(jobs_[pick.job], pick.group);
+  const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
+  if (known == worker.estimates.end()) return 0;
+  const double each = std::min(static_cast<double>(rules_.prefetch_max), static_cast<double>(rules_.prefetch.count()) / std::max(1.0, static_cast<double>(known->mean_us)));
+  return static_cast<std::size_t>(each * worker.slots / market_.task(pick.task_class).need.slots);
+}
+
+/// Only for the task whose turn it is: else short ones, always there already, would keep out long ones for ever.
+void Scheduler::prefetch(Ix ix, Actions& actions) {
+  Worker& worker = workers_[ix];
+  if (worker.reserved != kNone) return;
+  for (;;) {
+    std::optional<Pick> best;
+    const auto order = [this](const Pick& pick) {
+      const Job& job = jobs_[pick.job];
+      return std::tuple(shares_[job.owner].used, job.owner, -job.priority, job.lanes[pick.lane].turn, job.id);
+    };
+    for (const TaskClassId task_class : queued_) {
+      if (!fits_class(task_class, worker.worker_class)) continue;
+      const auto pick = next(task_class);
+      if (!pick || (best && order(*best) < order(*pick))) continue;
+      if (worker.ahead.size() >= ahead_max(*pick, worker) && market_.task(task_class).need.slots > 1) continue;  // a worker is kept for such, if need be
+      if (!score(task_class, ix) || !suits(*pick, worker)) continue;
+      best = pick;
+    }
+    if (!best || worker.ahead.size() >= ahead_max(*best, worker)) return;
+    if (const Duration limit = market_.task(best->task_class).time_limit; worker.until && limit > Duration(0) && now_ + limit > *worker.until) return;
+    assign(*best, ix, true, false, actions);
+  }
+}
+
+// ---- Workers kept for what needs much ------------------------------------------------------------------------------------------------
+
+/// When enough of what runs there is over, by time limits and estimates.
+Instant Scheduler::room_at(TaskClassId task_class, const Worker& worker) const {
+  const Room& need = market_.task(task_class).need;
+  std::vector<std::pair<Instant, Ix>> ends;
+  for (const Ix ix : worker.held) {
+    const Run& run = runs_[ix];
+    if (run.ahead) continue;
+    const Duration time = bound(jobs_[run.job], run.group, worker);
+    ends.emplace_back(std::max(now_, run.placed + (time > Duration(0) ? time : kUnknown)), ix);
+  }
+  std::sort(ends.begin(), ends.end());
+  Room room = worker.room;
+  Instant when = now_;
+  for (const auto& [end, ix] : ends) {
+    if (fits(need, room)) break;
+    const Job& job = jobs_[runs_[ix].job];
+    give_back(room, market_.task(job.lanes[job.groups[runs_[ix].group].lane].task_class).need);
+    when = end;
+  }
+  return fits(need, room) ? when : Instant::max();
+}
+
+/// What needs more than one slot, and has waited, gets a worker kept for it; nothing else starts there that could not be over before.
+void Scheduler::reserve() {
+  std::size_t kept = 0;
+  for (const auto& [id, ix] : worker_ix_) {
+    Worker& worker = workers_[ix];
+    if (worker.reserved == kNone) continue;
+    if (!takes_work(worker) || !next(worker.reserved)) unreserve(ix);  // nobody may start it now
+    else ++kept, worker.reserved_at = std::max(worker.reserved_at, room_at(worker.reserved, worker));
+  }
+  int made = 0;
+  for (const TaskClassId task_class : queued_) {
+    Queue& queue = queues_[task_class];
+    const Room& need = market_.task(task_class).need;
+    const bool much = need.slots > 1 || need.gpus > 0 || need.memory > 0 || need.disk > 0 || !need.named.empty();
+    if (!much || !queue.stuck || queue.reserved != kNone || now_ - queue.since < rules_.reserve_after || !next(task_class)) continue;
+    if (made == kReservesEachTick || kept + 1 > std::max<std::size_t>(1, worker_ix_.size() / 2)) return;
+    const Duration limit = market_.task(task_class).time_limit;
+    Ix best = kNone;
+    Instant best_at = Instant::max();
+    for (const auto& [id, ix] : worker_ix_) {
+      const Worker& worker = workers_[ix];
+      if (worker.reserved != kNone || !takes_work(worker) || need.slots > worker.slots || !score(task_class, ix)) continue;
+      const Instant at = room_at(task_class, worker);
+      if (at == Instant::max() || (worker.until && at + limit > *worker.until)) continue;
+      if (at < best_at) best = ix, best_at = at;
+    }
+    if (best == kNone) continue;
+    workers_[best].reserved = task_class, workers_[best].reserved_at = best_at;
+    queue.reserved = best;
+    ++made, ++kept;
+  }
+}
+
+void Scheduler::unreserve(Ix ix) {
+  Worker& worker = workers_[ix];
+  queues_[worker.reserved].reserved = kNone;
+  worker.reserved = kNone;
+  if (worker.key != 0) more_room(ix);
+}
+
+/// What a task counts in fair share, in slots: of whatever it takes most, relative to what the grid has.
+double Scheduler::weight_of(TaskClassId task_class) const {
+  const Room& need = market_.task(task_class).need;
+  double weight = need.slots;
+  if (need.memory > 0 && memory_ > 0) weight = std::max(weight, static_cast<double>(need.memory) / static_cast<double>(memory_) * slots_);
+  if (need.gpus > 0 && gpus_ > 0) weight = std::max(weight, static_cast<double>(need.gpus) * slots_ / gpus_);
+  return weight;
+}
+
+}  // namespace souk

@@ -1,0 +1,251 @@
+// Why a task waits, counted over workers, and the smallest change that would make it run. Asked by people: may look at every worker.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "manager/scheduler.h"
+
+namespace souk {
+
+namespace {
+
+std::string bytes_text(std::uint64_t bytes) {
+  constexpr std::array<const char*, 7> units{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < units.size(); ++unit) value /= 1024;
+  char text[48];
+  std::snprintf(text, sizeof text, value < 10 && value != static_cast<double>(static_cast<int>(value)) ? "%.1f %s" : "%.0f %s", value, units[unit]);
+  return text;
+}
+std::string count_text(std::uint64_t count, const char* noun) { return std::to_string(count) + " " + noun + (count == 1 ? "" : "s"); }
+std::string seconds_text(Duration time) {
+  const auto s = std::chrono::duration_cast<std::chrono::seconds>(time).count();
+  if (s >= 7200) return std::to_string(s / 3600) + " h";
+  if (s >= 120) return std::to_string(s / 60) + " min";
+  return std::to_string(s) + " s";
+}
+
+/// One thing that is asked for and that a worker has too little of.
+struct Shortage {
+  std::string name;
+  std::uint64_t asked, has;
+  bool bytes;
+  std::string text(std::uint64_t amount) const { return bytes ? bytes_text(amount) : std::to_string(amount); }
+};
+
+std::vector<Shortage> shortages(const Market& market, const Room& need, const Room& room) {
+  std::vector<Shortage> found;
+  const auto compare = [&](std::string name, std::uint64_t asked, std::uint64_t has, bool bytes) {
+    if (asked > has) found.push_back({std::move(name), asked, has, bytes});
+  };
+  compare("slots", static_cast<std::uint64_t>(need.slots), static_cast<std::uint64_t>(std::max(0, room.slots)), false);
+  compare("memory", need.memory, room.memory, true);
+  compare("disk", need.disk, room.disk, true);
+  compare("gpus", static_cast<std::uint64_t>(need.gpus), static_cast<std::uint64_t>(room.gpus), false);
+  for (const auto& [resource, amount] : need.named) compare(market.resource(resource), amount, room.amount_of(resource), false);
+  return found;
+}
+
+/// The same reason with the same amounts, of some workers.
+struct Tally {
+  std::uint32_t workers = 0;
+  std::uint64_t least = ~0ull, most = 0;
+};
+
+}  // namespace
+
+/// Looks at every worker here once: what keeps it from such a task?
+Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& deadline) const {
+  const Market::TaskClass& task = market_.task(task_class);
+  Fit fit;
+  std::map<std::string, std::uint32_t> plain;             // reason -> workers
+  std::map<std::string, std::pair<Shortage, Tally>> few;  // by resource: never enough there
+  std::map<std::string, Tally> only_short;                // workers that only lack this resource
+  std::map<std::string, std::uint32_t> only_part;         // workers that only this part of the requirement keeps out
+  const std::vector<Expression> parts = task.require ? task.require->conjuncts() : std::vector<Expression>{};
+  std::vector<std::pair<Score, Ix>> good;
+  for (const auto& [id, ix] : worker_ix_) {
+    const Worker& worker = workers_[ix];
+    const WorkerFacts facts = facts_of(worker);
+    const OfferAttributes attributes(*worker.offer, &facts, &task.job, &task.needs);
+    std::vector<std::string> unmet;
+    for (const Expression& part : parts)
+      if (const Value value = part.evaluate(attributes); !holds(value))
+        unmet.push_back("requirement `" + part.text() + "`" + (std::holds_alternative<Undefined>(value) ? " is undefined there" : " does not hold"));
+    const auto lacking = shortages(market_, task.need, market_.worker(worker.worker_class).capacity);
+    if (!unmet.empty() || !lacking.empty() || task.impossible) {
+      if (task.impossible) ++plain["its requirement cannot be read by this version"];
+      else if (!unmet.empty()) ++plain[unmet.front()];
+      else {
+        auto& [shortage, tally] = few.try_emplace(lacking.front().name, lacking.front(), Tally{}).first->second;
+        ++tally.workers;
+        tally.least = std::min(tally.least, lacking.front().has), tally.most = std::max(tally.most, lacking.front().has);
+      }
+      if (unmet.empty() && lacking.size() == 1) {
+        Tally& tally = only_short[lacking.front().name];
+        ++tally.workers, tally.most = std::max(tally.most, lacking.front().has);
+      }
+      if (unmet.size() == 1 && lacking.empty()) ++only_part[unmet.front().substr(12, unmet.front().rfind('`') - 11)];
+      continue;
+    }
+    ++fit.fitting;
+    if (worker.state == WorkerState::paused) ++plain["paused by their owners"];
+    else if (worker.state == WorkerState::draining) ++plain["draining: they finish and leave"];
+    else if (!worker.aside.empty()) ++plain["set aside: they fail what others do well"];
+    else if (worker.resting) ++plain["refused work a moment ago"];
+    else if (task.need.slots > worker.slots) ++plain["their owners offer too few slots for now"];
+    else if (worker.until && now_ + task.time_limit > *worker.until) ++plain["their owners want them back before it could end"];
+    else if (deadline && now_ + task.time_limit > *deadline) ++plain["it could not end before its deadline"];
+    else if (worker.reserved != kNone && worker.reserved != task_class) ++plain["kept for a task that needs more"];
+    else if (!worker.ahead.empty() || !fits(task.need, worker.room)) {
+      const auto now_short = shortages(market_, task.need, worker.room);
+      ++plain[now_short.empty() || now_short.front().name == "slots" ? "busy" : "too little " + now_short.front().name + " left beside what runs there"];
+    } else {
+      Room room = worker.room;
+      for (; fits(task.need, room) && fit.room < 1'000'000; ++fit.room) take(room, task.need);
+      Score made{0, key_of(worker)};
+      if (task.rank) made.rank = market_.judge(task, *worker.offer, facts).rank;
+      good.emplace_back(made, ix);
+    }
+  }
+  std::sort(good.begin(), good.end(), [this](const auto& a, const auto& b) {
+    return a.first.better_than(b.first) || (!b.first.better_than(a.first) && workers_[a.second].id < workers_[b.second].id);
+  });
+  for (std::size_t i = 0; i < std::min<std::size_t>(5, good.size()); ++i) fit.best.push_back(workers_[good[i].second].id);
+
+  // Of the workers that were here once: the classes remember them.
+  Room largest;
+  for (WorkerClassId id = 0; id < market_.worker_classes(); ++id) {
+    const Market::WorkerClass& seen = market_.worker(id);
+    largest.slots = std::max(largest.slots, seen.capacity.slots), largest.gpus = std::max(largest.gpus, seen.capacity.gpus);
+    largest.memory = std::max(largest.memory, seen.capacity.memory), largest.disk = std::max(largest.disk, seen.capacity.disk);
+    const OfferAttributes attributes(*seen.offer, nullptr, &task.job, &task.needs);
+    if (!fits(task.need, seen.capacity) || task.impossible) continue;
+    fit.seen = fit.seen || task.of_each_worker || !task.require || holds(task.require->evaluate(attributes));
+  }
+  for (const auto& [why, workers] : plain) fit.reasons.push_back({workers, why});
+  for (const auto& [name, entry] : few) {
+    const auto& [shortage, tally] = entry;
+    std::string has = shortage.text(tally.least);
+    if (tally.most != tally.least) has += " to " + shortage.text(tally.most);
+    std::string why = name + " " + has + " < " + shortage.text(shortage.asked) + " asked";
+    const std::uint64_t best = name == "memory" ? largest.memory : name == "disk" ? largest.disk : name == "slots" ? static_cast<std::uint64_t>(largest.slots) : 0;
+    if (best > tally.most) why += "; largest seen " + shortage.text(best);
+    fit.reasons.push_back({tally.workers, why});
+  }
+  std::stable_sort(fit.reasons.begin(), fit.reasons.end(), [](const Reason& a, const Reason& b) { return a.workers > b.workers; });
+  if (fit.fitting > 0) return fit;
+  // What helps most workers with the least loss comes first.
+  std::vector<std::pair<double, std::string>> changes;
+  for (const auto& [name, tally] : only_short) {
+    const Shortage& shortage = few.at(name).first;
+    if (tally.most == 0) changes.emplace_back(1.0, "without " + name + ", " + count_text(tally.workers, "worker") + " could run it");
+    else
+      changes.emplace_back(1 - static_cast<double>(tally.most) / static_cast<double>(shortage.asked),
+                           "ask for " + shortage.text(tally.most) + (shortage.bytes ? " of " : " ") + name + " instead of " + shortage.text(shortage.asked));
+  }
+  for (const auto& [part, workers] : only_part) changes.emplace_back(0.5, "without " + part + ", " + count_text(workers, "worker") + " could run it");
+  std::stable_sort(changes.begin(), changes.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& [loss, text] : changes) fit.changes.push_back(std::move(text));
+  return fit;
+}
+
+Fit Scheduler::fit(const Group& group, const std::string& owner) {
+  const TaskClassId task_class = market_.task_class(group, {owner, {}, 0, group.tasks});
+  if (task_class >= queues_.size()) queues_.resize(task_class + 1);
+  Fit made = fit_of(task_class, std::nullopt);
+  if (market_.task(task_class).users == 1) queues_[task_class] = {};
+  market_.give_up(task_class);
+  return made;
+}
+
+/// Tasks of the same owner that go first, about: those of higher priority, and of equal ones their turns.
+std::uint64_t Scheduler::tasks_ahead(const Job& job, std::uint32_t task, std::uint32_t number) const {
+  const GroupState& group = job.groups[number];
+  std::uint64_t before = task - group.first >= group.cursor ? task - group.first - group.cursor + (group.again ? group.again->size() : 0) : 0;
+  std::uint64_t equals = 0, higher = 0;
+  for (const TaskClassId task_class : queued_) {
+    const auto turns = queues_[task_class].turns.find(job.owner);
+    if (turns == queues_[task_class].turns.end()) continue;
+    for (const Turn& turn : turns->second) {
+      if (turn.job_id == job.id) continue;
+      if (-turn.priority > job.priority) higher += jobs_[turn.job].counts.waiting;
+      else if (-turn.priority == job.priority) equals += std::min(before + 1, jobs_[turn.job].counts.waiting);
+    }
+  }
+  return higher + equals + before;
+}
+
+Explanation Scheduler::why(TaskId id) const {
+  Explanation told;
+  const Job* job = live(id.job);
+  if (!job || id.task.value > job->states.size()) {
+    told.summary = "it has ended, or never was";
+    return told;
+  }
+  std::uint32_t task = 0;
+  if (id.task.value > 0) {
+    task = static_cast<std::uint32_t>(id.task.value - 1);
+  } else {
+    // The next one of the job's; one that runs if none waits.
+    const auto waits = std::find_if(job->groups.begin(), job->groups.end(), [](const GroupState& g) { return g.unmet == 0 && (g.cursor < g.tasks || (g.again && !g.again->empty())); });
+    if (waits != job->groups.end()) task = waits->first + (waits->again && !waits->again->empty() ? *waits->again->begin() : waits->cursor);
+    else if (!job->history.empty()) task = job->history.begin()->first;
+    else if (!job->running.empty()) task = std::min_element(job->running.begin(), job->running.end())->first;
+  }
+  const std::uint32_t number = group_of(*job, task);
+  const GroupState& group = job->groups[number];
+  told.state = job->states.get(task);
+  if (told.state == TaskState::running) {
+    const Run& run = runs_[job->running.at(task)];
+    const Worker& worker = workers_[run.worker];
+    told.summary = run.ahead ? "it is on " + worker.name + " and starts there next" : "it runs on " + worker.name + " since " + seconds_text(now_ - run.placed);
+    if (run.stopping) told.summary += "; it is being stopped";
+    if (const auto mean = estimate(*job, number, worker); mean && !run.ahead) told.summary += "; such tasks take about " + seconds_text(Duration(static_cast<std::int64_t>(*mean)));
+    if (run.other != kNone) told.summary += "; a second attempt runs on " + workers_[runs_[run.other].worker].name;
+    return told;
+  }
+  if (souk::ended(told.state)) {
+    told.summary = "it " + std::string(told.state == TaskState::canceled ? "was canceled" : name_of(told.state));
+    if (told.state == TaskState::canceled && !job->why.empty()) told.summary += ": " + job->why;
+    return told;
+  }
+  const auto past = job->history.find(task);
+  const Shares::Owner& owner = shares_[job->owner];
+  if (!job->waits_for.empty()) {
+    told.summary = "it waits for job " + std::to_string(job->waits_for.front().value) + " to end";
+    if (job->waits_for.size() > 1) told.summary += ", and " + count_text(job->waits_for.size() - 1, "other");
+  } else if (job->held) {
+    told.summary = "its job is held";
+    told.changes.push_back("release the job");
+  } else if (group.unmet > 0) {
+    told.summary = "it waits for " + count_text(group.unmet, "group") + " of its job to end";
+  } else if (!open_) {
+    told.summary = "the manager cannot reach the market just now";
+  } else if (past != job->history.end() && past->second.not_before > now_) {
+    const bool failed_there = job->terms[group.terms].retry.delay == Duration(0);
+    told.summary = failed_there ? "it failed where there is room now, and waits a little for another worker" : "it failed and runs again in " + seconds_text(past->second.not_before - now_);
+  } else if (owner.limited()) {
+    told.summary = "its owner runs as many tasks at a time as allowed: " + std::to_string(owner.running_max);
+  }
+  const Fit found = fit_of(job->lanes[group.lane].task_class, job->deadline);
+  told.reasons = found.reasons;
+  told.changes.insert(told.changes.end(), found.changes.begin(), found.changes.end());
+  std::vector<std::pair<double, OwnerId>> waiting;
+  for (OwnerId other = 0; other < shares_.size(); ++other)
+    if (shares_[other].queues > 0) waiting.emplace_back(shares_[other].used, other);
+  std::sort(waiting.begin(), waiting.end());
+  told.owners_waiting = static_cast<std::uint32_t>(waiting.size());
+  for (std::size_t i = 0; i < waiting.size(); ++i)
+    if (waiting[i].second == job->owner) told.owner_place = static_cast<std::uint32_t>(i + 1);
+  told.tasks_ahead = tasks_ahead(*job, task, number);
+  if (!told.summary.empty()) return told;
+  if (worker_ix_.empty()) told.summary = "no worker is in the market";
+  else if (found.fitting == 0) told.summary = "none of the " + count_text(worker_ix_.size(), "worker") + " here could run it";
+  else told.summary = "it waits for room: " + std::to_string(found.fitting) + " of " + count_text(worker_ix_.size(), "worker") + " could run it";
+  if (queues_[job->lanes[group.lane].task_class].reserved != kNone) told.summary += "; " + workers_[queues_[job->lanes[group.lane].task_class].reserved].name + " is kept for it";
+  return told;
+}
+
+}  // namespace souk
