@@ -80,8 +80,9 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
 }
 
 Result<std::uint64_t> parse_size(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, double>, 12> units{{{"", 1}, {"B", 1}, {"K", 1024}, {"KiB", 1024}, {"kB", 1e3}, {"KB", 1e3},
-      {"M", 1 << 20}, {"MiB", 1 << 20}, {"MB", 1e6}, {"G", 1 << 30}, {"GiB", 1 << 30}, {"GB", 1e9}}};
+  static constexpr std::array<std::pair<std::string_view, double>, 15> units{{{"", 1}, {"B", 1}, {"K", 1024}, {"KiB", 1024}, {"kB", 1e3}, {"KB", 1e3},
+      {"M", 1 << 20}, {"MiB", 1 << 20}, {"MB", 1e6}, {"G", 1 << 30}, {"GiB", 1 << 30}, {"GB", 1e9},
+      {"T", 1ull << 40}, {"TiB", 1ull << 40}, {"TB", 1e12}}};
   const Error refusal{"cannot read the size " + quoted(text), "it is no number of bytes", "write 65536, 64KiB, 1MiB or 10MB"};
   std::string_view rest = text;
   if (rest.empty() || rest.front() < '0' || rest.front() > '9') return refusal;

@@ -1,4 +1,5 @@
-// What the job commands are called, what they take and how their help reads. What they do is in run_commands.cpp and query_commands.cpp.
+// What the job commands are called, what they take and how their help reads. What they do is in run_commands.cpp, query_commands.cpp
+// and control_commands.cpp.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -29,12 +30,22 @@ void add_make_options(CLI::App& command, MakeOptions& options) {
   command.add_flag("--no-fill", options.job.no_fill, "Leave {} and its kin in the command as they are");
   command.add_flag("--notify", options.job.notify, "Tell me by a chat message when the job ends, even while I wait for it");
   command.add_flag("-0,--null", options.null_separated, "Items read from a file end with a NUL byte, as find -print0 writes them");
+  command.add_flag("--dry-run", options.dry_run, "Only say which workers would fit, and why the others do not");
+  add_term_options(command, options.terms);
+}
+
+CLI::Option* add_each_json(CLI::App& command, MakeOptions& options) {
+  return command.add_option("--each-json", options.each_json, "One task for each JSON value: of an array, or one a line; {name} stands for a field (- is standard input)")->type_name("FILE");
 }
 
 void add_task_options(CLI::App& command, MakeOptions& options) {
   auto* array = command.add_option("--array", options.job.array, "One task for each number: 1-1000, 1-1000:2 (every second), 1,5,9-12");
   auto* lines = command.add_option("--each-line", options.each_line, "One task for each line of a file (- is standard input)");
-  array->type_name("NUMBERS")->excludes(lines);
+  auto* json = add_each_json(command, options);
+  auto* file = command.add_option("--file", options.file, "A job file: named tasks that need each other, in TOML (- is standard input)")->type_name("JOB.toml");
+  array->type_name("NUMBERS")->excludes(lines)->excludes(json)->excludes(file);
+  lines->excludes(json)->excludes(file);
+  json->excludes(file);
   // An unset variable in a script would otherwise make one task out of many.
   array->check(CLI::Validator([](const std::string& text) { return text.empty() ? std::string("is empty: write 1-1000, 1-1000:2 or 1,5,9-12") : std::string(); }, "", "filled"));
   lines->type_name("FILE");
@@ -49,7 +60,8 @@ constexpr const char* kMakeNotes =
     "Each task starts in an empty folder of its own, on whichever worker: name programs and files by absolute paths, or send by --stdin.\n"
     "Each task finds SOUK_JOB, SOUK_TASK, SOUK_ATTEMPT and, of an array or list, SOUK_ITEM in its environment.\n"
     "With --array or --each-line, these stand in the command for the task's item: {} all of it, {.} without its extension,\n"
-    "{/} without its folders, {//} its folder, {/.} its name without folder and extension; {#} is the task's number.\n";
+    "{/} without its folders, {//} its folder, {/.} its name without folder and extension; {#} is the task's number. With --each-json,\n"
+    "{name} stands for a field of the task's object, which is in SOUK_PARAM_NAME too.\n";
 
 }  // namespace
 
@@ -70,6 +82,10 @@ void add_job_commands(CLI::App& app, Common& common) {
                    "\nExamples:\n"
                    "  souk submit --array 1-1000 --name sweep simulate --seed {}\n"
                    "  souk submit --each-line files.txt --time-limit 10m --retries 2 -- /srv/bin/convert {} {.}.png\n"
+                   "  souk submit --cpus 4 --memory 2GiB --require 'os == \"linux\" && has(python)' --rank speed -- python3 train.py\n"
+                   "  souk submit --after 12 --deadline 18:30 --max-fails 10 --array 1-500 -- step {}\n"
+                   "  souk submit --dry-run --gpus 2 --memory 64GiB -- train\n"
+                   "  souk submit --file job.toml\n"
                    "  JOB=$(souk submit --shell 'make test 2>&1 | tail -1') && souk wait $JOB && souk cat $JOB");
     submit->callback([&common, options] { common.action = [&common, options] { return submit_command(common, std::move(*options)); }; });
   }
@@ -87,6 +103,8 @@ void add_job_commands(CLI::App& app, Common& common) {
                 "\nExamples:\n"
                 "  souk run hostname -f\n"
                 "  souk run --array 1-100 --stdin pi.py python3 - --seed {} > samples.txt\n"
+                "  souk run --each-json runs.json --memory 1GiB -- train --lr {lr} --layers {layers}\n"
+                "  souk run --file job.toml\n"
                 "  souk run --shell --env LANG --time-limit 1m --stdin words.txt 'sort -u | wc -l'");
     run->callback([&common, options] { common.action = [&common, options] { return run_command(common, std::move(*options)); }; });
   }
@@ -94,7 +112,8 @@ void add_job_commands(CLI::App& app, Common& common) {
     auto* map = command("map", "Run a command for each argument, as GNU parallel does", kMake);
     auto options = std::make_shared<MakeOptions>();
     add_make_options(*map, *options);
-    map->add_option("--each-line", options->each_line, "Take the arguments from the lines of a file, as :::: does")->type_name("FILE");
+    auto* lines = map->add_option("--each-line", options->each_line, "Take the arguments from the lines of a file, as :::: does")->type_name("FILE");
+    add_each_json(*map, *options)->excludes(lines);
     add_follow_options(*map, *options);
     map->footer(
                 "{} stands for the argument, {.} for it without its extension, {/} without its folders, {//} for its folder, {/.} for its name without\n"
@@ -102,6 +121,7 @@ void add_job_commands(CLI::App& app, Common& common) {
                 "A command of one word with spaces or shell characters in it is a line for /bin/sh -c, and what is filled in is quoted for it;\n"
                 "several words run without a shell. No argument at all: nothing is run, and that is a success. Exit codes: as `souk run`.\n"
                 "\nExamples:\n"
+                "  souk map --cpus 2 --retries 3 --retry-delay 10s 'make -C {}' ::: /srv/src/*\n"
                 "  souk map gzip -9 -c {} ::: \"$PWD\"/*.log > all.gz\n"
                 "  souk map 'convert {} -resize 50% /srv/small/{/}' ::: /srv/photos/*.jpg\n"
                 "  find \"$PWD\" -name '*.c' -print0 | souk map -0 sha256sum");
@@ -157,6 +177,34 @@ void add_job_commands(CLI::App& app, Common& common) {
     cancel->footer("Running tasks get TERM and, after the job's grace time, KILL. What has ended stays and can be read.\n\n"
                    "Examples:\n  souk cancel 12 13\n  souk cancel --all");
     cancel->callback([&common, options] { common.action = [&common, options] { return cancel_command(common, *options); }; });
+  }
+  {
+    auto* why = command("why", "Tell why a job or task waits, or how its attempts ended", kFollow);
+    auto targets = std::make_shared<std::vector<std::string>>();
+    why->add_option("JOB", *targets, "Jobs or tasks: 12, 12.7")->required()->type_name("");
+    why->footer("Of what waits: the reasons, each with how many workers it holds back, what would make it run, and its place in the queue.\n"
+                "Of what has run: each attempt with its host, how it ended, and the last lines it wrote.\n\n"
+                "Examples:\n  souk why 12\n  souk why 12.7\n  souk why 12 --json | jq -r '.reasons[].why'");
+    why->callback([&common, targets] { common.action = [&common, targets] { return why_command(common, *targets); }; });
+  }
+  for (const bool hold : {true, false}) {
+    auto* held = command(hold ? "hold" : "release", hold ? "Start nothing more of these jobs until they are released" : "Let held jobs go on", kFollow);
+    auto numbers = std::make_shared<std::vector<std::string>>();
+    held->add_option("JOB", *numbers, "Numbers of jobs")->required()->type_name("");
+    held->footer(hold ? "What runs goes on. `souk submit --hold` makes a job that is held from the start.\n\nExamples:\n  souk hold 12\n  souk hold 12 13"
+                      : "Examples:\n  souk release 12\n  souk release 12 13");
+    held->callback([&common, numbers, hold] { common.action = [&common, numbers, hold] { return hold_command(common, *numbers, hold); }; });
+  }
+  {
+    auto* rerun = command("rerun", "Run again what failed or was canceled of a job", kFollow);
+    auto options = std::make_shared<RerunOptions>();
+    rerun->add_option("JOB", options->job, "Number of a job")->required()->type_name("");
+    auto* failed = rerun->add_flag("--failed", options->failed, "What failed or was canceled, under the same number; what succeeded is kept (default)");
+    rerun->add_flag("--all", options->all, "All of it, as a new job with a number of its own")->excludes(failed);
+    rerun->add_flag("--wait", options->wait, "Wait until it has ended, as `souk wait` does");
+    rerun->add_flag("--progress", options->progress, "With --wait: show a progress bar on stderr");
+    rerun->footer("The job's number goes to stdout, alone; with --wait, how it ended.\n\nExamples:\n  souk rerun 12\n  souk rerun 12 --failed --wait\n  JOB=$(souk rerun 12 --all)");
+    rerun->callback([&common, options] { common.action = [&common, options] { return rerun_command(common, *options); }; });
   }
   {
     auto* workers = command("workers", "List the workers in the market and what they offer", "The grid");

@@ -6,16 +6,25 @@
 
 #include "submit/common.h"
 #include "submit/request.h"
+#include "submit/terms.h"
+
+namespace CLI {
+class App;
+}
 
 namespace souk {
 
 /// submit, run and map
 struct MakeOptions {
   JobOptions job;
+  TermOptions terms;
+  std::string file;        // a job file
   std::string each_line;   // FILE, or - for standard input
+  std::string each_json;
   std::string input_file;  // --stdin
   bool null_separated = false;
   bool unordered = false;
+  bool dry_run = false;
   int progress = 0;        // 1 --progress, -1 --no-progress, 0 as it fits
 };
 struct WaitOptions {
@@ -39,6 +48,14 @@ struct CancelOptions {
   bool all = false;
 };
 
+struct RerunOptions {
+  std::string job;
+  bool all = false, failed = false, wait = false, progress = false;
+};
+
+/// Those of TermOptions, in groups of their own in the help.
+void add_term_options(CLI::App& command, TermOptions& terms);  // term_options.cpp
+
 // run_commands.cpp
 int submit_command(const Common& common, MakeOptions options);
 int run_command(const Common& common, MakeOptions options);
@@ -51,6 +68,10 @@ int tasks_command(const Common& common, const TasksOptions& options);
 int cat_command(const Common& common, const CatOptions& options);
 int cancel_command(const Common& common, const CancelOptions& options);
 int workers_command(const Common& common);
+// control_commands.cpp
+int why_command(const Common& common, const std::vector<std::string>& targets);
+int hold_command(const Common& common, const std::vector<std::string>& jobs, bool hold);
+int rerun_command(const Common& common, const RerunOptions& options);
 Result<std::string> grid_figures(const Common& common);
 
 }  // namespace souk

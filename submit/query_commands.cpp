@@ -10,6 +10,7 @@
 #include "submit/job_options.h"
 #include "submit/output.h"
 #include "submit/progress.h"
+#include "submit/query.h"
 #include "submit/render.h"
 #include "submit/results.h"
 #include "submit/session.h"
@@ -20,43 +21,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint32_t kPage = 1000;  // tasks asked for at a time, so that a table of a million begins at once
-
-WallTime wall_now() { return std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now()); }
-
-/// What every question needs.
-struct Query {
-  Query(const Common& common_options, Profile profile)
-      : common(common_options), session(std::move(profile)), progress(STDERR_FILENO, false, now_instant()), output(progress) {
-    std::signal(SIGPIPE, SIG_IGN);
-  }
-  int failed(const Error& error) {
-    output.flush();
-    return fail(common, session, error);
-  }
-  /// The last word of every command that prints.
-  int finish(int code = exit_code::good) {
-    output.flush();
-    if (output.closed()) return kExitPipe;
-    if (output.broken()) return failed(output.failure());
-    return code;
-  }
-  bool over() const { return output.closed() || output.broken(); }
-
-  const Common& common;
-  Session session;
-  Progress progress;
-  Output output;
-};
-
-Result<std::vector<std::uint64_t>> job_numbers(const std::vector<std::string>& texts) {
-  std::vector<std::uint64_t> numbers;
-  for (const auto& text : texts) {
-    const auto number = parse_job(text);
-    if (!number) return number.error();
-    if (std::find(numbers.begin(), numbers.end(), number.value()) == numbers.end()) numbers.push_back(number.value());
-  }
-  return numbers;
-}
 
 Result<std::vector<Target>> targets_of(const std::vector<std::string>& texts) {
   std::vector<Target> targets;
@@ -105,8 +69,10 @@ int jobs_command(const Common& common, const ListOptions& options) {
     query.output.note("no jobs yet; `souk submit` and `souk run` make some");
     return query.finish();
   }
-  auto table = jobs_table(options.all);
-  for (const auto& job : answer.value().jobs()) add_row(table, job, options.all, wall_now());
+  JobColumns columns{.owner = options.all};
+  for (const auto& job : answer.value().jobs()) columns.see(job);
+  auto table = jobs_table(columns);
+  for (const auto& job : answer.value().jobs()) add_row(table, job, columns, wall_now());
   query.output.out(table.text());
   return query.finish();
 }
@@ -128,6 +94,7 @@ int job_command(const Common& common, const std::vector<std::string>& jobs) {
       continue;
     }
     query.output.out((first ? "" : "\n") + job_details(job, wall_now()));
+    if (job.held() && !ended(job)) query.output.out(fmt::format("see        souk release {}\n", job.job()));
     if (job.failed() != 0) query.output.out(fmt::format("see        souk tasks {} --failed\n", job.job()));
     first = false;
   }
@@ -143,19 +110,24 @@ int tasks_command(const Common& common, const TasksOptions& options) {
   wire::ResultsRequest request;
   request.set_failed_only(options.failed);
   for (const auto& target : targets.value()) {
-    auto table = tasks_table();
+    std::optional<Table> table;
+    bool groups = false;
     std::uint64_t rows = 0;
     if (targets.value().size() > 1 && !common.json) query.output.out(fmt::format("{}job {}\n", &target == &targets.value().front() ? "" : "\n", target.job));
     const auto take = [&](const wire::ResultsAnswer& page) -> Result<Done> {
+      if (!table) {  // all tasks of a job are of groups, or none
+        groups = std::any_of(page.results().begin(), page.results().end(), [](const auto& result) { return !result.group().empty(); });
+        table = tasks_table(groups);
+      }
       for (const auto& result : page.results()) {
         ++rows;
         if (common.json)
           query.output.out(json_of(target.job, result, false) + "\n");
         else
-          add_row(table, result);
+          add_row(*table, result, groups);
       }
       // A page without a row still has its header, but an empty list has none: the note below says more.
-      if (!common.json && rows > 0) query.output.out(table.text());
+      if (!common.json && rows > 0) query.output.out(table->text());
       query.output.flush();
       return Done{};
     };
@@ -253,12 +225,14 @@ int workers_command(const Common& common) {
   const auto answer = query.session.workers();
   if (!answer) return query.failed(answer.error());
   if (answer.value().workers().empty() && !common.json) query.output.note("no worker is in the market; jobs wait for one");
-  auto table = workers_table();
+  WorkerColumns columns;
+  for (const auto& worker : answer.value().workers()) columns.see(worker);
+  auto table = workers_table(columns);
   for (const auto& worker : answer.value().workers()) {
     if (common.json)
       query.output.out(json_of(worker) + "\n");
     else
-      add_row(table, worker, wall_now());
+      add_row(table, worker, columns, wall_now());
   }
   if (!common.json && !answer.value().workers().empty()) query.output.out(table.text());
   return query.finish();

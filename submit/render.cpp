@@ -58,17 +58,6 @@ void put_bytes(Json& json, const std::string& name, const std::string& bytes) {
 
 Json time_json(std::uint64_t ms) { return ms == 0 ? Json(nullptr) : Json(ms); }
 
-std::string_view state_name(wire::State state) {
-  switch (state) {
-    case wire::WAITING: return "waiting";
-    case wire::RUNNING: return "running";
-    case wire::SUCCEEDED: return "succeeded";
-    case wire::FAILED: return "failed";
-    case wire::JOB_CANCELED: return "canceled";
-    default: return "unknown";
-  }
-}
-
 std::string_view cause_name(wire::Outcome::Cause cause) {
   switch (cause) {
     case wire::Outcome::EXITED: return "exited";
@@ -94,6 +83,12 @@ std::string_view worker_state_name(wire::WorkerState state) {
 std::string signal_text(std::uint32_t number) {
   const char* name = number < NSIG ? sigabbrev_np(static_cast<int>(number)) : nullptr;
   return name ? fmt::format("signal {} ({})", number, name) : fmt::format("signal {}", number);
+}
+
+/// With the hold, which is no state of its own: what runs goes on.
+std::string state_text(const wire::JobStatus& job) {
+  if (!job.held() || ended(job)) return std::string(name_of_state(job));
+  return job.state() == wire::WAITING ? "held" : std::string(name_of_state(job)) + ", held";
 }
 
 /// From submission to its end, or to now.
@@ -202,67 +197,117 @@ std::string Table::text() {
   return text;
 }
 
-std::string_view name_of_state(const wire::JobStatus& job) { return state_name(job.state()); }
-std::string_view name_of_state(const wire::TaskResult& result) { return state_name(result.state()); }
+std::string_view name_of_state(wire::State state) {
+  switch (state) {
+    case wire::WAITING: return "waiting";
+    case wire::RUNNING: return "running";
+    case wire::SUCCEEDED: return "succeeded";
+    case wire::FAILED: return "failed";
+    case wire::JOB_CANCELED: return "canceled";
+    default: return "unknown";
+  }
+}
+std::string_view name_of_state(const wire::JobStatus& job) { return name_of_state(job.state()); }
+std::string_view name_of_state(const wire::TaskResult& result) { return name_of_state(result.state()); }
 bool ended(const wire::JobStatus& job) { return job.state() != wire::WAITING && job.state() != wire::RUNNING; }
 bool ended(const wire::TaskResult& result) { return result.state() != wire::WAITING && result.state() != wire::RUNNING; }
 std::uint64_t ended_tasks(const wire::JobStatus& job) { return job.succeeded() + job.failed() + job.canceled(); }
 
-Table jobs_table(bool with_owner) {
+void JobColumns::see(const wire::JobStatus& job) {
+  priority = priority || job.priority() != 0;
+  note = note || !job.note().empty();
+}
+
+Table jobs_table(JobColumns with) {
   using enum Table::Align;
   std::vector<Table::Column> columns{{"JOB", right}, {"STATE"}, {"TASKS", right}, {"DONE", right}, {"FAILED", right}, {"RUNNING", right}, {"SUBMITTED"}, {"TOOK", right}};
-  if (with_owner) columns.push_back({"OWNER"});
+  if (with.priority) columns.push_back({"PRIORITY", right});
+  if (with.owner) columns.push_back({"OWNER"});
   columns.push_back({"NAME"});
   columns.push_back({"COMMAND"});
+  if (with.note) columns.push_back({"NOTE"});
   return Table(std::move(columns));
 }
 
-void add_row(Table& table, const wire::JobStatus& job, bool with_owner, WallTime now) {
+void add_row(Table& table, const wire::JobStatus& job, JobColumns with, WallTime now) {
   std::vector<std::string> cells{std::to_string(job.job()),
-                                 std::string(name_of_state(job)),
+                                 state_text(job),
                                  std::to_string(job.tasks()),
                                  std::to_string(job.succeeded()),
                                  std::to_string(job.failed()),
                                  std::to_string(job.running()),
                                  ago_text(job.submitted_ms(), now),
                                  duration_text(lasted(job, now))};
-  if (with_owner) cells.push_back(plain(job.owner(), 40));
+  if (with.priority) cells.push_back(std::to_string(job.priority()));
+  if (with.owner) cells.push_back(plain(job.owner(), 40));
   cells.push_back(job.name().empty() ? "-" : plain(job.name(), 24));
   cells.push_back(plain(job.command(), 48));
+  if (with.note) cells.push_back(plain(job.note(), 80));
   table.add(std::move(cells));
 }
 
-Table tasks_table() {
+Table tasks_table(bool with_group) {
   using enum Table::Align;
-  return Table({{"TASK", right}, {"STATE"}, {"ENDED BY"}, {"WALL", right}, {"CPU", right}, {"MEMORY", right}, {"TRIES", right}, {"WORKER"}, {"ITEM"}});
+  std::vector<Table::Column> columns{{"TASK", right}, {"STATE"}, {"ENDED BY"}, {"WALL", right}, {"CPU", right}, {"MEMORY", right}, {"TRIES", right}, {"WORKER"}, {"ITEM"}};
+  if (with_group) columns.insert(columns.begin() + 1, {"GROUP"});
+  return Table(std::move(columns));
 }
 
-void add_row(Table& table, const wire::TaskResult& result) {
+void add_row(Table& table, const wire::TaskResult& result, bool with_group) {
   const bool ran = result.has_outcome() && ended(result);
   const auto& outcome = result.outcome();
-  table.add({std::to_string(result.task()), std::string(name_of_state(result)), ran ? plain(ending(outcome), 40) : "-",
+  std::vector<std::string> cells{std::to_string(result.task()), std::string(name_of_state(result)), ran ? plain(ending(outcome), 40) : "-",
              ran ? duration_text(std::chrono::microseconds(outcome.wall_us())) : "-", ran ? duration_text(std::chrono::microseconds(outcome.cpu_us())) : "-",
              ran && outcome.peak_memory_kib() != 0 ? size_text(outcome.peak_memory_kib() << 10) : "-", std::to_string(result.attempts()),
-             result.worker().empty() ? "-" : plain(result.worker(), 32), plain(result.item(), 48)});
+             result.worker().empty() ? "-" : plain(result.worker(), 32), plain(result.item(), 48)};
+  if (with_group) cells.insert(cells.begin() + 1, plain(result.group(), 32));
+  table.add(std::move(cells));
 }
 
-Table workers_table() {
+void WorkerColumns::see(const wire::WorkerStatus& worker) {
+  speed = speed || worker.offer().speed() > 0;
+  resources = resources || !worker.offer().resources().empty();
+  note = note || !worker_note(worker).empty();
+}
+
+Table workers_table(WorkerColumns with) {
   using enum Table::Align;
-  return Table({{"WORKER"}, {"STATE"}, {"SLOTS", right}, {"RUNNING", right}, {"DONE", right}, {"FAILED", right}, {"HERE FOR", right}, {"CPUS", right}, {"MEMORY", right}, {"SYSTEM"},
-                {"HOST"}, {"TAGS"}});
+  std::vector<Table::Column> columns{{"WORKER"}, {"STATE"}, {"SLOTS", right}, {"RUNNING", right}, {"DONE", right}, {"FAILED", right}, {"HERE FOR", right}, {"CPUS", right}};
+  if (with.speed) columns.push_back({"SPEED", right});
+  columns.insert(columns.end(), {{"MEMORY", right}, {"SYSTEM"}, {"HOST"}, {"TAGS"}});
+  if (with.resources) columns.push_back({"RESOURCES"});
+  if (with.note) columns.push_back({"NOTE"});
+  return Table(std::move(columns));
 }
 
-void add_row(Table& table, const wire::WorkerStatus& worker, WallTime now) {
+std::string worker_note(const wire::WorkerStatus& worker) {
+  std::vector<std::string> notes;
+  if (!worker.set_aside().empty()) notes.push_back("set aside: " + plain(worker.set_aside(), 100));
+  if (!worker.rule().empty()) notes.push_back(plain(worker.rule(), 100));
+  if (worker.until_ms() != 0) notes.push_back("until " + time_text(worker.until_ms()));
+  return fmt::format("{}", fmt::join(notes, "; "));
+}
+
+void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with, WallTime now) {
   const auto& offer = worker.offer();
   std::vector<std::string> tags;
   for (const auto& [key, value] : offer.tags()) tags.push_back(key + "=" + value);
   std::sort(tags.begin(), tags.end());  // a protobuf map has no order of its own
   for (const auto& gpu : offer.gpus()) tags.push_back("gpu:" + gpu);
   const auto here = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())};
-  table.add({plain(worker.nick(), 40), std::string(worker_state_name(worker.state())), std::to_string(worker.slots()), std::to_string(worker.running()),
+  std::vector<std::string> cells{plain(worker.nick(), 40), std::string(worker_state_name(worker.state())), std::to_string(worker.slots()), std::to_string(worker.running()),
              std::to_string(worker.succeeded()), std::to_string(worker.failed()),
-             worker.since_ms() == 0 ? "-" : seconds_text(here), std::to_string(offer.cpus()),
-             size_text(offer.memory_bytes()), plain(offer.os() + "/" + offer.arch(), 24), plain(offer.hostname(), 32), plain(fmt::format("{}", fmt::join(tags, " ")), 60)});
+             worker.since_ms() == 0 ? "-" : seconds_text(here), std::to_string(offer.cpus())};
+  if (with.speed) cells.push_back(offer.speed() > 0 ? fmt::format("{:.1f}", offer.speed()) : "-");
+  cells.insert(cells.end(), {size_text(offer.memory_bytes()), plain(offer.os() + "/" + offer.arch(), 24), plain(offer.hostname(), 32), plain(fmt::format("{}", fmt::join(tags, " ")), 60)});
+  if (with.resources) {
+    std::vector<std::string> resources;
+    for (const auto& [key, value] : offer.resources()) resources.push_back(key + "=" + value);
+    std::sort(resources.begin(), resources.end());
+    cells.push_back(plain(fmt::format("{}", fmt::join(resources, " ")), 60));
+  }
+  if (with.note) cells.push_back(worker_note(worker));
+  table.add(std::move(cells));
 }
 
 std::string job_details(const wire::JobStatus& job, WallTime now) {
@@ -272,7 +317,10 @@ std::string job_details(const wire::JobStatus& job, WallTime now) {
   if (!job.name().empty()) line("name", plain(job.name()));
   line("owner", plain(job.owner()));
   line("command", plain(job.command()));
-  line("state", std::string(name_of_state(job)));
+  line("state", state_text(job));
+  if (!job.note().empty()) line("note", plain(job.note(), 1000));
+  if (job.priority() != 0) line("priority", std::to_string(job.priority()));
+  if (job.deadline_ms() != 0) line("deadline", time_text(job.deadline_ms()));
   std::string tasks = fmt::format("{}: {} succeeded, {} failed, {} running, {} waiting", job.tasks(), job.succeeded(), job.failed(), job.running(), job.waiting());
   if (job.canceled() != 0) tasks += fmt::format(", {} canceled", job.canceled());
   line("tasks", tasks);
@@ -351,6 +399,10 @@ std::string json_of(const wire::JobStatus& job) {
   json["started_ms"] = time_json(job.started_ms());
   json["ended_ms"] = time_json(job.ended_ms());
   json["command"] = plain(job.command(), 1000);
+  json["priority"] = job.priority();
+  json["held"] = job.held();
+  json["note"] = plain(job.note(), 1000);
+  json["deadline_ms"] = time_json(job.deadline_ms());
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -362,6 +414,7 @@ std::string json_of(std::uint64_t job, const wire::TaskResult& result, bool stre
   json["attempts"] = result.attempts();
   json["worker"] = result.worker().empty() ? Json(nullptr) : Json(plain(result.worker(), 1000));
   put_bytes(json, "item", result.item());
+  if (!result.group().empty()) json["group"] = plain(result.group(), 1000);
   if (result.has_outcome() && ended(result)) {
     const auto& outcome = result.outcome();
     json["cause"] = cause_name(outcome.cause());
@@ -410,6 +463,11 @@ std::string json_of(const wire::WorkerStatus& worker) {
   for (const auto& gpu : offer.gpus()) gpus.push_back(plain(gpu, 1000));
   json["gpus"] = std::move(gpus);
   json["tags"] = sorted(offer.tags());
+  json["resources"] = sorted(offer.resources());
+  json["speed"] = offer.speed() > 0 ? Json(offer.speed()) : Json(nullptr);
+  json["rule"] = plain(worker.rule(), 1000);
+  json["set_aside"] = plain(worker.set_aside(), 1000);
+  json["until_ms"] = time_json(worker.until_ms());
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 namespace souk::wire {
+enum State : int;
 class GridStatus;
 class JobStatus;
 class Outcome;
@@ -51,13 +52,27 @@ class Table {
   bool headed_ = false;
 };
 
-Table jobs_table(bool with_owner);
-void add_row(Table& table, const wire::JobStatus& job, bool with_owner, WallTime now);
-Table tasks_table();
-void add_row(Table& table, const wire::TaskResult& result);
-Table workers_table();
-void add_row(Table& table, const wire::WorkerStatus& worker, WallTime now);
+/// Columns that a list has only where there is something to put into them.
+struct JobColumns {
+  bool owner = false, priority = false, note = false;
+  /// Adds what this job needs.
+  void see(const wire::JobStatus& job);
+};
+Table jobs_table(JobColumns columns);
+void add_row(Table& table, const wire::JobStatus& job, JobColumns columns, WallTime now);
+/// with_group: the tasks have names of a job file
+Table tasks_table(bool with_group);
+void add_row(Table& table, const wire::TaskResult& result, bool with_group);
+struct WorkerColumns {
+  bool speed = false, resources = false, note = false;
+  void see(const wire::WorkerStatus& worker);
+};
+Table workers_table(WorkerColumns columns);
+void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns columns, WallTime now);
+/// What holds a worker back, or will: its owner's rule, the manager's distrust, when its owner wants it back; may be empty.
+std::string worker_note(const wire::WorkerStatus& worker);
 
+std::string_view name_of_state(wire::State state);
 std::string_view name_of_state(const wire::JobStatus& job);
 std::string_view name_of_state(const wire::TaskResult& result);
 bool ended(const wire::JobStatus& job);

@@ -46,13 +46,12 @@ Result<Done> fill_array(const std::string& text, wire::Job& job) {
 bool has_nul(std::string_view text) { return text.find('\0') != std::string_view::npos; }
 
 Result<Done> fill_env(const std::vector<std::string>& settings, const Environment& environment, wire::Command& command) {
-  static constexpr std::array<std::string_view, 4> ours{"SOUK_JOB", "SOUK_TASK", "SOUK_ATTEMPT", "SOUK_ITEM"};
   for (const std::string& setting : settings) {
     const auto equals = setting.find('=');
     const std::string name = setting.substr(0, equals);
     if (name.empty())
       return Error{"cannot set the environment", souk::quoted(setting) + " has no name", "write --env NAME=VALUE, or --env NAME to copy your own"};
-    if (std::find(ours.begin(), ours.end(), name) != ours.end())
+    if (is_own_variable(name))
       return Error{"cannot set the environment", name + " is set by the worker for each task", "choose another name"};
     std::string value;
     if (equals != std::string::npos) {
@@ -206,9 +205,22 @@ bool has_placeholder(std::string_view word) {
   return std::any_of(known.begin(), known.end(), [word](std::string_view one) { return word.find(one) != std::string_view::npos; });
 }
 
+bool has_field(std::string_view word) {
+  for (auto open = word.find('{'); open != std::string_view::npos; open = word.find('{', open + 1)) {
+    const auto next = word.find_first_of("{}", open + 1);
+    if (next != std::string_view::npos && word[next] == '}' && next > open + 1) return true;
+  }
+  return false;
+}
+
+bool is_own_variable(std::string_view name) {
+  static constexpr std::array<std::string_view, 4> ours{"SOUK_JOB", "SOUK_TASK", "SOUK_ATTEMPT", "SOUK_ITEM"};
+  return std::find(ours.begin(), ours.end(), name) != ours.end();
+}
+
 Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items, std::string input, const Environment& environment, wire::Job& job) {
   if (items && !options.array.empty())
-    return Error{"cannot submit", "both --array and --each-line are given", "give one of them: each says what the tasks are"};
+    return Error{"cannot submit", std::string("both --array and ") + (items->json ? "--each-json" : "--each-line") + " are given", "give one of them: each says what the tasks are"};
   // `souk run 'echo hello'` would look for a program with a space in its name: nobody means that.
   if (!options.shell && options.words.size() == 1) {
     const std::string& word = options.words[0];
@@ -221,11 +233,15 @@ Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items
     if (auto done = fill_array(options.array, job); !done) return done;
   } else if (items) {
     if (items->values.empty())
-      return Error{"nothing to submit", items->from + " is empty", "give it one line a task"};
+      return Error{"nothing to submit", items->from + (items->json ? " has no item" : " is empty"), items->json ? "give it one JSON value a task" : "give it one line a task"};
     if (auto done = fill_items(*items, job); !done) return done;
   }
-  if (items || !options.array.empty())
-    job.mutable_command()->set_fill(!options.no_fill && std::any_of(options.words.begin(), options.words.end(), has_placeholder));
+  const bool json = items && items->json;
+  job.mutable_command()->set_json(json);
+  if (items || !options.array.empty()) {
+    const auto filled = [json](std::string_view word) { return has_placeholder(word) || (json && has_field(word)); };
+    job.mutable_command()->set_fill(!options.no_fill && std::any_of(options.words.begin(), options.words.end(), filled));
+  }
   return check_size(job);
 }
 
@@ -252,12 +268,14 @@ Result<MapWords> split_map(const std::vector<std::string>& words) {
 
 Result<Done> map_job_of(JobOptions options, const Items& items, std::string input, const Environment& environment, wire::Job& job) {
   if (options.words.size() == 1 && !is_plain_word(options.words[0])) options.shell = true;
-  const bool filled = std::any_of(options.words.begin(), options.words.end(), has_placeholder);
+  const auto holds_one = [&items](std::string_view word) { return has_placeholder(word) || (items.json && has_field(word)); };
+  const bool filled = std::any_of(options.words.begin(), options.words.end(), holds_one);
   if (!filled && !options.no_fill && !options.words.empty()) {
     options.words.emplace_back("{}");  // of a shell line too: it is joined by a space
   }
   if (auto done = fill_command(options, std::move(input), environment, job); !done) return done;
   job.mutable_command()->set_fill(!options.no_fill);
+  job.mutable_command()->set_json(items.json);
   if (auto done = fill_items(items, job); !done) return done;
   return check_size(job);
 }

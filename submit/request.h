@@ -47,6 +47,7 @@ Result<Done> check_words(const JobOptions& options);
 struct Items {
   std::vector<std::string> values;
   std::string from;  // for messages: `list.txt`, `standard input`, `the command line`
+  bool json = false;  // each is a JSON value: {name} stands for a field of it
 };
 
 /// Splits at every separator. A last line without its newline counts; an empty one in the middle counts too, so that task N is line N.
@@ -73,5 +74,10 @@ Result<Done> map_job_of(JobOptions options, const Items& items, std::string inpu
 
 /// True when the word holds one of {} {#} {.} {/} {//} {/.}.
 bool has_placeholder(std::string_view word);
+/// True when it holds {name} with any name, which stands for a field of a JSON item.
+bool has_field(std::string_view word);
+
+/// Variables that the worker sets for each task.
+bool is_own_variable(std::string_view name);
 
 }  // namespace souk

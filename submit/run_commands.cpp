@@ -9,6 +9,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <filesystem>
 #include <iterator>
 #include <set>
 
@@ -16,10 +18,14 @@
 #include "protocol/grid.pb.h"
 #include "protocol/notation.h"
 #include "submit/connect.h"
+#include "submit/job_file.h"
 #include "submit/job_options.h"
+#include "submit/json_items.h"
 #include "submit/output.h"
 #include "submit/progress.h"
+#include "submit/query.h"
 #include "submit/render.h"
+#include "submit/render_why.h"
 #include "submit/results.h"
 #include "submit/session.h"
 
@@ -72,11 +78,70 @@ Result<Items> read_items(const std::string& file, bool null_separated, const cha
   return split_items(text.value(), null_separated ? '\0' : '\n', file == "-" ? "standard input" : file);
 }
 
+Result<Items> read_json(const std::string& file) {
+  if (file == "-" && ::isatty(STDIN_FILENO) == 1) ::dprintf(STDERR_FILENO, "souk: reading JSON from the terminal; end it with Ctrl-D\n");
+  const auto text = read_whole(file, kSubmitMax, "--each-json");
+  if (!text) return text.error();
+  return split_json(text.value(), file == "-" ? "standard input" : file);
+}
+
+/// Of this machine: its time zone is whoever's who types.
+Calendar own_calendar() {
+  Calendar calendar;
+  calendar.now_ms = static_cast<std::uint64_t>(wall_now().time_since_epoch().count());
+  calendar.local = [](std::time_t at) {
+    std::tm parts{};
+    ::localtime_r(&at, &parts);
+    return parts;
+  };
+  calendar.instant = [](std::tm parts) { return ::mktime(&parts); };
+  return calendar;
+}
+
+/// A job of many commands. What is said of the job on the command line goes before what the file says.
+Result<Done> make_from_file(const MakeOptions& options, wire::Job& job) {
+  if (!options.job.words.empty()) return Error{"cannot submit", "there are a command and --file too", "write the command into the job file: run = \"...\""};
+  const auto& own = options.job;
+  const auto task = !task_term(options.terms).empty() ? task_term(options.terms)
+                    : !own.env.empty()               ? "--env"
+                    : !own.time_limit.empty()        ? "--time-limit"
+                    : !own.grace.empty()             ? "--grace"
+                    : own.retries != 0               ? "--retries"
+                    : !own.output_max.empty()        ? "--output-max"
+                    : !options.input_file.empty()    ? "--stdin"
+                    : own.shell                      ? "--shell"
+                    : own.no_fill                    ? "--no-fill"
+                    : options.null_separated         ? "--null"
+                                                     : std::string_view();
+  if (!task.empty()) return Error{"cannot submit", fmt::format("{} is said of tasks, and those of --file have their own", task), "write it into the job file, under [defaults] for all of them"};
+  if (options.file == "-" && ::isatty(STDIN_FILENO) == 1) ::dprintf(STDERR_FILENO, "souk: reading a job file from the terminal; end it with Ctrl-D\n");
+  const auto text = read_whole(options.file, kJobFileMax, "--file");
+  if (!text) return text.error();
+  Surroundings around;
+  around.environment = own_environment;
+  around.calendar = own_calendar();
+  const auto folder = options.file == "-" ? std::filesystem::path() : std::filesystem::path(options.file).parent_path();
+  around.read = [folder](const std::string& name, std::size_t bytes_max) { return read_whole((folder / name).string(), bytes_max, "a file of the job"); };
+  if (auto done = job_file_of(text.value(), options.file == "-" ? "standard input" : options.file, around, job); !done) return done;
+  if (!own.name.empty()) {
+    if (plain(own.name, own.name.size()) != own.name) return Error{"cannot submit", "the name " + souk::quoted(own.name) + " holds control characters or is no UTF-8", "choose another one"};
+    job.set_name(own.name);
+  }
+  if (own.notify) job.set_notify(true);
+  return fill_job_terms(options.terms, around.calendar, job);
+}
+
 /// The job of submit and run.
 Result<Done> make_job(const MakeOptions& options, wire::Job& job) {
-  if (options.each_line == "-" && options.input_file == "-")
-    return Error{"cannot submit", "standard input cannot be both --each-line and --stdin", "put one of them into a file"};
+  if (!options.file.empty()) return make_from_file(options, job);
+  if (options.input_file == "-" && (options.each_line == "-" || options.each_json == "-"))
+    return Error{"cannot submit", std::string("standard input cannot be both ") + (options.each_json.empty() ? "--each-line" : "--each-json") + " and --stdin", "put one of them into a file"};
   std::optional<Items> items;
+  if (!options.each_json.empty()) {
+    auto read = read_json(options.each_json);
+    if (!read) return read.error();
+    items = std::move(read.value());
+  }
   if (!options.each_line.empty()) {
     auto read = read_items(options.each_line, options.null_separated, "--each-line");
     if (!read) return read.error();
@@ -84,7 +149,8 @@ Result<Done> make_job(const MakeOptions& options, wire::Job& job) {
   }
   auto input = read_input(options);
   if (!input) return input.error();
-  return job_of(options.job, items, std::move(input.value()), own_environment, job);
+  if (auto done = job_of(options.job, items, std::move(input.value()), own_environment, job); !done) return done;
+  return fill_terms(options.terms, own_calendar(), job);
 }
 
 Result<Done> make_map(MakeOptions options, wire::Job& job) {
@@ -92,9 +158,15 @@ Result<Done> make_map(MakeOptions options, wire::Job& job) {
   if (!words) return words.error();
   auto& [command, arguments, files] = words.value();
   if (!options.each_line.empty()) files.push_back(options.each_line);
+  if (!options.each_json.empty() && (arguments || !files.empty())) return Error{"cannot map", "there are --each-json and other arguments too", "give one of them"};
   if (arguments && !files.empty()) return Error{"cannot map", "there are arguments after ::: and a file too", "give one of them"};
   Items items{{}, "the command line"};
-  if (arguments) {
+  if (!options.each_json.empty()) {
+    if (options.each_json == "-" && options.input_file == "-") return Error{"cannot map", "standard input cannot be both --each-json and --stdin", "put one of them into a file"};
+    auto read = read_json(options.each_json);
+    if (!read) return read.error();
+    items = std::move(read.value());
+  } else if (arguments) {
     items.values = std::move(*arguments);
   } else {
     if (files.empty()) files.emplace_back("-");
@@ -109,7 +181,8 @@ Result<Done> make_map(MakeOptions options, wire::Job& job) {
   auto input = read_input(options);
   if (!input) return input.error();
   options.job.words = std::move(command);
-  return map_job_of(std::move(options.job), items, std::move(input.value()), own_environment, job);
+  if (auto done = map_job_of(std::move(options.job), items, std::move(input.value()), own_environment, job); !done) return done;
+  return fill_terms(options.terms, own_calendar(), job);
 }
 
 /// What submit, run and wait have in common: a conversation, a bar and the ways out.
@@ -174,6 +247,33 @@ int abandon(Follow& follow, const wire::Job& job, std::uint64_t number, int code
   return code;
 }
 
+/// What the job would find, which is not made.
+int try_dry(const Common& common, const MakeOptions& options, const wire::Job& job, Profile profile) {
+  Follow follow(common, std::move(profile), options.progress > 0 || (options.progress == 0 && ::isatty(STDERR_FILENO) == 1));
+  const auto answer = follow.session.submit(job, new_key(), false, [&follow](std::uint64_t sent, std::uint64_t size) { follow.progress.upload(sent, size, now_instant()); }, true);
+  follow.progress.hide();
+  if (!answer) {
+    const int code = follow.failed(answer.error());
+    return follow.session.interrupted() ? follow.session.interrupt_exit_code() : code;
+  }
+  const auto& found = answer.value();
+  if (found.job() != 0) {  // a manager that does not know the word has made it
+    const auto canceled = follow.session.cancel({found.job()});
+    return follow.failed({"no dry run", fmt::format("the manager is older than this program and made job {} of it, which {}", found.job(), canceled ? "is canceled now" : "could not be canceled: " + canceled.error().text()),
+                          "compare `souk --version` and `souk status`"});
+  }
+  if (common.json) {
+    follow.output.out(matches_json(found) + "\n");
+  } else {
+    for (const auto& warning : found.warnings()) follow.output.note(plain(warning, 500));
+    follow.output.out(matches_text(found));
+  }
+  follow.output.flush();
+  if (follow.output.closed()) return kExitPipe;
+  if (follow.output.broken()) return follow.failed(follow.output.failure());
+  return all_fit(found) ? exit_code::good : exit_code::failed;
+}
+
 int follow_to_the_end(const Common& common, const MakeOptions& options, const wire::Job& job, Profile profile) {
   const bool progress = options.progress > 0 || (options.progress == 0 && ::isatty(STDERR_FILENO) == 1);
   Follow follow(common, std::move(profile), progress);
@@ -227,11 +327,12 @@ int follow_to_the_end(const Common& common, const MakeOptions& options, const wi
 
 int submit_command(const Common& common, MakeOptions options) {
   options.job.words = common.words;
-  if (const auto something = check_words(options.job); !something) return fail(common, something.error(), exit_code::usage);
+  if (const auto something = check_words(options.job); !something && options.file.empty()) return fail(common, something.error(), exit_code::usage);
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   wire::Job job;
   if (const auto made = make_job(options, job); !made) return fail(common, made.error(), exit_code::usage);
+  if (options.dry_run) return try_dry(common, options, job, std::move(profile.value()));
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   Follow follow(common, std::move(profile.value()), options.progress > 0 || (options.progress == 0 && terminal));
   const auto answer = hand_over(follow, job, false);
@@ -254,11 +355,12 @@ int submit_command(const Common& common, MakeOptions options) {
 
 int run_command(const Common& common, MakeOptions options) {
   options.job.words = common.words;
-  if (const auto something = check_words(options.job); !something) return fail(common, something.error(), exit_code::usage);
+  if (const auto something = check_words(options.job); !something && options.file.empty()) return fail(common, something.error(), exit_code::usage);
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   wire::Job job;
   if (const auto made = make_job(options, job); !made) return fail(common, made.error(), exit_code::usage);
+  if (options.dry_run) return try_dry(common, options, job, std::move(profile.value()));
   return follow_to_the_end(common, options, job, std::move(profile.value()));
 }
 
@@ -270,6 +372,7 @@ int map_command(const Common& common, MakeOptions options) {
   wire::Job job;
   if (const auto made = make_map(options, job); !made) return fail(common, made.error(), exit_code::usage);
   if (job.lines().line_size() == 0) return exit_code::good;  // nothing to do, as GNU parallel has it
+  if (options.dry_run) return try_dry(common, options, job, std::move(profile.value()));
   return follow_to_the_end(common, options, job, std::move(profile.value()));
 }
 

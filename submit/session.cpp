@@ -36,6 +36,10 @@ const char* deed(const std::string& node) {
   if (node == "status") return "cannot ask for the status";
   if (node == "results") return "cannot get results";
   if (node == "cancel") return "cannot cancel";
+  if (node == "why") return "cannot tell why";
+  if (node == "hold") return "cannot hold";
+  if (node == "release") return "cannot release";
+  if (node == "rerun") return "cannot run again";
   return "cannot list workers";
 }
 
@@ -144,6 +148,12 @@ Session::Next Session::refuse(const std::string& node, const StanzaError& error)
     fail({"the manager " + profile_.manager + " cannot be reached", why, "see what runs: `souk status`; its address comes from " + profile_.file.string()}, true);
     return Next::again;
   }
+  // A manager that knows the command but not the job speaks of the job.
+  if (error.condition == "item-not-found" && (error.text.empty() || error.text.find("no command") != std::string::npos)) {
+    fail({deed(node), fmt::format("the manager {} does not know the command '{}'", profile_.manager, node), "it is older than this program: compare `souk --version` and `souk status`"}, false);
+    condition_ = error.condition;
+    return Next::failed;
+  }
   fail({deed(node), plain(error.text.empty() ? error.condition : error.text, 1000), remedy(error.condition)}, false);
   condition_ = error.condition;
   return Next::failed;
@@ -233,11 +243,13 @@ Result<Done> Session::ask(const std::string& node, const google::protobuf::Messa
   }
 }
 
-Result<wire::SubmitAnswer> Session::submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent) {
+Result<wire::SubmitAnswer> Session::submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent,
+                                           bool dry_run) {
   wire::SubmitAnswer answer;
   wire::SubmitRequest whole;
   whole.set_key(key);
   whole.set_watch(watch);
+  whole.set_dry_run(dry_run);
   const std::size_t size = job.ByteSizeLong();
   if (size <= kPartMax) {
     *whole.mutable_job() = job;
@@ -258,6 +270,7 @@ Result<wire::SubmitAnswer> Session::submit(const wire::Job& job, const std::stri
       wire::SubmitRequest part;
       part.set_key(key);
       part.set_watch(watch);
+      part.set_dry_run(dry_run);
       part.set_part(bytes.substr(offset, kPartMax));
       stage.more = offset + kPartMax < bytes.size();
       part.set_more(stage.more);
@@ -301,6 +314,29 @@ Result<wire::CancelAnswer> Session::cancel(const std::vector<std::uint64_t>& job
 Result<wire::WorkersAnswer> Session::workers() {
   wire::WorkersAnswer answer;
   const auto done = ask("workers", wire::WorkersRequest{}, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+Result<wire::WhyAnswer> Session::why(const wire::WhyRequest& request) {
+  wire::WhyAnswer answer;
+  const auto done = ask("why", request, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+Result<wire::JobsAnswer> Session::hold(const std::vector<std::uint64_t>& jobs, bool hold) {
+  wire::JobsRequest request;
+  for (const auto job : jobs) request.add_jobs(job);
+  wire::JobsAnswer answer;
+  const auto done = ask(hold ? "hold" : "release", request, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
+Result<wire::SubmitAnswer> Session::rerun(const wire::RerunRequest& request) {
+  wire::SubmitAnswer answer;
+  const auto done = ask("rerun", request, answer);
   if (!done) return done.error();
   return answer;
 }

@@ -68,11 +68,16 @@ class Session {
 
   /// Sends the job, in parts if it is large, again after a lost connection: `key` makes a repetition harmless.
   /// on_sent: bytes sent and to send, after each part
-  Result<wire::SubmitAnswer> submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent = {});
+  /// dry_run: nothing is made of it; a manager too old for that makes a job all the same, and says its number
+  Result<wire::SubmitAnswer> submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent = {}, bool dry_run = false);
   Result<wire::StatusAnswer> status(const wire::StatusRequest& request);
   Result<wire::ResultsAnswer> results(const wire::ResultsRequest& request);
   Result<wire::CancelAnswer> cancel(const std::vector<std::uint64_t>& jobs);
   Result<wire::WorkersAnswer> workers();
+  Result<wire::WhyAnswer> why(const wire::WhyRequest& request);
+  /// Holds the jobs, or releases them.
+  Result<wire::JobsAnswer> hold(const std::vector<std::uint64_t>& jobs, bool hold);
+  Result<wire::SubmitAnswer> rerun(const wire::RerunRequest& request);
 
   /// Watches these jobs until they end, and what watch() knew before; renewed by itself, also after a lost connection.
   /// fails: as status() does; the first answer is the first news

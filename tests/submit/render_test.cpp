@@ -1,4 +1,5 @@
 #include "submit/render.h"
+#include "submit/render_why.h"
 
 #include <gtest/gtest.h>
 
@@ -101,23 +102,23 @@ TEST(Render, TablesAlignAlsoOverPages) {
 }
 
 TEST(Render, JobsTable) {
-  auto table = jobs_table(false);
-  add_row(table, sample_job(), false, kNow);
+  auto table = jobs_table({});
+  add_row(table, sample_job(), {}, kNow);
   EXPECT_EQ(table.text(),
             "JOB  STATE   TASKS  DONE  FAILED  RUNNING  SUBMITTED  TOOK  NAME  COMMAND\n"
             " 12  failed   1000   997       3        0  10s ago    4.2s  sim   ./sim {}\n");
-  auto owned = jobs_table(true);
-  add_row(owned, sample_job(), true, kNow);
+  auto owned = jobs_table({.owner = true});
+  add_row(owned, sample_job(), {.owner = true}, kNow);
   EXPECT_NE(owned.text().find("ada@souk.localhost"), std::string::npos);
 }
 
 TEST(Render, TasksTable) {
-  auto table = tasks_table();
-  add_row(table, sample_task(wire::FAILED, wire::Outcome::SIGNALED, 0, 9));
+  auto table = tasks_table(false);
+  add_row(table, sample_task(wire::FAILED, wire::Outcome::SIGNALED, 0, 9), false);
   wire::TaskResult waiting;
   waiting.set_task(8);
   waiting.set_item("eight");
-  add_row(table, waiting);
+  add_row(table, waiting, false);
   EXPECT_EQ(table.text(),
             "TASK  STATE    ENDED BY         WALL   CPU   MEMORY  TRIES  WORKER  ITEM\n"
             "   7  failed   signal 9 (KILL)  1.2s  99ms  1.5 MiB      2  w1      seven\n"
@@ -138,14 +139,167 @@ TEST(Render, WorkersTable) {
   worker.mutable_offer()->set_hostname("lab");
   (*worker.mutable_offer()->mutable_tags())["site"] = "north";
   (*worker.mutable_offer()->mutable_tags())["gpu"] = "no";
-  auto table = workers_table();
-  add_row(table, worker, kNow);
+  auto table = workers_table({});
+  add_row(table, worker, {}, kNow);
   EXPECT_EQ(table.text(),
             "WORKER  STATE     SLOTS  RUNNING  DONE  FAILED  HERE FOR  CPUS  MEMORY  SYSTEM        HOST  TAGS\n"
             "lab-3   draining      8        2     0       0     1m00s     8  16 GiB  linux/x86_64  lab   gpu=no site=north\n");
   const auto json = Json::parse(json_of(worker));
   EXPECT_EQ(json["state"], "draining");
   EXPECT_EQ(json["tags"]["site"], "north");
+}
+
+TEST(Render, ColumnsAppearWhereThereIsSomethingToShow) {
+  auto job = sample_job();
+  job.set_state(wire::WAITING);
+  job.set_ended_ms(0);
+  job.set_held(true);
+  job.set_priority(-3);
+  job.set_note("waits for job 11\x1b");
+  JobColumns columns;
+  columns.see(sample_job());
+  EXPECT_FALSE(columns.priority || columns.note);
+  columns.see(job);
+  auto table = jobs_table(columns);
+  add_row(table, job, columns, kNow);
+  EXPECT_EQ(table.text(),
+            "JOB  STATE  TASKS  DONE  FAILED  RUNNING  SUBMITTED   TOOK  PRIORITY  NAME  COMMAND   NOTE\n"
+            " 12  held    1000   997       3        0  10s ago    10.0s        -3  sim   ./sim {}  waits for job 11?\n");
+  job.set_state(wire::RUNNING);
+  job.set_deadline_ms(1'795'397'000'000);
+  EXPECT_NE(job_details(job, kNow).find("state      running, held\nnote       waits for job 11?\npriority   -3\ndeadline   2026-11-23 01:23:20 UTC\n"), std::string::npos) << job_details(job, kNow);
+  const auto json = Json::parse(json_of(job));
+  EXPECT_EQ(json["priority"], -3);
+  EXPECT_EQ(json["held"], true);
+  EXPECT_EQ(json["note"], "waits for job 11?");
+  EXPECT_EQ(json["deadline_ms"], 1'795'397'000'000);
+
+  auto task = sample_task(wire::SUCCEEDED, wire::Outcome::EXITED, 0);
+  task.set_group("train");
+  auto tasks = tasks_table(true);
+  add_row(tasks, task, true);
+  EXPECT_EQ(tasks.text(), "TASK  GROUP  STATE      ENDED BY  WALL   CPU   MEMORY  TRIES  WORKER  ITEM\n   7  train  succeeded  exit 0    1.2s  99ms  1.5 MiB      2  w1      seven\n");
+  EXPECT_EQ(Json::parse(json_of(12, task, false))["group"], "train");
+}
+
+TEST(Render, WorkersSayWhatHoldsThemBack) {
+  wire::WorkerStatus worker;
+  worker.set_nick("w");
+  worker.set_state(wire::PAUSED);
+  worker.set_rule("in use: input 12 s ago");
+  worker.set_set_aside("5 failures in a row");
+  worker.set_until_ms(1'795'397'000'000);
+  worker.mutable_offer()->set_speed(1.25);
+  (*worker.mutable_offer()->mutable_resources())["scanner"] = "[a,b]";
+  (*worker.mutable_offer()->mutable_resources())["license"] = "2";
+  WorkerColumns columns;
+  columns.see(worker);
+  auto table = workers_table(columns);
+  add_row(table, worker, columns, kNow);
+  EXPECT_EQ(table.text(),
+            "WORKER  STATE   SLOTS  RUNNING  DONE  FAILED  HERE FOR  CPUS  SPEED  MEMORY  SYSTEM  HOST  TAGS  RESOURCES                NOTE\n"
+            "w       paused      0        0     0       0         -     0    1.2     0 B  /                   license=2 scanner=[a,b]  "
+            "set aside: 5 failures in a row; in use: input 12 s ago; until 2026-11-23 01:23:20 UTC\n");
+  const auto json = Json::parse(json_of(worker));
+  EXPECT_EQ(json["rule"], "in use: input 12 s ago");
+  EXPECT_EQ(json["set_aside"], "5 failures in a row");
+  EXPECT_EQ(json["until_ms"], 1'795'397'000'000);
+  EXPECT_EQ(json["resources"]["scanner"], "[a,b]");
+  EXPECT_EQ(json["speed"], 1.25);
+}
+
+TEST(Render, WhyATaskWaits) {
+  wire::WhyAnswer why;
+  *why.mutable_job() = sample_job();
+  why.set_task(7);
+  why.set_group("train");
+  why.set_state(wire::WAITING);
+  why.set_summary("no worker has the memory it asks");
+  auto& reason = *why.add_reasons();
+  reason.set_workers(12);
+  reason.set_why("memory 8 GiB < 64 GiB asked; largest seen 32 GiB");
+  why.add_reasons()->set_why("the job is held");
+  why.add_changes("--memory 32GiB");
+  why.set_tasks_ahead(40);
+  why.set_owner_place(2);
+  why.set_owners_waiting(3);
+  EXPECT_EQ(why_text(why, kNow),
+            "task       12.7 sim, of train\n"
+            "state      waiting\n"
+            "why        no worker has the memory it asks\n"
+            "           12 workers: memory 8 GiB < 64 GiB asked; largest seen 32 GiB\n"
+            "           the job is held\n"
+            "would run  --memory 32GiB\n"
+            "place      turn 2 of 3 users who wait; 40 tasks of the same owner go first\n");
+  const auto json = Json::parse(json_of(why));
+  EXPECT_EQ(json["reasons"][0]["workers"], 12);
+  EXPECT_EQ(json["changes"][0], "--memory 32GiB");
+  EXPECT_EQ(json["owner_place"], 2);
+  EXPECT_EQ(json["state"], "waiting");
+}
+
+TEST(Render, WhyATaskEndedSo) {
+  wire::WhyAnswer why;
+  why.mutable_job()->set_job(12);
+  why.set_task(7);
+  why.set_state(wire::FAILED);
+  why.set_summary("it failed 2 times, and may not run again");
+  auto& first = *why.add_attempts();
+  first.set_run(1);
+  first.set_worker("w1");
+  first.set_host("lab-3");
+  first.set_ending("exit code 3");
+  first.set_wall_us(1'234'000);
+  first.set_ended_ms(1'795'396'745'000);
+  first.set_last_lines("cannot open\x1b[2J\nbye\n");
+  auto& second = *why.add_attempts();
+  second.set_run(2);
+  second.set_worker("w2");
+  second.set_host("w2");
+  second.set_last_lines("\xff");
+  EXPECT_EQ(why_text(why, kNow),
+            "task       12.7\n"
+            "state      failed\n"
+            "why        it failed 2 times, and may not run again\n"
+            "attempts   1: exit code 3 on w1 (lab-3), took 1.2s, 3m05s ago\n"
+            "              | cannot open?[2J\n"
+            "              | bye\n"
+            "           2: running on w2\n"
+            "              | ?\n");
+  const auto json = Json::parse(json_of(why));
+  EXPECT_EQ(json["attempts"][0]["last_lines"], "cannot open\x1b[2J\nbye\n");
+  EXPECT_EQ(json["attempts"][1]["last_lines_base64"], "/w==");
+  EXPECT_EQ(json["attempts"][1]["ending"], nullptr);
+}
+
+TEST(Render, WhatADryRunFound) {
+  wire::SubmitAnswer answer;
+  answer.set_tasks(101);
+  auto& good = *answer.add_matches();
+  good.set_group("train");
+  good.set_tasks(100);
+  good.set_fitting(3);
+  good.set_room(12);
+  good.add_best("w1");
+  good.add_best("w2");
+  auto& others = *good.add_reasons();
+  others.set_workers(1);
+  others.set_why("gpus 0 < 1 asked");
+  EXPECT_TRUE(all_fit(answer));
+  auto& bad = *answer.add_matches();
+  bad.set_group("report");
+  bad.set_tasks(1);
+  bad.add_changes("--memory 32GiB");
+  EXPECT_FALSE(all_fit(answer));
+  EXPECT_EQ(matches_text(answer),
+            "train: 100 tasks; 3 workers fit, 12 could start now\n"
+            "  best       w1, w2\n"
+            "  others     1 worker: gpus 0 < 1 asked\n"
+            "report: 1 task; no worker fits\n"
+            "  would run  --memory 32GiB\n");
+  const auto json = Json::parse(matches_json(answer));
+  EXPECT_EQ(json["matches"][0]["best"][1], "w2");
+  EXPECT_EQ(json["matches"][1]["fitting"], 0);
 }
 
 TEST(Render, JobDetailsAndVerdict) {
