@@ -1,28 +1,52 @@
 #include "manager/book.h"
 
 #include <algorithm>
+#include <charconv>
 
+#include "protocol/expression.h"
 #include "protocol/form.h"
+#include "protocol/notation.h"
 #include "protocol/payload.h"
 
 namespace souk {
 
-Result<std::uint64_t> check(const wire::Job& job) {
-  const auto bad = [](std::string why, std::string remedy) { return Error{"job refused", std::move(why), std::move(remedy)}; };
-  if (auto command = read(job.command()); !command) return command.error();
-  if (job.name().size() > kNameMax) return bad("its name has " + std::to_string(job.name().size()) + " bytes", "use at most " + std::to_string(kNameMax));
-  if (job.retries() > static_cast<std::uint32_t>(kRetriesMax)) return bad("it asks for " + std::to_string(job.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
+namespace {
+
+Error bad(std::string why, std::string remedy) { return Error{"job refused", std::move(why), std::move(remedy)}; }
+
+Result<Done> check_expression(const std::string& text, const char* what) {
+  if (text.size() > kExpressionMax) return bad(std::string("its ") + what + " has " + std::to_string(text.size()) + " bytes", "use at most " + std::to_string(kExpressionMax));
+  return Done{};
+}
+
+Result<Done> check(const wire::Retry& retry) {
+  const auto delay_max = static_cast<std::uint64_t>(kRetryDelayMax.count());
+  if (retry.delay_ms() > delay_max || retry.delay_max_ms() > delay_max) return bad("it waits more than 30 days before a retry", "use a shorter delay");
+  if (retry.codes_size() > kCodesMax) return bad("it names " + std::to_string(retry.codes_size()) + " ranges of exit codes for retries", "use at most " + std::to_string(kCodesMax));
+  for (const auto& codes : retry.codes())
+    if (codes.first() > codes.last() || codes.last() > 255)
+      return bad("it retries after exit codes " + std::to_string(codes.first()) + "-" + std::to_string(codes.last()), "name codes from 0 to 255, the smaller one first");
+  return Done{};
+}
+
+/// What a job and a group have in common, by the same names. Yields the number of tasks.
+template <class Tasks>
+Result<std::uint64_t> check_tasks(const Tasks& group) {
+  if (auto command = read(group.command()); !command) return command.error();
+  if (auto needs = read(group.needs()); !needs) return needs.error();
+  if (auto good = check_expression(group.require(), "requirement"); !good) return good.error();
+  if (auto good = check_expression(group.rank(), "rank"); !good) return good.error();
+  if (group.retries() > static_cast<std::uint32_t>(kRetriesMax)) return bad("it asks for " + std::to_string(group.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
+  if (auto good = check(group.retry()); !good) return good.error();
   std::uint64_t tasks = 1;
-  if (job.has_range()) {
-    const auto& range = job.range();
-    const std::uint64_t step = std::max<std::uint64_t>(1, range.step());
+  if (group.has_range()) {
+    const auto& range = group.range();
     if (range.last() < range.first()) return bad("its range " + std::to_string(range.first()) + "-" + std::to_string(range.last()) + " is empty", "give the smaller number first");
-    tasks = (static_cast<std::uint64_t>(range.last()) - static_cast<std::uint64_t>(range.first())) / step + 1;
-    if (tasks == 0) tasks = kTasksMax + 1;  // the whole of 64 bits
-  } else if (job.has_lines()) {
-    tasks = static_cast<std::uint64_t>(job.lines().line_size());
+    tasks = Span{range.first(), range.last(), std::max<std::uint64_t>(1, range.step())}.count();
+  } else if (group.has_lines()) {
+    tasks = static_cast<std::uint64_t>(group.lines().line_size());
     if (tasks == 0) return bad("it has no items", "give at least one line");
-    for (const auto& line : job.lines().line()) {
+    for (const auto& line : group.lines().line()) {
       if (line.size() > kItemMax) return bad("an item has " + std::to_string(line.size()) + " bytes", "keep items below " + std::to_string(kItemMax) + " bytes, or put them into files");
       if (line.find('\0') != std::string::npos) return bad("an item has a NUL byte", "items are arguments of programs: leave NUL bytes out");
     }
@@ -31,36 +55,222 @@ Result<std::uint64_t> check(const wire::Job& job) {
   return tasks;
 }
 
-std::string item_of(const wire::Job& job, TaskNumber task) {
-  if (job.has_range()) {
-    const std::uint64_t step = std::max<std::uint64_t>(1, job.range().step());
-    return std::to_string(static_cast<std::int64_t>(static_cast<std::uint64_t>(job.range().first()) + (task.value - 1) * step));
-  }
-  if (job.has_lines() && task.value >= 1 && task.value <= static_cast<std::uint64_t>(job.lines().line_size())) return job.lines().line(static_cast<int>(task.value - 1));
-  return {};
+/// For messages: `group 3 'train'`.
+std::string title_of(const wire::Job& job, int at) { return "group " + std::to_string(at + 1) + (job.groups(at).name().empty() ? "" : " " + souk::quoted(job.groups(at).name())); }
+
+/// Groups only wait for others of the job, and not for each other in a circle (Kahn: what never becomes free is in one or behind one).
+Result<Done> check_order(const wire::Job& job) {
+  const int groups = job.groups_size();
+  std::vector<std::vector<std::uint32_t>> next(static_cast<std::size_t>(groups));
+  std::vector<std::size_t> waits(static_cast<std::size_t>(groups));
+  for (int at = 0; at < groups; ++at)
+    for (const auto& after : job.groups(at).after()) {
+      if (after.group() >= static_cast<std::uint32_t>(groups))
+        return bad(title_of(job, at) + " waits for group " + std::to_string(std::uint64_t{after.group()} + 1) + " of " + std::to_string(groups), "name groups of the job");
+      next[after.group()].push_back(static_cast<std::uint32_t>(at));
+      ++waits[static_cast<std::size_t>(at)];
+    }
+  std::vector<std::uint32_t> free;
+  for (std::uint32_t at = 0; at < waits.size(); ++at)
+    if (waits[at] == 0) free.push_back(at);
+  for (std::size_t i = 0; i < free.size(); ++i)
+    for (const std::uint32_t then : next[free[i]])
+      if (--waits[then] == 0) free.push_back(then);
+  if (free.size() == waits.size()) return Done{};
+  // From any that is left, going back along what is left ends in the circle itself.
+  std::size_t at = 0;
+  while (waits[at] == 0) ++at;
+  std::vector<bool> seen(waits.size());
+  const auto before = [&](std::size_t group) {
+    for (const auto& after : job.groups(static_cast<int>(group)).after())
+      if (waits[after.group()] > 0) return static_cast<std::size_t>(after.group());
+    return group;
+  };
+  while (!seen[at]) seen[at] = true, at = before(at);
+  return bad(title_of(job, static_cast<int>(at)) + " waits for itself, by way of " + title_of(job, static_cast<int>(before(at))), "break the circle");
 }
 
-std::string shown(const wire::Command& command) {
-  constexpr std::size_t most = 120;
-  std::string line;
-  for (const auto& word : command.argv()) {
-    if (!line.empty()) line += ' ';
-    line += word.substr(0, most + 1);
-    if (line.size() > most) break;
-  }
+Needs needs_of(const wire::Needs& message) {
+  auto needs = read(message);
+  return needs ? std::move(needs.value()) : Needs{};  // of a checked job
+}
+
+template <class Tasks>
+std::uint64_t tasks_of(const Tasks& group) {
+  if (group.has_range()) return Span{group.range().first(), group.range().last(), std::max<std::uint64_t>(1, group.range().step())}.count();
+  return group.has_lines() ? static_cast<std::uint64_t>(group.lines().line_size()) : 1;
+}
+
+template <class Tasks>
+Group core_group(const Tasks& from) {
+  Group group;
+  group.tasks = tasks_of(from);
+  group.needs = needs_of(from.needs());
+  group.require = from.require(), group.rank = from.rank();
+  group.time_limit = std::chrono::milliseconds(from.command().time_limit_ms());
+  Retry& retry = group.retry;
+  retry.times = from.retries();
+  retry.delay = std::chrono::milliseconds(from.retry().delay_ms());
+  if (from.retry().delay_max_ms() > 0) retry.delay_max = std::chrono::milliseconds(from.retry().delay_max_ms());
+  else retry.delay_max = std::max(retry.delay_max, retry.delay);  // who says 20 minutes means them
+  for (const auto& codes : from.retry().codes()) retry.codes.push_back({static_cast<int>(codes.first()), static_cast<int>(codes.last())});
+  return group;
+}
+
+std::string one_line(std::string line, std::size_t most) {
   for (char& c : line)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   return line.size() > most ? shortened(printable(line), most - 3) + "..." : printable(line);
 }
+constexpr std::size_t kShownMax = 120;
+
+}  // namespace
+
+Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
+  if (job.name().size() > kNameMax) return bad("its name has " + std::to_string(job.name().size()) + " bytes", "use at most " + std::to_string(kNameMax));
+  if (job.priority() < -kPriorityMax || job.priority() > kPriorityMax)
+    return bad("its priority is " + std::to_string(job.priority()), "use -" + std::to_string(kPriorityMax) + " to " + std::to_string(kPriorityMax));
+  if (job.crash_limit() > kCrashLimitMax) return bad("its crash limit is " + std::to_string(job.crash_limit()), "use at most " + std::to_string(kCrashLimitMax));
+  if (job.after_size() > kAfterMax) return bad("it waits for " + std::to_string(job.after_size()) + " jobs", "name at most " + std::to_string(kAfterMax));
+  if (job.deadline_ms() > 0 && job.deadline_ms() <= now_ms) return bad("its deadline has passed", "name a later one; the manager's clock counts");
+  if (job.deadline_ms() > 0 && job.deadline_ms() - now_ms > static_cast<std::uint64_t>(kDeadlineMax.count())) return bad("its deadline is over ten years from now", "name an earlier one, or none");
+  if (job.groups_size() == 0) return check_tasks(job);
+  if (job.groups_size() > kGroupsMax) return bad("it has " + std::to_string(job.groups_size()) + " groups of tasks", "use at most " + std::to_string(kGroupsMax));
+  std::uint64_t tasks = 0;
+  for (int at = 0; at < job.groups_size(); ++at) {
+    const auto& group = job.groups(at);
+    if (group.name().size() > kNameMax) return bad("the name of group " + std::to_string(at + 1) + " has " + std::to_string(group.name().size()) + " bytes", "use at most " + std::to_string(kNameMax));
+    // The store keeps them one a line.
+    if (!is_printable(group.name()) || group.name().find('\n') != std::string::npos) return bad("the name of group " + std::to_string(at + 1) + " is not one printable line", "leave control characters out");
+    const auto here = check_tasks(group);
+    if (!here) return Error{here.error().what, title_of(job, at) + ": " + here.error().why, here.error().remedy};
+    tasks += here.value();  // each at most kTasksMax, so it cannot overflow
+    if (tasks > kTasksMax) return bad("it has more than " + std::to_string(kTasksMax) + " tasks", "submit it as several jobs");
+  }
+  if (const auto good = check_order(job); !good) return good.error();
+  return tasks;
+}
+
+void make_grouped(wire::Job& job) {
+  if (job.groups_size() > 0) return;
+  auto& one = *job.add_groups();
+  if (job.has_command()) one.set_allocated_command(job.release_command());
+  if (job.has_range()) one.set_allocated_range(job.release_range());
+  if (job.has_lines()) one.set_allocated_lines(job.release_lines());
+  if (job.has_needs()) one.set_allocated_needs(job.release_needs());
+  if (job.has_retry()) one.set_allocated_retry(job.release_retry());
+  one.set_require(job.require()), one.set_rank(job.rank()), one.set_retries(job.retries());
+}
+
+std::uint32_t JobEntry::group_of(TaskNumber task) const {
+  const auto after = std::upper_bound(places.begin(), places.end(), task.value, [](std::uint64_t number, const Place& place) { return number < place.first; });
+  return after == places.begin() ? 0 : static_cast<std::uint32_t>(after - places.begin() - 1);
+}
+
+std::string item_of(const JobEntry& entry, TaskNumber task) {
+  const std::uint32_t at = entry.group_of(task);
+  if (at >= static_cast<std::uint32_t>(entry.job.groups_size()) || task.value < 1) return {};
+  const wire::Group& group = entry.job.groups(static_cast<int>(at));
+  const std::uint64_t position = task.value - entry.places[at].first;
+  if (group.has_range()) {
+    const std::uint64_t step = std::max<std::uint64_t>(1, group.range().step());
+    return std::to_string(static_cast<std::int64_t>(static_cast<std::uint64_t>(group.range().first()) + position * step));
+  }
+  if (group.has_lines() && position < static_cast<std::uint64_t>(group.lines().line_size())) return group.lines().line(static_cast<int>(position));
+  return {};
+}
+
+std::string shown(const wire::Command& command) {
+  std::string line;
+  for (const auto& word : command.argv()) {
+    if (!line.empty()) line += ' ';
+    line += word.substr(0, kShownMax + 1);
+    if (line.size() > kShownMax) break;
+  }
+  return one_line(std::move(line), kShownMax);
+}
+
+std::string shown(const wire::Job& job) {
+  if (job.groups_size() == 0) return shown(job.command());
+  if (job.groups_size() == 1 && job.groups(0).name().empty()) return shown(job.groups(0).command());
+  std::string line;
+  for (const auto& group : job.groups()) {
+    line += (line.empty() ? "" : ", ") + (group.name().empty() ? shown(group.command()) : group.name());
+    if (line.size() > kShownMax) break;
+  }
+  return one_line(std::move(line), kShownMax);
+}
+
+std::string layout_of(const wire::Job& job) {
+  std::string layout;
+  if (job.groups_size() > 1 || (job.groups_size() == 1 && !job.groups(0).name().empty()))
+    for (const auto& group : job.groups()) layout += std::to_string(tasks_of(group)) + ' ' + group.name() + '\n';
+  return layout;
+}
+
+JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, Clocks clocks) {
+  JobSubmitted event{id, owner, {}, {}};
+  if (job.groups_size() == 0) event.groups.push_back(core_group(job));
+  for (const auto& from : job.groups()) {
+    event.groups.push_back(core_group(from));
+    for (const auto& after : from.after()) event.groups.back().after.push_back({after.group(), after.any()});
+  }
+  Terms& terms = event.terms;
+  terms.priority = job.priority();
+  for (const auto& after : job.after()) terms.after.push_back({{after.job()}, after.any()});
+  if (job.has_max_fails()) terms.max_fails = job.max_fails();
+  if (job.deadline_ms() > 0) terms.deadline = clocks.at(job.deadline_ms());
+  terms.hold = job.hold(), terms.speculate = job.speculate(), terms.crash_limit = job.crash_limit();
+  return event;
+}
+
+namespace {
+
+std::vector<JobEntry::Place> places_of(const wire::Job& job, const std::string& layout) {
+  std::vector<JobEntry::Place> places;
+  std::uint64_t first = 1;
+  for (const auto& group : job.groups()) {
+    places.push_back({first, group.command().ByteSizeLong(), group.name()});
+    first += tasks_of(group);
+  }
+  if (places.empty())
+    for (std::string_view rest = layout; !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+      std::uint64_t tasks = 0;
+      const auto [end, failure] = std::from_chars(line.data(), line.data() + line.size(), tasks);
+      if (failure != std::errc{} || end == line.data() + line.size()) break;
+      places.push_back({first, 0, std::string(end + 1, line.data() + line.size())});
+      first += tasks;
+    }
+  if (places.empty()) places.emplace_back();
+  return places;
+}
+
+}  // namespace
 
 JobEntry& JobBook::add(JobRow row, wire::Job job) {
   last_ = std::max(last_, row.id.value);
-  if (!row.key.empty()) keys_[{row.owner, row.key}] = row.id;
+  remember_key(row.owner, row.key, row.id);
   JobEntry& entry = entries_[row.id];
-  entry.command_size = job.command().ByteSizeLong();
   entry.row = std::move(row);
-  entry.job = std::move(job);
+  if (entry.row.ended_ms == 0) reopened(entry, std::move(job));
+  else ended(entry), entry.places = places_of(entry.job, entry.row.layout);
   return entry;
+}
+
+void JobBook::ended(JobEntry& entry) {
+  entry.row.spec.clear();
+  entry.job.Clear();
+  open_.erase(entry.row.id);
+}
+
+void JobBook::reopened(JobEntry& entry, wire::Job job) {
+  entry.row.spec.clear();  // the message holds it parsed
+  entry.job = std::move(job);
+  make_grouped(entry.job);
+  entry.places = places_of(entry.job, entry.row.layout);
+  open_.insert(entry.row.id);
 }
 
 JobEntry* JobBook::find(JobId job) {
@@ -75,22 +285,67 @@ std::optional<JobId> JobBook::by_key(const std::string& owner, const std::string
   return at->second;
 }
 
+void JobBook::remember_key(const std::string& owner, const std::string& key, JobId job) {
+  if (!key.empty()) keys_[{owner, key}] = job;
+}
+
+Result<Done> JobBook::check_after(const wire::Job& job, const std::string& owner, bool admin, JobId before) const {
+  for (const auto& after : job.after()) {
+    const JobEntry* entry = find({after.job()});
+    if (!entry || (!admin && entry->row.owner != owner)) return bad("it waits for job " + std::to_string(after.job()) + ", and there is no such job of yours", "`souk status` lists yours");
+    if (before.value > 0 && after.job() >= before.value) return bad("it waits for job " + std::to_string(after.job()) + ", which came after it", "name earlier jobs");
+  }
+  return Done{};
+}
+
+std::vector<JobKnown> JobBook::ended_before(const wire::Job& job) const {
+  std::vector<JobKnown> known;
+  for (const auto& after : job.after())
+    if (const JobEntry* entry = find({after.job()}); entry && entry->row.ended_ms > 0) known.push_back({entry->row.id, entry->row.state});
+  return known;
+}
+
 wire::JobStatus JobBook::status(const JobEntry& entry, const Scheduler& scheduler) const {
   const JobRow& row = entry.row;
   wire::JobStatus s;
   s.set_job(row.id.value), s.set_name(row.name), s.set_owner(row.owner), s.set_command(row.command);
   s.set_tasks(row.tasks), s.set_submitted_ms(row.submitted_ms), s.set_started_ms(row.started_ms), s.set_ended_ms(row.ended_ms);
+  s.set_priority(row.priority), s.set_deadline_ms(row.deadline_ms), s.set_note(row.note);
   if (row.ended_ms > 0) {
     s.set_succeeded(row.succeeded), s.set_failed(row.failed), s.set_canceled(row.canceled_tasks), s.set_requeued(row.requeued), s.set_retried(row.retried);
     s.set_state(static_cast<wire::State>(row.state));
-  } else if (const auto* counts = scheduler.counts(row.id)) {
+    return s;
+  }
+  s.set_held(row.held);
+  if (const auto* counts = scheduler.counts(row.id)) {
     s.set_waiting(counts->waiting), s.set_running(counts->running), s.set_succeeded(counts->succeeded), s.set_failed(counts->failed);
     s.set_canceled(counts->canceled), s.set_requeued(counts->requeued), s.set_retried(counts->retried);
     s.set_state(row.started_ms > 0 ? wire::RUNNING : wire::WAITING);
   } else {
     s.set_waiting(row.tasks);
   }
+  std::string waits;
+  int more = 0;
+  for (const auto& after : entry.job.after()) {
+    const JobEntry* first = find({after.job()});
+    if (!first || first->row.ended_ms > 0) continue;
+    if (waits.empty()) waits = "waits for job " + std::to_string(after.job());
+    else ++more;
+  }
+  if (more > 0) waits += " and " + std::to_string(more) + " more";
+  if (!waits.empty()) s.set_note(waits);
   return s;
+}
+
+std::uint64_t JobBook::queued(const std::string& owner, const Scheduler& scheduler) const {
+  std::uint64_t tasks = 0;
+  for (const JobId id : open_) {
+    const JobEntry& entry = *find(id);
+    if (entry.row.owner != owner) continue;
+    const auto* counts = scheduler.counts(id);
+    tasks += counts ? counts->waiting : entry.row.tasks;
+  }
+  return tasks;
 }
 
 }  // namespace souk

@@ -1,32 +1,60 @@
-// What the manager knows of every job beside its tasks' states: owner, name, command, items. Pure but for the messages it stores.
+// What the manager knows of every job beside its tasks' states: owner, name, commands, items. Pure but for the messages it stores.
 #pragma once
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "protocol/grid.pb.h"
+#include "manager/clocks.h"
 #include "manager/journal.h"
 #include "manager/scheduler.h"
+#include "protocol/grid.pb.h"
 
 namespace souk {
 
 constexpr std::uint64_t kTasksMax = 10'000'000;  // of one job
-constexpr std::size_t kNameMax = 200;            // bytes of a job's name
+constexpr std::size_t kNameMax = 200;            // bytes of the name of a job or group
+constexpr int kGroupsMax = 100'000;              // of one job
+constexpr int kPriorityMax = 1000;               // and as far below zero
+constexpr int kAfterMax = 1000;                  // jobs that one job waits for
+constexpr int kCodesMax = 64;                    // ranges of exit codes after which a task runs again
+constexpr std::uint32_t kCrashLimitMax = 1000;
+constexpr std::chrono::milliseconds kRetryDelayMax = std::chrono::hours(24 * 30);
+constexpr std::chrono::milliseconds kDeadlineMax = std::chrono::hours(24 * 366 * 10);  // from now
 
 struct JobEntry {
+  struct Place {
+    std::uint64_t first = 1;         // task of this group
+    std::uint64_t command_size = 0;  // serialized
+    std::string name;
+  };
   JobRow row;
-  wire::Job job;  // command and items; cleared when the job ended
-  std::uint64_t command_size = 0;  // serialized
+  wire::Job job;              // always in groups, as make_grouped() has it; cleared when the job ended
+  std::vector<Place> places;  // of the groups, in order; kept when the job ended
+
+  /// The group of a task, by position.
+  std::uint32_t group_of(TaskNumber task) const;
+  const std::string& group_name(TaskNumber task) const { return places[group_of(task)].name; }
+  const wire::Command& command_of(std::uint32_t group) const { return job.groups(static_cast<int>(group)).command(); }
 };
 
-/// How many tasks a job has. Fails on what no job may be: no command, bad ranges, too many or too large items, too long a name.
-Result<std::uint64_t> check(const wire::Job& job);
-/// The item of a task: a line, or a number of the range; empty when the job has neither.
-std::string item_of(const wire::Job& job, TaskNumber task);
+/// How many tasks a job has. Fails on what no job may be: no command, bad ranges, too many or too large items, too long a name, needs that
+/// nothing can have, expressions that do not parse, groups that wait for each other in a circle, a deadline that passed. In bounded time whatever comes.
+Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms);
+/// The same job with its one group written out, if it had none.
+void make_grouped(wire::Job& job);
+/// The item of a task: a line, or a number of the range; empty when its group has neither, and when the job ended.
+std::string item_of(const JobEntry& entry, TaskNumber task);
 /// The command for people: one line, at most 120 characters.
 std::string shown(const wire::Command& command);
+/// What a job runs, in the same way: its command, or the names of its groups.
+std::string shown(const wire::Job& job);
+/// A job's groups for the store, so that those of an ended one have names: `TASKS NAME` lines; empty for an ordinary job.
+std::string layout_of(const wire::Job& job);
+/// A checked job as the scheduler takes it.
+JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, Clocks clocks);
 
 class JobBook {
  public:
@@ -34,14 +62,26 @@ class JobBook {
   JobEntry* find(JobId job);
   const JobEntry* find(JobId job) const;
   const std::map<JobId, JobEntry>& all() const { return entries_; }
+  /// Those that have not ended.
+  const std::set<JobId>& open() const { return open_; }
+  void ended(JobEntry& entry);
+  void reopened(JobEntry& entry, wire::Job job);
   JobId next_id() { return {++last_}; }
   /// The job that this owner submitted under that key before, if any.
   std::optional<JobId> by_key(const std::string& owner, const std::string& key) const;
+  void remember_key(const std::string& owner, const std::string& key, JobId job);
+  /// The jobs it waits for exist, come before it, and are the owner's own. `before`: its own number; 0: it has none yet, so it will be the newest.
+  Result<Done> check_after(const wire::Job& job, const std::string& owner, bool admin, JobId before = {}) const;
+  /// What the scheduler may not know of the jobs it waits for: how those ended.
+  std::vector<JobKnown> ended_before(const wire::Job& job) const;
   wire::JobStatus status(const JobEntry& entry, const Scheduler& scheduler) const;
+  /// Tasks of the owner's that wait, those included of which the scheduler was not told yet.
+  std::uint64_t queued(const std::string& owner, const Scheduler& scheduler) const;
 
  private:
   std::map<JobId, JobEntry> entries_;
   std::map<std::pair<std::string, std::string>, JobId> keys_;
+  std::set<JobId> open_;
   std::uint64_t last_ = 0;
 };
 

@@ -18,11 +18,21 @@ struct Node {
   const char *name, *title;
 };
 constexpr Node kNodes[] = {{"submit", "1. Submit a job"}, {"status", "2. Status of your jobs"}, {"results", "3. Results of a job"},
-                           {"cancel", "4. Cancel a job"}, {"workers", "5. Workers in the market"}};
+                           {"cancel", "4. Cancel a job"}, {"workers", "5. Workers in the market"}, {"why", "6. Why a job or task waits or failed"},
+                           {"hold", "7. Hold a job back"}, {"release", "8. Release a held job"}, {"rerun", "9. Run again what failed of a job"}};
+
+std::string node_names() {
+  std::string names;
+  for (const Node& node : kNodes) names += (names.empty() ? "" : ", ") + std::string(node.name);
+  return names;
+}
 
 bool known(const std::string& node) {
   return std::any_of(std::begin(kNodes), std::end(kNodes), [&](const Node& n) { return n.name == node; });
 }
+
+constexpr std::size_t kKeyMax = 100;
+const Error kKeyTooLong{"key", "over 100 bytes", ""};
 
 /// A <command/> answer; XEP-0050 §4.1. The iq is answered by exactly one of these or an error.
 struct Reported {
@@ -63,7 +73,7 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
   asker.admin = allowed(rules_.admins, asker.jid);
   const std::string node = command.findAttribute("node");
   if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));
-  if (!known(node)) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no command '" + node + "'; there are submit, status, results, cancel, workers"));
+  if (!known(node)) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no command '" + node + "'; there are " + node_names()));
   const gloox::Tag* payload = command.findChild(node, "xmlns", ns::job);
   if (!asker.admin && !allowed(rules_.users, asker.jid)) {
     const std::string why = "this grid takes no jobs of " + asker.owner + "; its owner can start the manager with --allow " + asker.owner;
@@ -94,9 +104,9 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
   if (node == "submit") {
     wire::SubmitRequest request;
     if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
-    if (request.key().size() > 100) return malformed({"key", "over 100 bytes", ""});
+    if (request.key().size() > kKeyMax) return malformed(kKeyTooLong);
     if (request.more() || !request.part().empty()) return on_upload(iq, command, request, asker);
-    return grid_.submit(asker, std::move(*request.mutable_job()), request.key(), request.watch(), reply);
+    return grid_.submit(asker, {std::move(*request.mutable_job()), request.key(), request.watch(), request.dry_run()}, reply);
   }
   if (node == "status") {
     wire::StatusRequest request;
@@ -112,6 +122,22 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
     wire::CancelRequest request;
     if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     return grid_.cancel(asker, request, reply);
+  }
+  if (node == "hold" || node == "release") {
+    wire::JobsRequest request;
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
+    return node == "hold" ? grid_.hold(asker, request, reply) : grid_.release(asker, request, reply);
+  }
+  if (node == "rerun") {
+    wire::RerunRequest request;
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
+    if (request.key().size() > kKeyMax) return malformed(kKeyTooLong);
+    return grid_.rerun(asker, request, reply);
+  }
+  if (node == "why") {
+    wire::WhyRequest request;
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
+    return grid_.why(asker, request, reply);
   }
   wire::WorkersRequest request;
   if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
@@ -145,7 +171,7 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
   if (!read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
   std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
   for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
-  grid_.submit(asker, std::move(job), request.key(), request.watch(), [this, kept, id](const auto& answer) {
+  grid_.submit(asker, {std::move(job), request.key(), request.watch(), request.dry_run()}, [this, kept, id](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, "submit", id, "completed");
     add_payload(*tag, "submit", ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
@@ -198,7 +224,7 @@ void Commands::ask(const gloox::Tag& iq, const std::string& node, std::string se
   grid_.status(asker, newest, [show, node, given, problem](const auto& answer) {
     const auto& status = std::get<0>(answer);
     const std::vector<wire::JobStatus> jobs(status.jobs().begin(), status.jobs().end());
-    show(node == "cancel" ? cancel_form(jobs, given, problem) : results_form(jobs, given, problem));
+    show(node == "results" ? results_form(jobs, given, problem) : node == "why" ? why_form(jobs, given, problem) : job_form(node, jobs, given, problem));
   });
 }
 
@@ -208,16 +234,19 @@ void Commands::run_form(const gloox::Tag& iq, const std::string& node, const std
   const auto reply = [this, kept, node, id, form, asker](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return ask(*kept, node, id, asker, form, refusal->text);
     forget(id);
-    const Form result_form = shown(std::get<0>(answer));
+    Form result_form = shown(std::get<0>(answer));
+    if (node == "hold") result_form.title = "Held";
+    if (node == "release") result_form.title = "Released";
+    if (node == "rerun") result_form.title = "Runs again";
     auto [result, tag] = answer_to(*kept, node, id, "completed");
     child(*tag, "note", {}, {{"type", "info"}}, result_form.title + (result_form.fields.empty() || result_form.fields[0].values.empty() ? "" : ": " + result_form.fields[0].values[0]));
     add_form(*tag, result_form);
     link_.send(std::move(result));
   };
   if (node == "submit") {
-    auto job = job_in(form);
+    auto job = job_in(form, Clocks::read().now_ms);
     if (!job) return ask(iq, node, id, asker, form, job.error().text());
-    return grid_.submit(asker, std::move(job.value()), id, false, reply);  // a form sent twice is one job
+    return grid_.submit(asker, {std::move(job.value()), id, false, is_true(form.text("dry_run"))}, reply);  // a form sent twice is one job
   }
   if (node == "results") {
     const auto request = results_in(form);
@@ -228,6 +257,22 @@ void Commands::run_form(const gloox::Tag& iq, const std::string& node, const std
     const auto request = cancel_in(form);
     if (!request) return ask(iq, node, id, asker, form, request.error().text());
     return grid_.cancel(asker, request.value(), reply);
+  }
+  if (node == "hold" || node == "release") {
+    const auto request = jobs_in(form);
+    if (!request) return ask(iq, node, id, asker, form, request.error().text());
+    return node == "hold" ? grid_.hold(asker, request.value(), reply) : grid_.release(asker, request.value(), reply);
+  }
+  if (node == "rerun") {
+    auto request = rerun_in(form);
+    if (!request) return ask(iq, node, id, asker, form, request.error().text());
+    request.value().set_key(id);
+    return grid_.rerun(asker, request.value(), reply);
+  }
+  if (node == "why") {
+    const auto request = why_in(form);
+    if (!request) return ask(iq, node, id, asker, form, request.error().text());
+    return grid_.why(asker, request.value(), reply);
   }
   if (node == "workers") return grid_.workers(asker, reply);
   wire::StatusRequest newest;

@@ -1,5 +1,5 @@
-// Ad-Hoc Commands (XEP-0050): submit, status, results, cancel, workers. One handler each, asked either with data forms by people's chat
-// clients or with one payload element by programs (docs/PROTOCOL.md).
+// Ad-Hoc Commands (XEP-0050): submit, status, results, cancel, workers, why, hold, release, rerun. One handler each, asked either with data forms
+// by people's chat clients or with one payload element by programs (docs/PROTOCOL.md).
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>

@@ -4,13 +4,17 @@
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <variant>
 
 #include "protocol/grid.pb.h"
 #include "manager/book.h"
 #include "manager/journal.h"
+#include "manager/limits.h"
 #include "manager/pool.h"
 #include "manager/scheduler.h"
 #include "manager/watch.h"
@@ -33,7 +37,7 @@ using Reply = std::function<void(std::variant<T, Refusal>)>;
 
 class Grid {
  public:
-  Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers);
+  Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits);
   ~Grid();
   void set_me(std::string me);
   Pool& pool() { return pool_; }
@@ -43,10 +47,19 @@ class Grid {
   void market_opened();
 
   // What users can do; each answers exactly once, maybe later.
-  void submit(const Asker& asker, wire::Job job, const std::string& key, bool watch, Reply<wire::SubmitAnswer> reply);
+  struct Submission {
+    wire::Job job;
+    std::string key;
+    bool watch = false, dry_run = false;
+  };
+  void submit(const Asker& asker, Submission submission, Reply<wire::SubmitAnswer> reply);
   void status(const Asker& asker, const wire::StatusRequest& request, Reply<wire::StatusAnswer> reply);
   void results(const Asker& asker, const wire::ResultsRequest& request, Reply<wire::ResultsAnswer> reply);
   void cancel(const Asker& asker, const wire::CancelRequest& request, Reply<wire::CancelAnswer> reply);
+  void hold(const Asker& asker, const wire::JobsRequest& request, Reply<wire::JobsAnswer> reply) { set_held(asker, request, true, std::move(reply)); }
+  void release(const Asker& asker, const wire::JobsRequest& request, Reply<wire::JobsAnswer> reply) { set_held(asker, request, false, std::move(reply)); }
+  void rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wire::SubmitAnswer> reply);
+  void why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::WhyAnswer> reply);
   void workers(const Asker& asker, Reply<wire::WorkersAnswer> reply);
 
   /// The first worker joined.
@@ -57,8 +70,19 @@ class Grid {
  private:
   void handle(const Event& event, Pool::Finished* finished = nullptr);
   void perform(const Action& action, Pool::Finished* finished);
-  void job_ended(JobId job, TaskState state);
+  void job_ended(JobId job, TaskState state, const std::string& why);
   void tell_owner(const JobEntry& entry, bool watched);
+  /// A chat message from the manager's bare JID; kept for later while there is no link.
+  void tell_person(const std::string& jid, const std::string& id, const std::string& text);
+  void set_aside(const SetAside& action);
+  void given_up(const GiveUp& action);
+  void remember(WorkerId worker, AttemptRow row);
+  void set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply);
+  void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
+  void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
+  std::optional<Refusal> no_room(const std::string& owner, std::uint64_t tasks) const;
+  void match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) const;
+  void wake_in_time();
   void push(const std::vector<std::string>& jids, const JobEntry& entry);
   void touch(JobId job);
   void tick();
@@ -74,12 +98,20 @@ class Grid {
   Scheduler scheduler_;
   Pool pool_;
   Watches watches_;
+  Limits limits_;
+  struct Aside {
+    Instant until;
+    std::string why;
+  };
+  std::map<WorkerId, Aside> aside_;
+  std::set<JobId> reopening_;  // being read to run again
   std::string me_;
   std::uint64_t started_ms_;
   bool push_due_ = false, had_worker_ = false;
   bool linked_ = false, opening_ = false;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link
-  boost::asio::steady_timer tick_, push_, opening_ends_;
+  std::optional<Instant> wake_at_;
+  boost::asio::steady_timer tick_, wake_, push_, opening_ends_;
 };
 
 }  // namespace souk

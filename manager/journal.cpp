@@ -8,6 +8,7 @@
 #include <boost/asio/post.hpp>
 #include <condition_variable>
 #include <deque>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <variant>
@@ -16,16 +17,25 @@ namespace souk {
 
 namespace {
 
-constexpr int kVersion = 1;  // of the schema; PRAGMA user_version
-
-constexpr const char* kSchema = R"(
+// Each step makes the next version of the schema of the one before; a new store takes them all. PRAGMA user_version says how many were taken.
+constexpr const char* kSteps[] = {R"(
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
 CREATE TABLE jobs(id INTEGER PRIMARY KEY, owner TEXT, key TEXT, name TEXT, command TEXT, tasks INTEGER, retries INTEGER, notify INTEGER, canceled INTEGER,
   submitted_ms INTEGER, started_ms INTEGER, ended_ms INTEGER, state INTEGER, succeeded INTEGER, failed INTEGER, canceled_tasks INTEGER,
   requeued INTEGER, retried INTEGER, spec BLOB);
 CREATE TABLE outcomes(job INTEGER, task INTEGER, state INTEGER, attempts INTEGER, worker TEXT, item BLOB, outcome BLOB, out BLOB, err BLOB);
 CREATE UNIQUE INDEX outcome_of_task ON outcomes(job, task, state);
-)";
+)",
+                                  R"(
+ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN layout TEXT NOT NULL DEFAULT '';
+CREATE TABLE attempts(job INTEGER, task INTEGER, run INTEGER, worker TEXT, host TEXT, ending TEXT, last_lines BLOB, ended_ms INTEGER, wall_us INTEGER);
+CREATE INDEX attempt_of_task ON attempts(job, task);
+)"};
+constexpr int kVersion = std::size(kSteps);
 
 std::int64_t number(std::uint64_t value) { return static_cast<std::int64_t>(value); }
 void bind(SQLite::Statement& statement, int at, const std::string& bytes) { statement.bind(at, bytes.data(), static_cast<int>(bytes.size())); }
@@ -35,8 +45,10 @@ std::string bytes_of(const SQLite::Column& column) {
 }
 
 struct CancelRow { JobId job; };
+struct HoldRow { JobId job; bool held; };
 struct EndRow { JobRow job; };
-using Write = std::variant<JobRow, OutcomeRow, CancelRow, EndRow>;
+struct ReopenRow { JobRow job; };
+using Write = std::variant<JobRow, OutcomeRow, AttemptRow, CancelRow, HoldRow, EndRow, ReopenRow>;
 
 class SqliteJournal final : public Journal {
  public:
@@ -51,10 +63,9 @@ class SqliteJournal final : public Journal {
     db_.exec("BEGIN IMMEDIATE");
     const int version = db_.execAndGet("PRAGMA user_version").getInt();
     if (version > kVersion) throw std::runtime_error("it was written by a newer version of Souk (schema " + std::to_string(version) + ", known here " + std::to_string(kVersion) + ")");
-    if (version == 0) {
-      db_.exec(kSchema);
-      db_.exec("PRAGMA user_version=" + std::to_string(kVersion));
-    }
+    for (int step = version; step < kVersion; ++step) db_.exec(kSteps[step]);
+    db_.exec("PRAGMA user_version=" + std::to_string(kVersion));
+    if (version > 0 && version < kVersion) spdlog::info("store brought up to date file={} from={} to={}", file.string(), version, kVersion);
     db_.exec("INSERT INTO meta VALUES('epoch',1) ON CONFLICT(name) DO UPDATE SET value=value+1");
     db_.exec("COMMIT");
     restored.epoch = {static_cast<std::uint64_t>(db_.execAndGet("SELECT value FROM meta WHERE name='epoch'").getInt64())};
@@ -73,6 +84,9 @@ class SqliteJournal final : public Journal {
   void add(JobRow job) override { gathered_.writes.emplace_back(std::move(job)); }
   void cancel(JobId job) override { gathered_.writes.emplace_back(CancelRow{job}); }
   void add(OutcomeRow outcome) override { gathered_.writes.emplace_back(std::move(outcome)); }
+  void add(AttemptRow attempt) override { gathered_.writes.emplace_back(std::move(attempt)); }
+  void hold(JobId job, bool held) override { gathered_.writes.emplace_back(HoldRow{job, held}); }
+  void reopen(JobRow job) override { gathered_.writes.emplace_back(ReopenRow{std::move(job)}); }
   void end(JobRow job) override { gathered_.writes.emplace_back(EndRow{std::move(job)}); }
   void commit(std::function<void()> then) override {
     gathered_.thens.push_back(std::move(then));
@@ -84,6 +98,12 @@ class SqliteJournal final : public Journal {
   }
   void read(Page page, std::function<void(Result<std::vector<OutcomeRow>>)> then) override {
     answer_with(std::move(then), [this, page] { return select(page); });
+  }
+  void read_history(TaskId task, std::function<void(Result<History>)> then) override {
+    answer_with(std::move(then), [this, task] { return history(task); });
+  }
+  void read_kept(JobId job, std::function<void(Result<Kept>)> then) override {
+    answer_with(std::move(then), [this, job] { return kept(job); });
   }
   void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(Result<Slice>)> then) override {
     answer_with(std::move(then), [=, this] {
@@ -177,14 +197,40 @@ class SqliteJournal final : public Journal {
 
   void put(const JobRow& r) {
     SQLite::Statement s(db_, "INSERT OR IGNORE INTO jobs(id,owner,key,name,command,tasks,retries,notify,canceled,submitted_ms,started_ms,ended_ms,state,"
-                             "succeeded,failed,canceled_tasks,requeued,retried,spec) VALUES(?,?,?,?,?,?,?,?,0,?,0,0,0,0,0,0,0,0,?)");
+                             "succeeded,failed,canceled_tasks,requeued,retried,spec,priority,held,deadline_ms,note,layout) "
+                             "VALUES(?,?,?,?,?,?,?,?,0,?,0,0,0,0,0,0,0,0,?,?,?,?,'',?)");
     s.bind(1, number(r.id.value)), s.bind(2, r.owner), s.bind(3, r.key), s.bind(4, r.name), s.bind(5, r.command);
     s.bind(6, number(r.tasks)), s.bind(7, r.retries), s.bind(8, r.notify ? 1 : 0), s.bind(9, number(r.submitted_ms)), bind(s, 10, r.spec);
+    s.bind(11, r.priority), s.bind(12, r.held ? 1 : 0), s.bind(13, number(r.deadline_ms)), s.bind(14, r.layout);
     s.exec();
   }
   void put(const CancelRow& r) {
     SQLite::Statement s(db_, "UPDATE jobs SET canceled=1 WHERE id=?");
     s.bind(1, number(r.job.value));
+    s.exec();
+  }
+  void put(const HoldRow& r) {
+    SQLite::Statement s(db_, "UPDATE jobs SET held=? WHERE id=?");
+    s.bind(1, r.held ? 1 : 0), s.bind(2, number(r.job.value));
+    s.exec();
+  }
+  void put(const AttemptRow& r) {
+    SQLite::Statement s(db_, "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?)");
+    s.bind(1, number(r.task.job.value)), s.bind(2, number(r.task.task.value)), s.bind(3, r.run), s.bind(4, r.worker), s.bind(5, r.host);
+    s.bind(6, r.ending), bind(s, 7, r.last_lines), s.bind(8, number(r.ended_ms)), s.bind(9, number(r.wall_us));
+    s.exec();
+    SQLite::Statement old(db_, "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE job=? AND task=? ORDER BY rowid DESC LIMIT -1 OFFSET ?)");
+    old.bind(1, number(r.task.job.value)), old.bind(2, number(r.task.task.value)), old.bind(3, kAttemptsKept);
+    old.exec();
+  }
+  void put(const ReopenRow& reopened) {
+    const JobRow& r = reopened.job;
+    SQLite::Statement gone(db_, "DELETE FROM outcomes WHERE job=? AND state<>?");
+    gone.bind(1, number(r.id.value)), gone.bind(2, static_cast<int>(TaskState::succeeded));
+    gone.exec();
+    SQLite::Statement s(db_, "UPDATE jobs SET key=?,spec=?,deadline_ms=?,held=0,canceled=0,note='',started_ms=0,ended_ms=0,state=0,succeeded=0,failed=0,canceled_tasks=0,"
+                             "requeued=0,retried=0 WHERE id=?");
+    s.bind(1, r.key), bind(s, 2, r.spec), s.bind(3, number(r.deadline_ms)), s.bind(4, number(r.id.value));
     s.exec();
   }
   void put(const OutcomeRow& r) {
@@ -198,15 +244,15 @@ class SqliteJournal final : public Journal {
   }
   void put(const EndRow& e) {
     const JobRow& r = e.job;
-    SQLite::Statement s(db_, "UPDATE jobs SET started_ms=?,ended_ms=?,state=?,succeeded=?,failed=?,canceled_tasks=?,requeued=?,retried=? WHERE id=?");
+    SQLite::Statement s(db_, "UPDATE jobs SET started_ms=?,ended_ms=?,state=?,succeeded=?,failed=?,canceled_tasks=?,requeued=?,retried=?,note=? WHERE id=?");
     s.bind(1, number(r.started_ms)), s.bind(2, number(r.ended_ms)), s.bind(3, static_cast<int>(r.state)), s.bind(4, number(r.succeeded));
-    s.bind(5, number(r.failed)), s.bind(6, number(r.canceled_tasks)), s.bind(7, number(r.requeued)), s.bind(8, number(r.retried)), s.bind(9, number(r.id.value));
+    s.bind(5, number(r.failed)), s.bind(6, number(r.canceled_tasks)), s.bind(7, number(r.requeued)), s.bind(8, number(r.retried)), s.bind(9, r.note), s.bind(10, number(r.id.value));
     s.exec();
   }
 
   void restore(Restored& restored) {
     SQLite::Statement jobs(db_, "SELECT id,owner,key,name,command,tasks,retries,notify,canceled,submitted_ms,started_ms,ended_ms,state,succeeded,failed,"
-                                "canceled_tasks,requeued,retried,CASE WHEN ended_ms=0 THEN spec ELSE NULL END FROM jobs ORDER BY id");
+                                "canceled_tasks,requeued,retried,CASE WHEN ended_ms=0 THEN spec ELSE NULL END,priority,held,deadline_ms,note,layout FROM jobs ORDER BY id");
     while (jobs.executeStep()) {
       auto n = [&](int at) { return static_cast<std::uint64_t>(jobs.getColumn(at).getInt64()); };
       JobRow r;
@@ -214,6 +260,7 @@ class SqliteJournal final : public Journal {
       r.command = jobs.getColumn(4).getString(), r.tasks = n(5), r.retries = static_cast<unsigned>(n(6)), r.notify = n(7) != 0, r.canceled = n(8) != 0;
       r.submitted_ms = n(9), r.started_ms = n(10), r.ended_ms = n(11), r.state = static_cast<TaskState>(n(12)), r.succeeded = n(13), r.failed = n(14);
       r.canceled_tasks = n(15), r.requeued = n(16), r.retried = n(17), r.spec = bytes_of(jobs.getColumn(18));
+      r.priority = jobs.getColumn(19).getInt(), r.held = n(20) != 0, r.deadline_ms = n(21), r.note = jobs.getColumn(22).getString(), r.layout = jobs.getColumn(23).getString();
       restored.jobs.push_back(std::move(r));
     }
     SQLite::Statement ended(db_, "SELECT job,task,state FROM outcomes WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0) ORDER BY job,task");
@@ -243,6 +290,31 @@ class SqliteJournal final : public Journal {
       room -= r.out_kept + r.err_kept;
     }
     return rows;
+  }
+
+  History history(TaskId task) {
+    History found;
+    if (auto rows = select({task.job, task.task.value, task.task.value, 1, 0, false, false}); !rows.empty()) found.outcome = std::move(rows.front());
+    SQLite::Statement query(db_, "SELECT run,worker,host,ending,last_lines,ended_ms,wall_us FROM attempts WHERE job=? AND task=? ORDER BY rowid");
+    query.bind(1, number(task.job.value)), query.bind(2, number(task.task.value));
+    while (query.executeStep()) {
+      AttemptRow& r = found.attempts.emplace_back();
+      r.task = task, r.run = query.getColumn(0).getUInt(), r.worker = query.getColumn(1).getString(), r.host = query.getColumn(2).getString();
+      r.ending = query.getColumn(3).getString(), r.last_lines = bytes_of(query.getColumn(4));
+      r.ended_ms = static_cast<std::uint64_t>(query.getColumn(5).getInt64()), r.wall_us = static_cast<std::uint64_t>(query.getColumn(6).getInt64());
+    }
+    return found;
+  }
+
+  Kept kept(JobId job) {
+    Kept found;
+    SQLite::Statement spec(db_, "SELECT spec FROM jobs WHERE id=?");
+    spec.bind(1, number(job.value));
+    if (spec.executeStep()) found.spec = bytes_of(spec.getColumn(0));
+    SQLite::Statement succeeded(db_, "SELECT task FROM outcomes WHERE job=? AND state=? ORDER BY task");
+    succeeded.bind(1, number(job.value)), succeeded.bind(2, static_cast<int>(TaskState::succeeded));
+    while (succeeded.executeStep()) found.succeeded.emplace_back(TaskNumber{static_cast<std::uint64_t>(succeeded.getColumn(0).getInt64())}, TaskState::succeeded);
+    return found;
   }
 
   boost::asio::io_context& loop_;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,11 @@ struct JobRow {
   std::uint64_t submitted_ms = 0, started_ms = 0, ended_ms = 0;
   TaskState state = TaskState::waiting;  // final once ended_ms is set
   std::uint64_t succeeded = 0, failed = 0, canceled_tasks = 0, requeued = 0, retried = 0;
+  int priority = 0;
+  bool held = false;
+  std::uint64_t deadline_ms = 0;
+  std::string note;    // why it ended so, for people; may be empty
+  std::string layout;  // its groups, as layout_of() of the book writes them
 };
 
 struct OutcomeRow {
@@ -36,8 +42,19 @@ struct OutcomeRow {
   std::uint64_t out_kept = 0, err_kept = 0;  // bytes kept; out and err may be left unread
 };
 
+/// An attempt that did not succeed, for the history of its task.
+struct AttemptRow {
+  TaskId task;
+  unsigned run = 1;
+  std::string worker, host, ending;  // nick, host name, for people: `exit code 3`
+  std::string last_lines;            // of stderr, else of stdout
+  std::uint64_t ended_ms = 0, wall_us = 0;
+};
+
 class Journal {
  public:
+  static constexpr int kAttemptsKept = 20;  // of one task; older ones are forgotten
+
   struct Restored {
     Epoch epoch;  // of the life that begins now, already stored
     std::vector<JobRow> jobs;
@@ -54,14 +71,27 @@ class Journal {
     std::string data;
     std::uint64_t size = 0;
   };
-  /// Opens or makes the store. Fails if it is of a newer version, damaged, or in use by another manager.
+  /// What a task went through, oldest attempt first.
+  struct History {
+    std::optional<OutcomeRow> outcome;  // without its streams
+    std::vector<AttemptRow> attempts;
+  };
+  /// What of an ended job stays when it runs again.
+  struct Kept {
+    std::string spec;
+    std::vector<std::pair<TaskNumber, TaskState>> succeeded;  // in task order
+  };
+  /// Opens or makes the store, and brings that of an older version up to date. Fails if it is of a newer version, damaged, or in use by another manager.
   static Result<std::unique_ptr<Journal>> open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored);
   virtual ~Journal() = default;
 
   virtual void add(JobRow job) = 0;
   virtual void cancel(JobId job) = 0;
+  virtual void hold(JobId job, bool held) = 0;
   virtual void add(OutcomeRow outcome) = 0;
-  virtual void end(JobRow job) = 0;  // its times, state and counts
+  virtual void add(AttemptRow attempt) = 0;
+  virtual void end(JobRow job) = 0;     // its times, state, note and counts
+  virtual void reopen(JobRow job) = 0;  // it runs again, with this spec and key: outcomes that are no success are forgotten
   /// `then` is called from the loop once all that was added before is on disk. Calls of one turn of the loop share a transaction.
   /// While the disk is full nothing is called, nothing is lost, and `trouble` says why; it is tried again every second.
   virtual void commit(std::function<void()> then) = 0;
@@ -70,6 +100,8 @@ class Journal {
   /// Outcomes in task order, of what was committed before the call.
   /// Fails when the store cannot be read.
   virtual void read(Page page, std::function<void(Result<std::vector<OutcomeRow>>)> then) = 0;
+  virtual void read_history(TaskId task, std::function<void(Result<History>)> then) = 0;
+  virtual void read_kept(JobId job, std::function<void(Result<Kept>)> then) = 0;
   /// A slice of one stream; `size` is what is kept in all.
   virtual void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(Result<Slice>)> then) = 0;
 };

@@ -35,7 +35,7 @@ void notify(int fd, const char* line) {
   if (fd >= 0 && ::write(fd, line, std::char_traits<char>::length(line)) < 0) spdlog::debug("nobody reads our notices");
 }
 
-int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, double lease_s, int notify_fd) {
+int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, double lease_s, int notify_fd) {
   boost::asio::io_context loop(1);
   std::error_code failed;
   std::filesystem::create_directories(state, failed);
@@ -54,7 +54,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   souk::XmppLink link(loop, profile.account);
   souk::Disco disco(link);
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
-  souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers));
+  souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers), std::move(limits));
   souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users)});
   souk::HostedRoom room(loop, link, disco, profile.room, profile.manager);
 
@@ -119,7 +119,7 @@ int main(int argc, char** argv) {
              "`souk up` starts one for you, with a private server.");
   app.set_version_flag("--version", "souk-manager " SOUK_VERSION);
   std::string profile_file, state, level = "info";
-  std::vector<std::string> admins, users, workers;
+  std::vector<std::string> admins, users, workers, shares, most;
   double lease_s = 30;
   int notify_fd = -1;
   app.add_option("--profile", profile_file, "Profile file: account, server, room (docs/ARCHITECTURE.md)")->required();
@@ -127,6 +127,8 @@ int main(int argc, char** argv) {
   app.add_option("--admin", admins, "JID that sees and cancels everybody's jobs")->allow_extra_args(false);
   app.add_option("--allow", users, "JID or domain that may submit jobs (default: the own domain)")->allow_extra_args(false);
   app.add_option("--allow-worker", workers, "JID or domain whose workers get tasks (default: the own domain)")->allow_extra_args(false);
+  app.add_option("--share", shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (`*`: everybody not named)")->allow_extra_args(false);
+  app.add_option("--limit", most, "OWNER:running=N,queued=N: tasks that JID may have at a time, and waiting (`*`: everybody not named; 0: no limit)")->allow_extra_args(false);
   app.add_option("--lease-s", lease_s, "Seconds of silence after which a worker's tasks go to others")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
   app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
   app.add_option("--notify-fd", notify_fd, "Descriptor that gets a line `ready` and a line `worker`")->group("");
@@ -141,11 +143,16 @@ int main(int argc, char** argv) {
   spdlog::flush_on(spdlog::level::info);
   std::signal(SIGPIPE, SIG_IGN);
 
+  souk::Limits limits;
+  for (const auto& share : shares)
+    if (const auto added = limits.add_share(share); !added) return fail(added.error(), kUsage);
+  for (const auto& limit : most)
+    if (const auto added = limits.add_limit(limit); !added) return fail(added.error(), kUsage);
   const auto profile = souk::load_profile(profile_file);
   if (!profile) return fail(profile.error(), kUsage);
   const auto folder = state.empty() ? std::filesystem::absolute(profile_file).parent_path() / "manager" : std::filesystem::path(state);
   try {
-    return serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, lease_s, notify_fd);
+    return serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, std::move(limits), lease_s, notify_fd);
   } catch (const std::exception& error) {
     return fail({"ended by an error", error.what(), "please report it"}, 1);
   }

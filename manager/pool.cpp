@@ -21,10 +21,13 @@ constexpr int kHeldMax = 100000;         // attempts one stanza may name
 constexpr std::size_t kPiecesEntriesMax = 10000;  // attempts with unfinished streams, per worker
 constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
 
-std::uint64_t now_ms() {
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
-}
+constexpr std::size_t kRuleMax = 256;    // bytes of an owner's rule in words
 
+std::optional<Instant> until_of(std::uint64_t until_ms) {
+  if (until_ms == 0) return std::nullopt;
+  return Clocks::read().at(until_ms);
+}
+std::string rule_of(const std::string& text) { return shortened(printable(text), kRuleMax); }
 Held held_of(const wire::Attempt& a) { return {{{a.epoch()}, a.number()}, {{a.job()}, {a.task()}}}; }
 void write(const Held& held, wire::Attempt& a) {
   a.set_epoch(held.attempt.epoch.value), a.set_number(held.attempt.number), a.set_job(held.task.job.value), a.set_task(held.task.task.value);
@@ -166,12 +169,14 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     jids_[peer.id] = jid;
     nicks_[peer.id] = peer.occupant.nick;
     Member& member = members_[peer.id];
-    member = {peer.id, peer.occupant.nick, jid, offer, member.since_ms ? member.since_ms : now_ms()};
-    member.offer.slots = std::clamp(static_cast<int>(hello.slots()), 1, kSlotsMax);
-    WorkerJoined joined{peer.id, std::make_shared<const Offer>(member.offer), member.nick, bare(jid), member.offer.slots, state_of(hello.state()), {}};
+    member = {peer.id, peer.occupant.nick, jid, offer, member.since_ms ? member.since_ms : Clocks::read().now_ms, rule_of(hello.rule()), hello.until_ms()};
+    hosts_[peer.id] = offer.hostname;
+    // What it offers now may be less than its machine has, by its owner's rules, but never more.
+    const int slots = hello.slots() == 0 ? 1 : static_cast<int>(std::min<std::uint32_t>(hello.slots(), static_cast<std::uint32_t>(offer.slots)));
+    WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_of(hello.state()), {}, until_of(hello.until_ms())};
     for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
-    spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={}", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
-                 joined.held.size(), printable(hello.version()));
+    spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={} rule=\"{}\"", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
+                 joined.held.size(), printable(hello.version()), member.rule);
     tell(joined);
     on_answered();
   });
@@ -228,17 +233,17 @@ void Pool::flush_soon(WorkerId worker) {
   });
 }
 
-void Pool::send_command(Peer& peer, JobId job, const JobEntry& entry) {
-  const std::string bytes = entry.job.command().SerializeAsString();
+void Pool::send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command) {
+  const std::string bytes = command.SerializeAsString();
   for (std::size_t at = 0; at < bytes.size(); at += kStanzaMax) {
     wire::CommandPart part;
-    part.set_job(job.value), part.set_offset(at), part.set_size(bytes.size());
+    part.set_job(job.value), part.set_group(group), part.set_offset(at), part.set_size(bytes.size());
     part.set_data(bytes.substr(at, kStanzaMax));
     auto iq = iq_to(peer);
     add_payload(*iq, "command", ns::task, part);
     link_.request(std::move(iq), kDeadline, [](const Answer&) {});  // a failure shows as `missing` at the next assignment
   }
-  peer.has_command.insert(job);
+  peer.has_command.insert({job, group});
 }
 
 void Pool::flush(Peer& peer) {
@@ -246,30 +251,38 @@ void Pool::flush(Peer& peer) {
   for (std::size_t next = 0; next < assignments.size();) {
     wire::Assign assign;
     assign.set_epoch(epoch_.value);
-    std::set<JobId> named;
+    std::set<std::pair<JobId, std::uint32_t>> named;
     std::vector<AttemptId> attempts;
     std::vector<AttemptId> stale;
     std::size_t bytes = 0;
     for (; next < assignments.size() && attempts.size() < kAssignmentsMax; ++next) {
       const auto& [task, attempt, run] = assignments[next];
       const JobEntry* entry = book_.find(task.job);
-      if (!entry || !entry->job.has_command()) {
+      const std::uint32_t group = entry ? entry->group_of(task.task) : 0;
+      if (!entry || group >= static_cast<std::uint32_t>(entry->job.groups_size())) {  // it ended
         stale.push_back(attempt);
         continue;
       }
-      const std::string item = item_of(entry->job, task.task);
-      const bool large = entry->command_size > kCommandInline;
-      const std::size_t adds = item.size() + 40 + (large || named.contains(task.job) ? 0 : entry->command_size);
+      const std::pair key{task.job, group};
+      const wire::Command& command = entry->command_of(group);
+      const wire::Needs& needs = entry->job.groups(static_cast<int>(group)).needs();
+      const std::uint64_t size = entry->places[group].command_size;
+      const bool large = size > kCommandInline;
+      const bool introduces = !named.contains(key) && (!large || needs.ByteSizeLong() > 0);
+      const std::string item = item_of(*entry, task.task);
+      const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + (large ? 0 : size) + 16 : 0);
       if (!attempts.empty() && bytes + adds > kStanzaMax) break;
       bytes += adds;
-      if (large && !peer.has_command.contains(task.job)) send_command(peer, task.job, *entry);
-      if (!large && named.insert(task.job).second) {
-        auto& command = *assign.add_commands();
-        command.set_job(task.job.value);
-        *command.mutable_command() = entry->job.command();
+      if (large && !peer.has_command.contains(key)) send_command(peer, task.job, group, command);
+      if (introduces) {
+        named.insert(key);
+        auto& with = *assign.add_commands();
+        with.set_job(task.job.value), with.set_group(group);
+        if (needs.ByteSizeLong() > 0) *with.mutable_needs() = needs;
+        if (!large) *with.mutable_command() = command;
       }
       auto& one = *assign.add_assignments();
-      one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item);
+      one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);
       if (run > 1) one.set_run(run);
       attempts.push_back(attempt);
     }
@@ -293,7 +306,8 @@ void Pool::flush(Peer& peer) {
       wire::AssignAnswer taken;
       if (!payload || !payload_in(*payload, taken)) return;  // what it did not take, its lease brings back
       if (here)
-        for (const std::uint64_t job : taken.missing()) at->second.has_command.erase({job});
+        for (const std::uint64_t job : taken.missing())
+          std::erase_if(at->second.has_command, [&](const auto& has) { return has.first == JobId{job}; });
       std::vector<AttemptId> back;
       for (const std::uint64_t number : taken.refused())
         if (const AttemptId attempt{epoch_, number}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
@@ -396,7 +410,10 @@ void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Lease lease;
   if (const auto read = payload_in(payload, lease); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
   if (lease.held_size() > kHeldMax) return link_.send(error_of(iq, "modify", "bad-request", "too many attempts in one lease"));
-  LeaseRenewed renewed{from->id, state_of(lease.state()), {}};
+  Member& member = members_.at(from->id);  // of everybody joined
+  member.rule = rule_of(lease.rule()), member.until_ms = lease.until_ms();
+  const int slots = static_cast<int>(std::min<std::uint32_t>(lease.slots(), static_cast<std::uint32_t>(member.offer.slots)));
+  LeaseRenewed renewed{from->id, state_of(lease.state()), {}, slots, until_of(lease.until_ms())};
   for (const auto& attempt : lease.held()) renewed.held.push_back(held_of(attempt));
   auto reply = result_of(iq);
   add_payload(*reply, "lease", ns::task, wire::LeaseAnswer());  // what is to stop follows as a stop of its own
@@ -419,6 +436,14 @@ const Pool::Member* Pool::member(WorkerId worker) const {
 std::string Pool::nick(WorkerId worker) const {
   const auto at = nicks_.find(worker);
   return at == nicks_.end() ? "" : at->second;
+}
+std::string Pool::host(WorkerId worker) const {
+  const auto at = hosts_.find(worker);
+  return at == hosts_.end() ? "" : at->second;
+}
+std::string Pool::jid(WorkerId worker) const {
+  const auto at = jids_.find(worker);
+  return at == jids_.end() ? "" : at->second;
 }
 Stanza Pool::iq_to(const Peer& peer) const { return element("iq", {}, {{"type", "set"}, {"to", peer.occupant.jid}, {"from", me_}}); }
 

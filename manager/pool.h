@@ -21,7 +21,7 @@ namespace souk {
 
 constexpr std::size_t kPiecesMax = 64u << 20;     // bytes of unfinished streams kept per worker; beyond: they start again
 constexpr std::size_t kAssignmentsMax = 256;      // attempts in one stanza
-constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker and job
+constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
 /// Who may do something: `user@domain` or `domain`, compared as they are.
 using AllowList = std::set<std::string>;
@@ -34,6 +34,8 @@ class Pool {
     std::string nick, jid;
     Offer offer;
     std::uint64_t since_ms = 0;
+    std::string rule{};          // of its owner, that holds it back now; empty: none
+    std::uint64_t until_ms = 0;  // when its owner wants it back; 0: not known
   };
   struct Finished {
     WorkerId worker;
@@ -70,8 +72,11 @@ class Pool {
 
   const Member* member(WorkerId worker) const;
   const std::map<WorkerId, Member>& members() const { return members_; }
-  /// The nick a worker has or had, for people.
+  /// The nick a worker has or had, and its host's name, for people.
   std::string nick(WorkerId worker) const;
+  std::string host(WorkerId worker) const;
+  /// The full JID of a worker that is or was here; empty: never.
+  std::string jid(WorkerId worker) const;
 
  private:
   struct Pieces {
@@ -91,7 +96,7 @@ class Pool {
     };
     std::vector<Given> to_assign;
     std::vector<Held> to_stop;
-    std::set<JobId> has_command;
+    std::set<std::pair<JobId, std::uint32_t>> has_command;  // large ones: job and group
     std::map<AttemptId, Pieces> pieces;
     std::size_t pieces_bytes = 0;
   };
@@ -103,7 +108,7 @@ class Pool {
   void bounced(const std::string& jid);
   void flush_soon(WorkerId worker);
   void flush(Peer& peer);
-  void send_command(Peer& peer, JobId job, const JobEntry& entry);
+  void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
   void on_report(const gloox::Tag& iq, const gloox::Tag& payload);
   void on_lease(const gloox::Tag& iq, const gloox::Tag& payload);
@@ -121,7 +126,7 @@ class Pool {
   std::string me_;
   std::map<std::string, Peer> peers_;            // by real JID
   std::map<std::string, WorkerId> ids_;          // real JID -> id, for the life of the manager
-  std::map<WorkerId, std::string> jids_, nicks_;
+  std::map<WorkerId, std::string> jids_, nicks_, hosts_;
   std::map<WorkerId, Member> members_;
   std::map<std::string, std::optional<Offer>> offers_;  // by caps hash; nothing: no worker
   std::set<WorkerId> dirty_;

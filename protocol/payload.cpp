@@ -109,13 +109,16 @@ struct Shape {
 };
 
 const std::vector<Shape>& shape_of(const google::protobuf::MessageLite& message) {
-  const Shape command{wire::Job::kCommandFieldNumber, {}}, lines{wire::Job::kLinesFieldNumber, {}};
-  static const std::vector<Shape> none, job{command, lines}, submit{{wire::SubmitRequest::kJobFieldNumber, job}},
-      assign{{wire::Assign::kCommandsFieldNumber, {{wire::JobCommand::kCommandFieldNumber, {}}}}},
-      workers{{wire::WorkersAnswer::kWorkersFieldNumber, {{wire::WorkerStatus::kOfferFieldNumber, {}}}}};
+  static const std::vector<Shape> none,
+      group{{wire::Group::kCommandFieldNumber, {}}, {wire::Group::kLinesFieldNumber, {}}, {wire::Group::kNeedsFieldNumber, {}}, {wire::Group::kRetryFieldNumber, {}}},
+      job{{wire::Job::kCommandFieldNumber, {}}, {wire::Job::kLinesFieldNumber, {}}, {wire::Job::kNeedsFieldNumber, {}}, {wire::Job::kRetryFieldNumber, {}}, {wire::Job::kGroupsFieldNumber, group}},
+      submit{{wire::SubmitRequest::kJobFieldNumber, job}},
+      assign{{wire::Assign::kCommandsFieldNumber, {{wire::JobCommand::kCommandFieldNumber, {}}, {wire::JobCommand::kNeedsFieldNumber, {}}}}},
+      submitted{{wire::SubmitAnswer::kMatchesFieldNumber, {}}}, workers{{wire::WorkersAnswer::kWorkersFieldNumber, {{wire::WorkerStatus::kOfferFieldNumber, {}}}}};
   if (dynamic_cast<const wire::Job*>(&message)) return job;
   if (dynamic_cast<const wire::SubmitRequest*>(&message)) return submit;
   if (dynamic_cast<const wire::Assign*>(&message)) return assign;
+  if (dynamic_cast<const wire::SubmitAnswer*>(&message)) return submitted;
   if (dynamic_cast<const wire::WorkersAnswer*>(&message)) return workers;
   return none;
 }

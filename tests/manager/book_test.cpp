@@ -2,49 +2,241 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
+#include "protocol/expression.h"
+
 namespace souk {
 namespace {
+
+constexpr std::uint64_t kNow = 1'800'000'000'000;  // ms since 1970
 
 wire::Job job_of(const std::string& program = "true") {
   wire::Job job;
   job.mutable_command()->add_argv(program);
   return job;
 }
-
-TEST(Book, CountsTasksOfRangesListsAndSingleJobs) {
-  wire::Job job = job_of();
-  EXPECT_EQ(check(job).value(), 1u);
-  job.mutable_range()->set_first(1), job.mutable_range()->set_last(10), job.mutable_range()->set_step(3);
-  EXPECT_EQ(check(job).value(), 4u);
-  EXPECT_EQ(item_of(job, {4}), "10");
-  job.mutable_range()->set_first(-5), job.mutable_range()->set_last(-5), job.mutable_range()->set_step(0);
-  EXPECT_EQ(check(job).value(), 1u);
-  EXPECT_EQ(item_of(job, {1}), "-5");
-  job.mutable_lines()->add_line("a b"), job.mutable_lines()->add_line("");
-  EXPECT_EQ(check(job).value(), 2u);
-  EXPECT_EQ(item_of(job, {1}), "a b");
-  EXPECT_EQ(item_of(job, {3}), "");
+wire::Group& add_group(wire::Job& job, const std::string& name, std::vector<std::uint32_t> after = {}) {
+  auto& group = *job.add_groups();
+  group.set_name(name);
+  group.mutable_command()->add_argv("run-" + name);
+  for (const std::uint32_t position : after) group.add_after()->set_group(position);
+  return group;
+}
+template <class Tasks>
+void set_range(Tasks& tasks, std::int64_t first, std::int64_t last, std::uint64_t step = 0) {
+  tasks.mutable_range()->set_first(first), tasks.mutable_range()->set_last(last), tasks.mutable_range()->set_step(step);
+}
+const JobEntry& entry_of(JobBook& book, wire::Job job, std::uint64_t id = 1, const std::string& owner = "ada@x") {
+  JobRow row;
+  row.id = {id}, row.owner = owner, row.layout = layout_of(job);
+  return book.add(row, std::move(job));
 }
 
-TEST(Book, RefusesWhatNoJobMayBe) {
-  EXPECT_FALSE(check(wire::Job()));
+TEST(Book, CountsTasksOfRangesListsAndSingleJobs) {
+  JobBook book;
   wire::Job job = job_of();
-  job.mutable_range()->set_first(2), job.mutable_range()->set_last(1);
-  EXPECT_FALSE(check(job));
-  job.mutable_range()->set_first(INT64_MIN), job.mutable_range()->set_last(INT64_MAX);
-  EXPECT_FALSE(check(job));
-  job.mutable_range()->set_first(1), job.mutable_range()->set_last(static_cast<std::int64_t>(kTasksMax) + 1);
-  EXPECT_FALSE(check(job));
-  job.mutable_lines();
-  EXPECT_FALSE(check(job));
-  job.mutable_lines()->add_line(std::string(kItemMax + 1, 'x'));
-  EXPECT_FALSE(check(job));
-  job = job_of();
-  job.set_name(std::string(kNameMax + 1, 'x'));
-  EXPECT_FALSE(check(job));
-  job = job_of();
-  job.set_retries(static_cast<std::uint32_t>(kRetriesMax) + 1);
-  EXPECT_FALSE(check(job));
+  EXPECT_EQ(check(job, kNow).value(), 1u);
+  set_range(job, 1, 10, 3);
+  EXPECT_EQ(check(job, kNow).value(), 4u);
+  EXPECT_EQ(item_of(entry_of(book, job), {4}), "10");
+  set_range(job, -5, -5);
+  EXPECT_EQ(check(job, kNow).value(), 1u);
+  EXPECT_EQ(item_of(entry_of(book, job), {1}), "-5");
+  job.mutable_lines()->add_line("a b"), job.mutable_lines()->add_line("");
+  EXPECT_EQ(check(job, kNow).value(), 2u);
+  EXPECT_EQ(item_of(entry_of(book, job), {1}), "a b");
+  EXPECT_EQ(item_of(entry_of(book, job), {3}), "");
+}
+
+TEST(Book, NumbersTasksThroughTheGroupsInOrder) {
+  wire::Job job;
+  add_group(job, "prepare");
+  set_range(add_group(job, "train", {0}), 10, 30, 10);
+  auto& report = add_group(job, "report", {1});
+  report.mutable_lines()->add_line("html"), report.mutable_lines()->add_line("pdf");
+  EXPECT_EQ(check(job, kNow).value(), 6u);
+  JobBook book;
+  const JobEntry& entry = entry_of(book, job);
+  std::string story;
+  for (std::uint64_t task = 1; task <= 6; ++task) story += entry.group_name({task}) + ' ' + item_of(entry, {task}) + ';';
+  EXPECT_EQ(story, "prepare ;train 10;train 20;train 30;report html;report pdf;");
+  EXPECT_EQ(entry.command_of(2).argv(0), "run-report");
+  EXPECT_EQ(shown(job), "prepare, train, report");
+  EXPECT_EQ(layout_of(job_of()), "");
+}
+
+TEST(Book, AnEndedJobStillKnowsItsGroupsAlsoAfterARestart) {
+  wire::Job job;
+  add_group(job, "prepare data");
+  set_range(add_group(job, "train"), 1, 3);
+  JobRow row;
+  row.id = {4}, row.layout = layout_of(job), row.ended_ms = 9;
+  JobBook book;
+  EXPECT_EQ(book.add(row, {}).group_name({1}), "prepare data");
+  EXPECT_EQ(book.find({4})->group_name({4}), "train");
+  EXPECT_EQ(item_of(*book.find({4}), {4}), "");
+  EXPECT_TRUE(book.open().empty());
+}
+
+TEST(Book, AnOrdinaryJobAndOneWithASingleGroupAreTheSame) {
+  wire::Job job = job_of("prog");
+  set_range(job, 1, 7);
+  job.mutable_needs()->set_cpus(2), job.set_require("os == \"linux\""), job.set_rank("speed"), job.set_retries(3);
+  job.mutable_retry()->set_delay_ms(500);
+  wire::Job grouped = job;
+  make_grouped(grouped);
+  const auto a = event_of({1}, "ada@x", job, {}), b = event_of({1}, "ada@x", grouped, {});
+  ASSERT_EQ(b.groups.size(), 1u);
+  EXPECT_EQ(check(grouped, kNow).value(), 7u);
+  for (const auto& event : {a, b}) {
+    const Group& group = event.groups.front();
+    EXPECT_EQ(group.tasks, 7u);
+    EXPECT_EQ(group.needs.cpus, 2);
+    EXPECT_EQ(group.require + group.rank, "os == \"linux\"speed");
+    EXPECT_EQ(group.retry.times, 3u);
+    EXPECT_EQ(group.retry.delay, std::chrono::milliseconds(500));
+  }
+}
+
+TEST(Book, TellsTheSchedulerEveryTermOfAJob) {
+  wire::Job job = job_of();
+  job.mutable_command()->set_time_limit_ms(2000);
+  job.set_priority(-7), job.set_max_fails(0), job.set_deadline_ms(kNow + 5000), job.set_hold(true), job.set_speculate(true), job.set_crash_limit(2);
+  auto& after = *job.add_after();
+  after.set_job(3), after.set_any(true);
+  auto& codes = *job.mutable_retry()->add_codes();
+  codes.set_first(1), codes.set_last(9);
+  ASSERT_TRUE(check(job, kNow));
+  const auto event = event_of({5}, "ada@x", job, {Instant(std::chrono::seconds(100)), kNow});
+  EXPECT_EQ(event.terms.priority, -7);
+  EXPECT_EQ(event.terms.max_fails, 0u);
+  EXPECT_EQ(event.terms.deadline, Instant(std::chrono::seconds(105)));  // the wall's time on the scheduler's clock
+  EXPECT_TRUE(event.terms.hold && event.terms.speculate);
+  EXPECT_EQ(event.terms.crash_limit, 2u);
+  EXPECT_EQ(event.terms.after.at(0).job, JobId{3});
+  EXPECT_TRUE(event.terms.after.at(0).any);
+  EXPECT_EQ(event.groups.at(0).retry.codes, (std::vector<ExitCodes>{{1, 9}}));
+  EXPECT_EQ(event.groups.at(0).time_limit, std::chrono::seconds(2));
+  EXPECT_FALSE(event_of({5}, "ada@x", job_of(), {}).terms.max_fails);
+}
+
+TEST(Book, ALongFirstDelayRaisesTheLongest) {
+  wire::Job job = job_of();
+  job.mutable_retry()->set_delay_ms(20 * 60'000);
+  EXPECT_EQ(event_of({1}, "", job, {}).groups[0].retry.delay_max, std::chrono::minutes(20));
+  job.mutable_retry()->set_delay_max_ms(1000);
+  EXPECT_EQ(event_of({1}, "", job, {}).groups[0].retry.delay_max, std::chrono::seconds(1));
+}
+
+TEST(Book, RefusesWhatNoJobMayBeAndSaysWhere) {
+  using Spoil = std::function<void(wire::Job&)>;
+  const std::vector<std::pair<Spoil, std::string>> table{
+      {[](auto& job) { job.Clear(); }, "no program"},
+      {[](auto& job) { set_range(job, 2, 1); }, "2-1"},
+      {[](auto& job) { set_range(job, INT64_MIN, INT64_MAX); }, "tasks"},
+      {[](auto& job) { set_range(job, 1, 1'000'000'000'000); }, "more than 10000000 tasks"},
+      {[](auto& job) { set_range(job, 1, static_cast<std::int64_t>(kTasksMax) + 1); }, "tasks"},
+      {[](auto& job) { job.mutable_lines(); }, "no items"},
+      {[](auto& job) { job.mutable_lines()->add_line(std::string(kItemMax + 1, 'x')); }, "65537 bytes"},
+      {[](auto& job) { job.mutable_lines()->add_line(std::string("a\0b", 3)); }, "NUL"},
+      {[](auto& job) { job.set_name(std::string(kNameMax + 1, 'x')); }, "its name"},
+      {[](auto& job) { job.set_retries(static_cast<std::uint32_t>(kRetriesMax) + 1); }, "1001 retries"},
+      {[](auto& job) { job.set_priority(1001); }, "priority"},
+      {[](auto& job) { job.set_priority(-1001); }, "priority"},
+      {[](auto& job) { job.set_crash_limit(kCrashLimitMax + 1); }, "crash limit"},
+      {[](auto& job) { job.set_deadline_ms(kNow); }, "deadline has passed"},
+      {[](auto& job) { job.set_deadline_ms(UINT64_MAX); }, "ten years"},
+      {[](auto& job) { job.mutable_needs()->set_cpus(5000); }, "5000 cpus"},
+      {[](auto& job) { job.mutable_needs()->set_memory_bytes(UINT64_MAX); }, "memory"},
+      {[](auto& job) { job.mutable_needs()->add_resources()->set_name("cpus"); }, "option of its own"},
+      {[](auto& job) { job.set_require(std::string(1'000'000, '(')); }, "requirement"},
+      {[](auto& job) { job.set_rank(std::string(kExpressionMax + 1, '1')); }, "rank"},
+      {[](auto& job) { job.mutable_retry()->set_delay_ms(UINT64_MAX); }, "30 days"},
+      {[](auto& job) { job.mutable_retry()->add_codes()->set_first(1); }, "1-0"},
+      {[](auto& job) { job.mutable_retry()->add_codes()->set_last(256); }, "0-256"},
+      {[](auto& job) { for (int i = 0; i <= kCodesMax; ++i) job.mutable_retry()->add_codes(); }, "65 ranges"},
+      {[](auto& job) { for (int i = 0; i <= kAfterMax; ++i) job.add_after()->set_job(1); }, "1001 jobs"},
+      {[](auto& job) { add_group(job, "a", {1}); }, "group 1 'a' waits for group 2 of 1"},
+      {[](auto& job) { add_group(job, "a", {0}); }, "waits for itself"},
+      {[](auto& job) { add_group(job, "a"), add_group(job, "b", {0, 3}), add_group(job, "c", {1}), add_group(job, "d", {2}), add_group(job, "e", {3}); }, "waits for itself, by way of group"},
+      {[](auto& job) { add_group(job, "a"), add_group(job, "b").mutable_needs()->set_gpus(5000); }, "group 2 'b': 5000 gpus"},
+      {[](auto& job) { add_group(job, "a").clear_command(); }, "group 1 'a': it has no program"},
+      {[](auto& job) { add_group(job, "two\nlines"); }, "not one printable line"},
+      {[](auto& job) { add_group(job, std::string(kNameMax + 1, 'x')); }, "the name of group 1"},
+      {[](auto& job) { for (int i = 0; i <= kGroupsMax; ++i) job.add_groups(); }, "100001 groups"},
+      {[](auto& job) { for (int i = 0; i < 3; ++i) set_range(add_group(job, "g"), 1, static_cast<std::int64_t>(kTasksMax) / 2); }, "more than 10000000 tasks"},
+  };
+  for (std::size_t row = 0; row < table.size(); ++row) {
+    wire::Job job = job_of();
+    ASSERT_TRUE(check(job, kNow));
+    table[row].first(job);
+    const auto refused = check(job, kNow);
+    ASSERT_FALSE(refused) << "row " << row << ": " << table[row].second;
+    EXPECT_NE(refused.error().why.find(table[row].second), std::string::npos) << refused.error().text();
+  }
+}
+
+TEST(Book, ALongChainOfGroupsIsFineAndALongCircleIsNot) {
+  wire::Job job;
+  for (std::uint32_t at = 0; at < 100'000; ++at) add_group(job, "", at > 0 ? std::vector{at - 1} : std::vector<std::uint32_t>{});
+  EXPECT_EQ(check(job, kNow).value(), 100'000u);
+  job.mutable_groups(0)->add_after()->set_group(99'999);
+  const auto circle = check(job, kNow);
+  ASSERT_FALSE(circle);
+  EXPECT_NE(circle.error().why.find("waits for itself"), std::string::npos) << circle.error().text();
+}
+
+TEST(Book, AJobWaitsForOwnAndEarlierJobsOnly) {
+  JobBook book;
+  entry_of(book, job_of(), 1), entry_of(book, job_of(), 2, "bob@x"), entry_of(book, job_of(), 3);
+  const auto waiting_for = [&](std::uint64_t id, bool admin = false, JobId before = {}) {
+    wire::Job job = job_of();
+    job.add_after()->set_job(id);
+    const auto good = book.check_after(job, "ada@x", admin, before);
+    return good ? std::string("good") : good.error().why;
+  };
+  EXPECT_EQ(waiting_for(1), "good");
+  EXPECT_EQ(waiting_for(2), "it waits for job 2, and there is no such job of yours");
+  EXPECT_EQ(waiting_for(2, true), "good");
+  EXPECT_EQ(waiting_for(9), "it waits for job 9, and there is no such job of yours");
+  EXPECT_EQ(waiting_for(9, true), waiting_for(9));
+  EXPECT_EQ(waiting_for(3, false, {3}), "it waits for job 3, which came after it");
+}
+
+TEST(Book, TellsOfEndedJobsThatOthersWaitForAndWhoWaits) {
+  JobBook book;
+  JobRow over;
+  over.id = {1}, over.ended_ms = 9, over.state = TaskState::failed;
+  book.add(over, {});
+  entry_of(book, job_of(), 2);
+  wire::Job job = job_of();
+  job.add_after()->set_job(1), job.add_after()->set_job(2);
+  const JobEntry& waits = entry_of(book, job, 3);
+  const auto known = book.ended_before(waits.job);
+  ASSERT_EQ(known.size(), 1u);
+  EXPECT_EQ(known[0].job, JobId{1});
+  EXPECT_EQ(known[0].state, TaskState::failed);
+  const Scheduler scheduler({1}, {});
+  EXPECT_EQ(book.status(waits, scheduler).note(), "waits for job 2");
+}
+
+TEST(Book, CountsWhatAnOwnerHasQueuedAlsoBeforeTheSchedulerHearsOfIt) {
+  JobBook book;
+  Scheduler scheduler({1}, {});
+  wire::Job job = job_of();
+  set_range(job, 1, 5);
+  for (const std::uint64_t id : {1, 2, 3}) {
+    JobRow row;
+    row.id = {id}, row.owner = id == 3 ? "bob@x" : "ada@x", row.tasks = 5;
+    book.add(row, job);
+  }
+  EXPECT_EQ(book.queued("ada@x", scheduler), 10u);
+  std::vector<Action> actions;
+  scheduler.step({}, event_of({1}, "ada@x", job, {}), actions);
+  EXPECT_EQ(book.queued("ada@x", scheduler), 10u);
+  book.ended(*book.find({2}));
+  EXPECT_EQ(book.queued("ada@x", scheduler), 5u);
 }
 
 TEST(Book, ShowsCommandsAsOneCleanShortLine) {
@@ -67,6 +259,15 @@ TEST(Book, KnowsAJobByItsOwnersKey) {
   EXPECT_FALSE(book.by_key("bob@x", "k"));
   EXPECT_FALSE(book.by_key("ada@x", ""));
   EXPECT_EQ(book.next_id(), JobId{8});
+  book.remember_key("ada@x", "again", {7});
+  EXPECT_EQ(book.by_key("ada@x", "again"), JobId{7});
+}
+
+TEST(Clocks, NoPeerCanMakeATimeThatOverflows) {
+  const Clocks clocks{Instant(std::chrono::seconds(50)), kNow};
+  EXPECT_EQ(clocks.at(kNow - 1000), Instant(std::chrono::seconds(49)));
+  EXPECT_GT(clocks.at(UINT64_MAX), clocks.at(kNow));
+  EXPECT_LT(clocks.at(0), clocks.at(kNow));
 }
 
 }  // namespace

@@ -48,6 +48,17 @@ class JournalTest : public ::testing::Test {
     return {{{job}, {task}}, TaskState::succeeded, 1, "w1", "item", "meta", std::move(out), std::string("e\0r", 3)};
   }
 
+  static AttemptRow attempt(std::uint64_t job, std::uint64_t task, unsigned run) {
+    return {{{job}, {task}}, run, "w1", "lab7", "exit code 3", std::string("b\0ad\n", 5), 77, 1000};
+  }
+  Journal::History history_of(Journal& journal, TaskId task) {
+    Journal::History history;
+    await([&](auto done) {
+      journal.read_history(task, [&, done](Result<Journal::History> got) { history = std::move(got.value()), done(); });
+    });
+    return history;
+  }
+
   std::filesystem::path folder_;
   boost::asio::io_context loop_;
   Journal::Restored restored_;
@@ -120,6 +131,112 @@ TEST_F(JournalTest, RefusesAStoreOfANewerVersionAndADamagedOne) {
   EXPECT_NE(newer.error().why.find("newer version"), std::string::npos);
   { std::ofstream(folder_ / "bad.sqlite") << std::string(5000, 'x'); }
   EXPECT_FALSE(Journal::open(folder_ / "bad.sqlite", loop_, restored));
+}
+
+TEST_F(JournalTest, BringsAStoreOfTheFirstVersionUpToDateAndKeepsAllOfIt) {
+  {
+    SQLite::Database old(file().string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+    old.exec(R"(
+CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
+CREATE TABLE jobs(id INTEGER PRIMARY KEY, owner TEXT, key TEXT, name TEXT, command TEXT, tasks INTEGER, retries INTEGER, notify INTEGER, canceled INTEGER,
+  submitted_ms INTEGER, started_ms INTEGER, ended_ms INTEGER, state INTEGER, succeeded INTEGER, failed INTEGER, canceled_tasks INTEGER,
+  requeued INTEGER, retried INTEGER, spec BLOB);
+CREATE TABLE outcomes(job INTEGER, task INTEGER, state INTEGER, attempts INTEGER, worker TEXT, item BLOB, outcome BLOB, out BLOB, err BLOB);
+CREATE UNIQUE INDEX outcome_of_task ON outcomes(job, task, state);
+INSERT INTO meta VALUES('epoch', 41);
+INSERT INTO jobs VALUES(1,'ada@x','k1','open one','true',3,2,1,0,5,6,0,0,0,0,0,0,0,x'00737065');
+INSERT INTO jobs VALUES(2,'bob@x','','ended one','false',1,0,0,0,7,8,9,3,0,1,0,0,0,x'73');
+INSERT INTO outcomes VALUES(1,2,2,1,'w1',x'',x'',x'6f7574',x'');
+INSERT INTO outcomes VALUES(2,1,3,4,'w2',x'',x'',x'',x'657272');
+PRAGMA user_version=1;)");
+  }
+  for (const std::uint64_t life : {42u, 43u}) {  // brought up to date once, and then opened like any other
+    auto journal = open();
+    EXPECT_EQ(restored_.epoch, Epoch{life});
+    ASSERT_EQ(restored_.jobs.size(), 2u);
+    EXPECT_EQ(restored_.jobs[0].name, "open one");
+    EXPECT_EQ(restored_.jobs[0].spec, std::string("\0spe", 4));
+    EXPECT_FALSE(restored_.jobs[0].held);
+    EXPECT_EQ(restored_.jobs[1].state, TaskState::failed);
+    EXPECT_EQ(restored_.jobs[1].note, "");
+    ASSERT_EQ(restored_.ended.size(), 1u);
+    const auto history = history_of(*journal, {{2}, {1}});
+    ASSERT_TRUE(history.outcome);
+    EXPECT_EQ(history.outcome->attempts, 4u);
+    EXPECT_TRUE(history.attempts.empty());
+  }
+}
+
+TEST_F(JournalTest, KeepsTheTermsOfAJobAndWhetherItIsHeld) {
+  {
+    auto journal = open();
+    JobRow held = row(1, 3), note = row(2, 1), released = row(3, 1);
+    held.priority = -7, held.held = true, held.deadline_ms = 12345, held.layout = "3 train\n";
+    released.held = true;
+    journal->add(held), journal->add(note), journal->add(released);
+    journal->hold({3}, false), journal->hold({2}, true);
+    note.ended_ms = 9, note.note = "more than 3 tasks failed", note.state = TaskState::failed;
+    journal->end(note);
+    commit(*journal);
+  }
+  auto journal = open();
+  const auto& jobs = restored_.jobs;
+  ASSERT_EQ(jobs.size(), 3u);
+  EXPECT_EQ(jobs[0].priority, -7);
+  EXPECT_TRUE(jobs[0].held && !jobs[2].held);
+  EXPECT_EQ(jobs[0].deadline_ms, 12345u);
+  EXPECT_EQ(jobs[0].layout, "3 train\n");
+  EXPECT_EQ(jobs[1].note, "more than 3 tasks failed");
+}
+
+TEST_F(JournalTest, RemembersTheLastAttemptsOfATask) {
+  auto journal = open();
+  journal->add(row(1, 2));
+  for (unsigned run = 1; run <= Journal::kAttemptsKept + 5; ++run) journal->add(attempt(1, 1, run));
+  journal->add(attempt(1, 2, 1));
+  const auto history = history_of(*journal, {{1}, {1}});
+  ASSERT_EQ(history.attempts.size(), static_cast<std::size_t>(Journal::kAttemptsKept));
+  EXPECT_EQ(history.attempts.front().run, 6u);
+  EXPECT_EQ(history.attempts.back().run, 25u);
+  EXPECT_EQ(history.attempts.back().ending, "exit code 3");
+  EXPECT_EQ(history.attempts.back().last_lines, std::string("b\0ad\n", 5));
+  EXPECT_EQ(history.attempts.back().host, "lab7");
+  EXPECT_EQ(history_of(*journal, {{1}, {2}}).attempts.size(), 1u);
+  EXPECT_FALSE(history.outcome);
+}
+
+TEST_F(JournalTest, AJobThatRunsAgainKeepsItsSuccessesAndItsHistory) {
+  {
+    auto journal = open();
+    JobRow ended = row(1, 4);
+    journal->add(ended);
+    journal->add(outcome(1, 2)), journal->add(outcome(1, 4));
+    OutcomeRow failed = outcome(1, 1), canceled = outcome(1, 3);
+    failed.state = TaskState::failed, canceled.state = TaskState::canceled;
+    journal->add(failed), journal->add(canceled), journal->add(attempt(1, 1, 1)), journal->cancel({1});
+    ended.ended_ms = 9, ended.state = TaskState::failed, ended.note = "too many", ended.succeeded = 2, ended.failed = 1;
+    journal->end(ended);
+    Journal::Kept kept;
+    await([&](auto done) {
+      journal->read_kept({1}, [&, done](Result<Journal::Kept> got) { kept = std::move(got.value()), done(); });
+    });
+    EXPECT_EQ(kept.spec, std::string("\0spec", 5));  // also of an ended job
+    EXPECT_EQ(kept.succeeded, (std::vector<std::pair<TaskNumber, TaskState>>{{{2}, TaskState::succeeded}, {{4}, TaskState::succeeded}}));
+    ended.spec = "new", ended.key = "again", ended.deadline_ms = 0;
+    journal->reopen(ended);
+    journal->add(outcome(1, 1));
+    commit(*journal);
+  }
+  auto journal = open();
+  const JobRow& again = restored_.jobs.at(0);
+  EXPECT_EQ(again.ended_ms, 0u);
+  EXPECT_FALSE(again.canceled);
+  EXPECT_EQ(again.spec + again.key + again.note, "newagain");
+  EXPECT_EQ(again.succeeded + again.failed, 0u);  // counted anew when it ends
+  ASSERT_EQ(restored_.ended.size(), 3u);
+  EXPECT_EQ(restored_.ended[0].first.task, TaskNumber{1});
+  EXPECT_EQ(restored_.ended[0].second, TaskState::succeeded);
+  EXPECT_EQ(history_of(*journal, {{1}, {1}}).attempts.size(), 1u);
 }
 
 }  // namespace
