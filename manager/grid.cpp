@@ -190,7 +190,6 @@ void Grid::given_up(const GiveUp& given) {
 void Grid::set_aside(const SetAside& action) {
   const auto minutes = std::max<std::int64_t>(1, std::chrono::duration_cast<std::chrono::minutes>(action.until - now() + 30s).count());
   const std::string nick = pool_.nick(action.worker), jid = pool_.jid(action.worker);
-  aside_[action.worker] = {action.until, action.why};
   spdlog::warn("set aside worker={} nick=\"{}\" jid={} minutes={} why=\"{}\"", action.worker.value, printable(nick), jid, minutes, action.why);
   tell_person(bare(jid), fmt::format("worker-{}-{}-aside-{}", epoch_.value, action.worker.value, now_ms()),
               fmt::format("Your worker {} is given no tasks for {} minutes: {}. Please look at its machine; `souk workers` shows when it is back.", nick, minutes, action.why));
@@ -289,7 +288,7 @@ std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tas
 }
 
 /// What the job's groups would find now: all of it for a dry run, else a warning for those that no worker ever seen could run.
-void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) const {
+void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) {
   if (pool_.members().empty()) answer.add_warnings("no worker is in the market yet: the job waits for one");
   // A job file makes many groups that ask for the same; each request is looked up once.
   std::map<std::tuple<Needs, std::string, std::string, Duration>, Fit> fits;
@@ -661,7 +660,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     }
     o.set_speed(offer.speed);
     w.set_rule(member.rule), w.set_until_ms(member.until_ms);
-    if (const auto aside = aside_.find(id); aside != aside_.end() && aside->second.until > now()) w.set_set_aside(printable(aside->second.why));
+    w.set_set_aside(printable(load->set_aside));
   }
   reply(answer);
 }
@@ -673,7 +672,7 @@ wire::GridStatus Grid::grid_status() const {
   for (const auto& [id, member] : pool_.members())
     if (const auto load = scheduler_.load(id)) {
       slots += static_cast<std::uint32_t>(load->slots);
-      busy += static_cast<std::uint32_t>(std::min<std::size_t>(load->held, static_cast<std::size_t>(load->slots)));
+      busy += static_cast<std::uint32_t>(std::min(load->slots_taken, load->slots));
     }
   status.set_workers(static_cast<std::uint32_t>(pool_.members().size())), status.set_slots(slots), status.set_slots_busy(busy);
   const auto totals = scheduler_.totals();

@@ -81,7 +81,7 @@ class Grid {
   void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
   void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
   std::optional<Refusal> no_room(const std::string& owner, std::uint64_t tasks) const;
-  void match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) const;
+  void match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer);
   void wake_in_time();
   void push(const std::vector<std::string>& jids, const JobEntry& entry);
   void touch(JobId job);
@@ -99,11 +99,6 @@ class Grid {
   Pool pool_;
   Watches watches_;
   Limits limits_;
-  struct Aside {
-    Instant until;
-    std::string why;
-  };
-  std::map<WorkerId, Aside> aside_;
   std::set<JobId> reopening_;  // being read to run again
   std::string me_;
   std::uint64_t started_ms_;
