@@ -14,8 +14,13 @@ namespace {
 
 Error bad(std::string why, std::string remedy) { return Error{"job refused", std::move(why), std::move(remedy)}; }
 
-Result<Done> check_expression(const std::string& text, const char* what) {
-  if (text.size() > kExpressionMax) return bad(std::string("its ") + what + " has " + std::to_string(text.size()) + " bytes", "use at most " + std::to_string(kExpressionMax));
+using Parsed = std::set<std::string_view>;  // expressions of one job that are fine; thousands of groups may have the same
+
+Result<Done> check_expression(const std::string& text, const char* what, Parsed& parsed) {
+  if (text.empty() || parsed.contains(text)) return Done{};
+  const auto expression = Expression::parse(text);
+  if (!expression) return bad(std::string("its ") + what + ": " + expression.error().why, expression.error().remedy);
+  parsed.insert(text);
   return Done{};
 }
 
@@ -31,11 +36,11 @@ Result<Done> check(const wire::Retry& retry) {
 
 /// What a job and a group have in common, by the same names. Yields the number of tasks.
 template <class Tasks>
-Result<std::uint64_t> check_tasks(const Tasks& group) {
+Result<std::uint64_t> check_tasks(const Tasks& group, Parsed& parsed) {
   if (auto command = read(group.command()); !command) return command.error();
   if (auto needs = read(group.needs()); !needs) return needs.error();
-  if (auto good = check_expression(group.require(), "requirement"); !good) return good.error();
-  if (auto good = check_expression(group.rank(), "rank"); !good) return good.error();
+  if (auto good = check_expression(group.require(), "requirement", parsed); !good) return good.error();
+  if (auto good = check_expression(group.rank(), "rank", parsed); !good) return good.error();
   if (group.retries() > static_cast<std::uint32_t>(kRetriesMax)) return bad("it asks for " + std::to_string(group.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
   if (auto good = check(group.retry()); !good) return good.error();
   std::uint64_t tasks = 1;
@@ -134,7 +139,8 @@ Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
   if (job.after_size() > kAfterMax) return bad("it waits for " + std::to_string(job.after_size()) + " jobs", "name at most " + std::to_string(kAfterMax));
   if (job.deadline_ms() > 0 && job.deadline_ms() <= now_ms) return bad("its deadline has passed", "name a later one; the manager's clock counts");
   if (job.deadline_ms() > 0 && job.deadline_ms() - now_ms > static_cast<std::uint64_t>(kDeadlineMax.count())) return bad("its deadline is over ten years from now", "name an earlier one, or none");
-  if (job.groups_size() == 0) return check_tasks(job);
+  Parsed parsed;
+  if (job.groups_size() == 0) return check_tasks(job, parsed);
   if (job.groups_size() > kGroupsMax) return bad("it has " + std::to_string(job.groups_size()) + " groups of tasks", "use at most " + std::to_string(kGroupsMax));
   std::uint64_t tasks = 0;
   for (int at = 0; at < job.groups_size(); ++at) {
@@ -142,7 +148,7 @@ Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
     if (group.name().size() > kNameMax) return bad("the name of group " + std::to_string(at + 1) + " has " + std::to_string(group.name().size()) + " bytes", "use at most " + std::to_string(kNameMax));
     // The store keeps them one a line.
     if (!is_printable(group.name()) || group.name().find('\n') != std::string::npos) return bad("the name of group " + std::to_string(at + 1) + " is not one printable line", "leave control characters out");
-    const auto here = check_tasks(group);
+    const auto here = check_tasks(group, parsed);
     if (!here) return Error{here.error().what, title_of(job, at) + ": " + here.error().why, here.error().remedy};
     tasks += here.value();  // each at most kTasksMax, so it cannot overflow
     if (tasks > kTasksMax) return bad("it has more than " + std::to_string(kTasksMax) + " tasks", "submit it as several jobs");
@@ -324,16 +330,7 @@ wire::JobStatus JobBook::status(const JobEntry& entry, const Scheduler& schedule
   } else {
     s.set_waiting(row.tasks);
   }
-  std::string waits;
-  int more = 0;
-  for (const auto& after : entry.job.after()) {
-    const JobEntry* first = find({after.job()});
-    if (!first || first->row.ended_ms > 0) continue;
-    if (waits.empty()) waits = "waits for job " + std::to_string(after.job());
-    else ++more;
-  }
-  if (more > 0) waits += " and " + std::to_string(more) + " more";
-  if (!waits.empty()) s.set_note(waits);
+  if (const std::string note = scheduler.note(row.id); !row.held) s.set_note(printable(note));  // `held` is told already
   return s;
 }
 

@@ -389,7 +389,7 @@ std::string reason_shown(const wire::Reason& reason) {
 Form shown_dry(const wire::SubmitAnswer& given) {
   Form form = answer("Nothing was submitted; this is what it would find");
   form.add("tasks", "text-single", "Tasks", {std::to_string(given.tasks())});
-  for (const auto& warning : given.warnings()) form.add("warning", "text-single", "Note", {warning});
+  if (given.warnings_size() > 0) form.add("warning", "text-multi", "Note", {given.warnings().begin(), given.warnings().end()});
   int at = 0;
   for (const auto& match : given.matches()) {
     std::vector<std::string> lines{fmt::format("{} {} could run it, room for {} now", match.fitting(), match.fitting() == 1 ? "worker" : "workers", match.room())};
@@ -397,7 +397,7 @@ Form shown_dry(const wire::SubmitAnswer& given) {
     for (const auto& nick : match.best()) best += (best.empty() ? "best: " : ", ") + nick;
     if (!best.empty()) lines.push_back(best);
     for (const auto& reason : match.reasons()) lines.push_back("not " + reason_shown(reason));
-    for (const auto& change : match.changes()) lines.push_back("it would run with " + change);
+    for (const auto& change : match.changes()) lines.push_back(change);
     form.add(fmt::format("match-{}", ++at), "text-multi", fmt::format("{}{} tasks", match.group().empty() ? "" : match.group() + ", ", match.tasks()), std::move(lines));
   }
   return form;
@@ -410,7 +410,7 @@ Form shown(const wire::SubmitAnswer& given) {
   Form form = answer("Job submitted");
   form.add("job", "text-single", "Job", {std::to_string(given.job())});
   form.add("tasks", "text-single", "Tasks", {std::to_string(given.tasks())});
-  for (const auto& warning : given.warnings()) form.add("warning", "text-single", "Note", {warning});
+  if (given.warnings_size() > 0) form.add("warning", "text-multi", "Note", {given.warnings().begin(), given.warnings().end()});
   form.add("next", "text-single", "Next", {"You get a message when it ends; the commands status and results tell more."});
   return form;
 }
@@ -470,7 +470,7 @@ Form shown(const wire::WhyAnswer& given) {
   for (const auto& reason : given.reasons()) lines.push_back(reason_shown(reason));
   if (!lines.empty()) form.add("reasons", "text-multi", "Reasons", std::exchange(lines, {}));
   for (const auto& change : given.changes()) lines.push_back(change);
-  if (!lines.empty()) form.add("changes", "text-multi", "It would run with one of these", std::exchange(lines, {}));
+  if (!lines.empty()) form.add("changes", "text-multi", "What would make it run", std::exchange(lines, {}));
   if (given.owner_place() > 0)
     form.add("place", "text-single", "Place in the queue", {fmt::format("{} of your tasks first; your turn is {} of {}", given.tasks_ahead(), given.owner_place(), given.owners_waiting())});
   for (const auto& past : given.attempts()) {

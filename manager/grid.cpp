@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "manager/history.h"
+#include "protocol/expression.h"
 #include "protocol/payload.h"
 #include "protocol/stanza.h"
 
@@ -25,6 +26,7 @@ constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is 
 
 constexpr auto kWakeMin = 5ms;                   // between two ticks
 constexpr std::size_t kMatchesMax = 100;        // groups told of in a dry run
+constexpr std::size_t kWarnedMax = 10;          // different requests that a job is warned of: each looks at every worker
 constexpr std::size_t kWarningsMax = 5;
 constexpr std::uint32_t kFailedShown = 5;       // tasks named as the reason why a job failed
 constexpr std::size_t kNoteMax = 500;           // bytes
@@ -287,6 +289,17 @@ std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tas
   return Refusal{"resource-constraint", fmt::format("you have {} queued, at most {} (--limit), and this job has {}: wait until some of them ran", tasks_shown(queued), most, tasks)};
 }
 
+/// Names in expressions that nobody has: the requirement never holds, which its author should hear now and not after waiting.
+static void warn_of_names(const std::string& text, const char* what, wire::SubmitAnswer& answer) {
+  const auto expression = Expression::parse(text);
+  if (text.empty() || !expression) return;
+  for (const std::string& name : unknown_names(expression.value())) {
+    if (static_cast<std::size_t>(answer.warnings_size()) >= kWarningsMax) return;
+    const std::string near = nearest_name(name);
+    answer.add_warnings(printable(fmt::format("the {} asks for '{}', which no worker has{}", what, name, near.empty() ? "" : ": did you mean " + near + "?")));
+  }
+}
+
 /// What the job's groups would find now: all of it for a dry run, else a warning for those that no worker ever seen could run.
 void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) {
   if (pool_.members().empty()) answer.add_warnings("no worker is in the market yet: the job waits for one");
@@ -295,14 +308,17 @@ void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, 
   for (std::size_t at = 0; at < event.groups.size(); ++at) {
     const Group& group = event.groups[at];
     const bool known = fits.contains({group.needs, group.require, group.rank, group.time_limit});
-    if (!known && fits.size() >= kMatchesMax) continue;
+    if (!known && fits.size() >= (in_full ? kMatchesMax : kWarnedMax)) continue;
     Fit& fit = fits[{group.needs, group.require, group.rank, group.time_limit}];
-    if (!known) fit = scheduler_.fit(group, event.owner);
+    if (!known) {
+      fit = scheduler_.fit(group, event.owner);
+      warn_of_names(group.require, "requirement", answer), warn_of_names(group.rank, "rank", answer);
+    }
     const std::string name = job.groups_size() > 0 ? job.groups(static_cast<int>(at)).name() : "";
     if (!known && !fit.seen && fit.fitting == 0 && !fit.reasons.empty() && static_cast<std::size_t>(answer.warnings_size()) < kWarningsMax) {
       std::string text = (name.empty() ? "no worker seen so far could run it" : "no worker seen so far could run " + name) + ": " +
                          fmt::format("{} {}", fit.reasons.front().workers, fit.reasons.front().workers == 1 ? "worker: " : "workers: ") + fit.reasons.front().why;
-      if (!fit.changes.empty()) text += "; it would run with " + fit.changes.front();
+      if (!fit.changes.empty()) text += "; " + fit.changes.front();
       answer.add_warnings(printable(text));
     }
     if (!in_full || static_cast<std::size_t>(answer.matches_size()) >= kMatchesMax) continue;
@@ -653,11 +669,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     for (const auto& [name, version] : offer.software) (*o.mutable_software())[name] = version;
     for (const auto& gpu : offer.gpus) o.add_gpus(gpu);
     for (const auto& [name, value] : offer.tags) (*o.mutable_tags())[name] = value;
-    for (const auto& [name, resource] : offer.resources) {
-      std::string names;
-      for (const auto& one : resource.names) names += (names.empty() ? "[" : ",") + one;
-      (*o.mutable_resources())[name] = printable(names.empty() ? std::to_string(resource.amount) : names + "]");
-    }
+    for (const auto& [name, resource] : offer.resources) (*o.mutable_resources())[name] = written(resource);
     o.set_speed(offer.speed);
     w.set_rule(member.rule), w.set_until_ms(member.until_ms);
     w.set_set_aside(printable(load->set_aside));

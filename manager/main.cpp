@@ -35,7 +35,7 @@ void notify(int fd, const char* line) {
   if (fd >= 0 && ::write(fd, line, std::char_traits<char>::length(line)) < 0) spdlog::debug("nobody reads our notices");
 }
 
-int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, double lease_s, int notify_fd) {
+int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, souk::Scheduler::Rules rules, int notify_fd) {
   boost::asio::io_context loop(1);
   std::error_code failed;
   std::filesystem::create_directories(state, failed);
@@ -49,8 +49,6 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   if (users.empty()) users.insert(own);
   if (workers.empty()) workers.insert(own);
 
-  souk::Scheduler::Rules rules;
-  rules.lease = std::chrono::duration_cast<souk::Duration>(std::chrono::duration<double>(lease_s));
   souk::XmppLink link(loop, profile.account);
   souk::Disco disco(link);
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
@@ -120,7 +118,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "souk-manager " SOUK_VERSION);
   std::string profile_file, state, level = "info";
   std::vector<std::string> admins, users, workers, shares, most;
-  double lease_s = 30;
+  souk::Scheduler::Rules rules;
+  double lease_s = 30, half_life_s = 3600;
   int notify_fd = -1;
   app.add_option("--profile", profile_file, "Profile file: account, server, room (docs/ARCHITECTURE.md)")->required();
   app.add_option("--state", state, "Folder of the store (default: `manager` beside the profile)");
@@ -130,6 +129,8 @@ int main(int argc, char** argv) {
   app.add_option("--share", shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (`*`: everybody not named)")->allow_extra_args(false);
   app.add_option("--limit", most, "OWNER:running=N,queued=N: tasks that JID may have at a time, and waiting (`*`: everybody not named; 0: no limit)")->allow_extra_args(false);
   app.add_option("--lease-s", lease_s, "Seconds of silence after which a worker's tasks go to others")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
+  app.add_option("--half-life-s", half_life_s, "Seconds after which what an owner used of the grid counts half, in whose turn it is")->check(CLI::Range(1.0, 86400.0 * 366))->capture_default_str();
+  app.add_option("--crash-limit", rules.crash_limit, "Workers a task may take with it before it is given up; a job may ask for another number")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
   app.add_option("--notify-fd", notify_fd, "Descriptor that gets a line `ready` and a line `worker`")->group("");
   try {
@@ -143,6 +144,8 @@ int main(int argc, char** argv) {
   spdlog::flush_on(spdlog::level::info);
   std::signal(SIGPIPE, SIG_IGN);
 
+  const auto seconds = [](double s) { return std::chrono::duration_cast<souk::Duration>(std::chrono::duration<double>(s)); };
+  rules.lease = seconds(lease_s), rules.half_life = seconds(half_life_s);
   souk::Limits limits;
   for (const auto& share : shares)
     if (const auto added = limits.add_share(share); !added) return fail(added.error(), kUsage);
@@ -152,7 +155,7 @@ int main(int argc, char** argv) {
   if (!profile) return fail(profile.error(), kUsage);
   const auto folder = state.empty() ? std::filesystem::absolute(profile_file).parent_path() / "manager" : std::filesystem::path(state);
   try {
-    return serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, std::move(limits), lease_s, notify_fd);
+    return serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, std::move(limits), rules, notify_fd);
   } catch (const std::exception& error) {
     return fail({"ended by an error", error.what(), "please report it"}, 1);
   }

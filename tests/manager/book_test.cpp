@@ -151,6 +151,9 @@ TEST(Book, RefusesWhatNoJobMayBeAndSaysWhere) {
       {[](auto& job) { job.mutable_needs()->set_memory_bytes(UINT64_MAX); }, "memory"},
       {[](auto& job) { job.mutable_needs()->add_resources()->set_name("cpus"); }, "option of its own"},
       {[](auto& job) { job.set_require(std::string(1'000'000, '(')); }, "requirement"},
+      {[](auto& job) { job.set_require(std::string(3000, '(')); }, "requirement"},
+      {[](auto& job) { job.set_require("memory >= "); }, "column"},
+      {[](auto& job) { add_group(job, "a").set_rank("speed *"); }, "group 1 'a': its rank: "},
       {[](auto& job) { job.set_rank(std::string(kExpressionMax + 1, '1')); }, "rank"},
       {[](auto& job) { job.mutable_retry()->set_delay_ms(UINT64_MAX); }, "30 days"},
       {[](auto& job) { job.mutable_retry()->add_codes()->set_first(1); }, "1-0"},
@@ -217,7 +220,12 @@ TEST(Book, TellsOfEndedJobsThatOthersWaitForAndWhoWaits) {
   ASSERT_EQ(known.size(), 1u);
   EXPECT_EQ(known[0].job, JobId{1});
   EXPECT_EQ(known[0].state, TaskState::failed);
-  const Scheduler scheduler({1}, {});
+  Scheduler scheduler({1}, {});
+  std::vector<Action> actions;
+  scheduler.step({}, event_of({2}, "ada@x", job_of(), {}), actions);
+  scheduler.step({}, known[0], actions);
+  job.mutable_after(0)->set_any(true);
+  scheduler.step({}, event_of({3}, "ada@x", job, {}), actions);
   EXPECT_EQ(book.status(waits, scheduler).note(), "waits for job 2");
 }
 

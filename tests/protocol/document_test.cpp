@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "protocol/capability.h"
+#include "protocol/expression.h"
 #include "protocol/grid.pb.h"
 #include "protocol/offer.h"
 #include "protocol/payload.h"
@@ -85,6 +86,10 @@ const std::map<std::pair<std::string, std::string>, Maker> kMessages = {
     {{"results", "set"}, make<wire::ResultsRequest>}, {{"results", "result"}, make<wire::ResultsAnswer>},
     {{"cancel", "set"}, make<wire::CancelRequest>}, {{"cancel", "result"}, make<wire::CancelAnswer>},
     {{"workers", "set"}, make<wire::WorkersRequest>}, {{"workers", "result"}, make<wire::WorkersAnswer>},
+    {{"why", "set"}, make<wire::WhyRequest>},       {{"why", "result"}, make<wire::WhyAnswer>},
+    {{"hold", "set"}, make<wire::JobsRequest>},     {{"hold", "result"}, make<wire::JobsAnswer>},
+    {{"release", "set"}, make<wire::JobsRequest>},  {{"release", "result"}, make<wire::JobsAnswer>},
+    {{"rerun", "set"}, make<wire::RerunRequest>},   {{"rerun", "result"}, make<wire::SubmitAnswer>},
     {{"event", "headline"}, make<wire::Event>},
 };
 
@@ -231,12 +236,13 @@ TEST(Document, WhatThePayloadsSayHolds) {
     const auto attribute = [&](const char* name) { return payload.attributes.contains(name) ? payload.attributes.at(name) : ""; };
     if (const auto* assign = dynamic_cast<const wire::Assign*>(message.get())) {
       EXPECT_EQ(attribute("tasks"), std::to_string(assign->assignments_size()));
-      std::set<std::uint64_t> jobs;
+      std::set<std::pair<std::uint64_t, std::uint32_t>> groups;
       for (const auto& command : assign->commands()) {
         EXPECT_TRUE(read(command.command()));
-        EXPECT_TRUE(jobs.insert(command.job()).second);
+        EXPECT_TRUE(read(command.needs()));
+        EXPECT_TRUE(groups.insert({command.job(), command.group()}).second);
       }
-      for (const auto& assignment : assign->assignments()) EXPECT_TRUE(jobs.contains(assignment.job()));
+      for (const auto& assignment : assign->assignments()) EXPECT_TRUE(groups.contains({assignment.job(), assignment.group()}));
     } else if (const auto* report = dynamic_cast<const wire::Report*>(message.get())) {
       EXPECT_EQ(attribute("results"), std::to_string(report->results_size()));
       for (const auto& result : report->results()) EXPECT_TRUE(read(result.outcome()));
@@ -244,7 +250,13 @@ TEST(Document, WhatThePayloadsSayHolds) {
       EXPECT_EQ(attribute("held"), std::to_string(lease->held_size()));
     } else if (const auto* submit = dynamic_cast<const wire::SubmitRequest*>(message.get())) {
       EXPECT_NE(submit->has_job(), !submit->part().empty());
-      EXPECT_TRUE(!submit->has_job() || read(submit->job().command()));
+      EXPECT_TRUE(!submit->has_job() || submit->job().groups_size() > 0 || read(submit->job().command()));
+      for (const auto& group : submit->job().groups()) {
+        EXPECT_TRUE(read(group.command()));
+        EXPECT_TRUE(read(group.needs()));
+        EXPECT_TRUE(group.require().empty() || Expression::parse(group.require()));
+        EXPECT_TRUE(group.rank().empty() || Expression::parse(group.rank()));
+      }
       parts += submit->part();
     } else if (const auto* part = dynamic_cast<const wire::CommandPart*>(message.get())) {
       wire::Command command;

@@ -179,6 +179,52 @@ class ChatClient(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(answer["status"], "completed")
         self.assertIn("canceled", (await alice.message())["body"])
 
+    async def done(self, person, node, **fields):
+        asked = await person.command(node)
+        answer = await person.command(node, asked["sessionid"], "complete", **fields)
+        self.assertEqual(answer["status"], "completed", text_of(answer))
+        return answer
+
+    async def test_a_held_job_says_why_it_waits_and_goes_on_when_released(self):
+        alice = await self.person("alice")
+        job = values(await self.done(alice, "submit", command="echo went on", hold="1", name="patient"))["job"]
+        self.assertIn("held", values(await self.done(alice, "why", job=job))["why"])
+        self.assertIn("held", text_of(await alice.command("status")))
+        asked = await alice.command("release")
+        self.assertEqual(values(asked)["job"], job)  # the one that is held is filled in
+        await self.done(alice, "release", job=job)
+        self.assertIn("succeeded", (await alice.message())["body"])
+        self.assertIn("succeeded on worker-1", values(await self.done(alice, "why", job=job, task="1"))["why"])
+
+    async def test_a_request_that_nobody_can_run_is_warned_of_and_explained(self):
+        alice = await self.person("alice")
+        tried = values(await self.done(alice, "submit", command="train", memory="900TiB", dry_run="1"))
+        self.assertNotIn("job", tried)
+        self.assertIn("memory", text_of(tried["warning"]))
+        done = values(await self.done(alice, "submit", command="train", memory="900TiB", requirement="memroy > 1"))
+        self.assertIn("did you mean memory?", text_of(done["warning"]))
+        why = values(await self.done(alice, "why", job=done["job"], task="1"))
+        self.assertIn("none of the 1 worker", why["why"])
+        await self.done(alice, "cancel", job=done["job"])
+        await alice.message()
+
+    async def test_what_failed_runs_again_and_its_history_stays(self):
+        alice = await self.person("alice")
+        sign = os.path.join(self.grid.folder, "sign")
+        job = values(await self.done(alice, "submit", command=f"test {{}} = good || test -e '{sign}' || {{ echo no sign >&2; exit 3; }}", items=["good", "bad"]))["job"]
+        self.assertIn("1 failed", (await alice.message())["body"])
+        self.assertIn("task " + job + ".2 on worker-1: exit code 3", text_of(await self.done(alice, "why", job=job)))
+        with open(sign, "w"):
+            pass
+        self.assertEqual(values(await self.done(alice, "rerun", job=job))["tasks"], "1")
+        self.assertIn("2 of 2 tasks succeeded", (await alice.message())["body"])
+        history = text_of(await self.done(alice, "why", job=job, task="2"))
+        self.assertIn("exit code 3", history)
+        self.assertIn("no sign", history)
+        asked = await alice.command("rerun")
+        refused = await alice.command("rerun", asked["sessionid"], "complete", job=job)
+        self.assertIn("every task", refused["form"]["instructions"])
+
     async def test_an_owner_who_is_offline_reads_the_outcome_later(self):
         alice = await Person(self.grid, "alice").online()
         asked = await alice.command("submit")
