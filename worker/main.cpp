@@ -329,7 +329,7 @@ int main(int argc, char** argv) {
   text_rule("hours", "Work only then, by this host's clock: \"Mon-Fri 18:00-08:00, Sat-Sun\"", "TIMES");
   rule(app.add_flag_callback("--on-mains", [&options] { options.rules["on-mains"] = "true"; }, "Work only with mains power, not on battery"));
   text_rule("slots-in-use", "While somebody uses this host, go on in so many slots instead of in none", "N");
-  text_rule("nice", "Nice level of tasks, 0 to 19", "N");
+  text_rule("nice", "Nice level of tasks above the worker's own, 0 to 19", "N");
   text_rule("leave-memory", "Offer so much less memory; start nothing while less than this is available, then hand back", "2GiB");
   text_rule("until", "Leave at that time, or after so long; what cannot end by then is not begun here", "18:00|8h");
   text_rule("grace", "How long tasks stay when a rule is broken, for --when-back (default: 30s)", "TIME");
