@@ -439,6 +439,11 @@ class Reader {
   }
 
   Result<Done> environment(const toml::node* node, const toml::table* inherited, JobOptions& options) const {
+    std::set<std::string_view> given;  // on the command line, which goes before the file
+    for (const std::string& setting : around_.env) {
+      given.insert(std::string_view(setting).substr(0, setting.find('=')));
+      options.env.push_back(setting);
+    }
     if (!node) return Done{};
     const auto* table = node->as_table();
     if (!table) return wrong(*node, "env", "a table: env = { NAME = \"value\" }");
@@ -449,6 +454,7 @@ class Reader {
         if (name.empty() || name.find_first_of(std::string_view("=\0", 2)) != std::string::npos)
           return at(key->source().begin, fmt::format("{} is no name for a variable", souk::quoted(name)), "write env = { NAME = \"value\" }");
         if (is_own_variable(name)) return at(key->source().begin, name + " is set by the worker for each task", "choose another name");
+        if (given.contains(name)) continue;
         if (const auto* number = value->as_integer()) {
           options.env.push_back(fmt::format("{}={}", name, number->get()));
           continue;

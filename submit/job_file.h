@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "protocol/result.h"
 #include "submit/request.h"
@@ -23,6 +24,7 @@ constexpr int kKeyPartsMax = 16;                      // of `a.b.c = 1`: the par
 struct Surroundings {
   Environment environment{};
   Calendar calendar{};
+  std::vector<std::string> env{};  // NAME=VALUE, for every task, before what the file says; NAME alone copies
   /// Reads a file that it names, relative to its own folder. bytes_max: a longer one is refused
   std::function<Result<std::string>(const std::string& name, std::size_t bytes_max)> read{};
 };

@@ -103,7 +103,6 @@ Result<Done> make_from_file(const MakeOptions& options, wire::Job& job) {
   if (!options.job.words.empty()) return Error{"cannot submit", "there are a command and --file too", "write the command into the job file: run = \"...\""};
   const auto& own = options.job;
   const auto task = !task_term(options.terms).empty() ? task_term(options.terms)
-                    : !own.env.empty()               ? "--env"
                     : !own.time_limit.empty()        ? "--time-limit"
                     : !own.grace.empty()             ? "--grace"
                     : own.retries != 0               ? "--retries"
@@ -119,6 +118,7 @@ Result<Done> make_from_file(const MakeOptions& options, wire::Job& job) {
   if (!text) return text.error();
   Surroundings around;
   around.environment = own_environment;
+  around.env = own.env;
   around.calendar = own_calendar();
   const auto folder = options.file == "-" ? std::filesystem::path() : std::filesystem::path(options.file).parent_path();
   around.read = [folder](const std::string& name, std::size_t bytes_max) { return read_whole((folder / name).string(), bytes_max, "a file of the job"); };

@@ -10,6 +10,7 @@
 #include "protocol/expression.h"
 #include "protocol/grid.pb.h"
 #include "protocol/notation.h"
+#include "protocol/payload.h"
 #include "submit/render.h"
 
 namespace souk {
@@ -201,15 +202,7 @@ Result<Done> check_expression(std::string_view what, std::string_view text) {
 
 Result<Done> fill_needs(const Needs& needs, wire::Needs& target) {
   if (auto good = check(needs); !good) return good;
-  target.set_cpus(static_cast<std::uint32_t>(needs.cpus));
-  target.set_memory_bytes(needs.memory_bytes);
-  target.set_disk_bytes(needs.disk_bytes);
-  target.set_gpus(static_cast<std::uint32_t>(needs.gpus));
-  for (const auto& [name, amount] : needs.resources) {
-    auto& one = *target.add_resources();
-    one.set_name(name);
-    one.set_amount(amount);
-  }
+  write(needs, target);
   return Done{};
 }
 

@@ -25,7 +25,7 @@ namespace souk {
 constexpr int kPriorityMax = 1000;        // and -1000 the least
 constexpr int kCrashLimitMax = 1000;
 constexpr std::size_t kAfterMax = 1000;   // jobs that one waits for
-constexpr std::size_t kCodesMax = 256;    // spans of exit codes
+constexpr std::size_t kCodesMax = 64;    // spans of exit codes
 
 /// The options of submit, run and map that say it, as typed; empty: not given.
 struct TermOptions {

@@ -177,6 +177,19 @@ array = "1-9"
   EXPECT_EQ(second.needs().resources(1).amount(), 2u);
 }
 
+TEST(JobFile, VariablesOfTheCommandLineGoBeforeThoseOfTheFile) {
+  auto surroundings = around();
+  surroundings.env = {"A=given", "COPIED"};
+  wire::Job job;
+  const auto done = job_file_of("[defaults]\nenv = { A = 'file', B = 'file' }\n[task.t]\nrun='x'\n[task.u]\nrun='x'\nenv = { COPIED = 'own' }", "job.toml", surroundings, job);
+  ASSERT_TRUE(done) << done.error().text();
+  for (const auto& group : job.groups()) {
+    std::string env;
+    for (const auto& one : group.command().env()) env += one.name() + "=" + one.value() + " ";
+    EXPECT_EQ(env, "A=given COPIED=from here B=file ") << group.name();
+  }
+}
+
 TEST(JobFile, TasksComeBehindWhatTheyNeedElseAsInTheFile) {
   EXPECT_EQ(order_of(read("[task.zeta]\nrun='x'\n[task.alpha]\nrun='x'\n[task.beta]\nrun='x'")), "zeta alpha beta");
   EXPECT_EQ(order_of(read("[task.report]\nrun='x'\nneeds=['train:any', 'prepare']\n[task.train]\nrun='x'\nneeds='prepare:ok'\n[task.prepare]\nrun='x'\n[task.other]\nrun='x'")),
