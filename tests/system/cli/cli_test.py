@@ -379,6 +379,213 @@ class Queries(unittest.TestCase):
         self.assertEqual(json.loads(souk("status", "--json").out)["grid"]["slots"], 2)
 
 
+def one_line(*words, **options):
+    done = souk("--json", *words, **options)
+    assert done.out.count(b"\n") == 1, done
+    return json.loads(done.out)
+
+
+def tasks_of(job):
+    return [json.loads(line) for line in souk("tasks", job, "--json").text.splitlines()]
+
+
+def ended(job):
+    return until(lambda: (lambda now: now["state"] not in ("waiting", "running") and now)(job_of(job)), f"job {job} has ended")
+
+
+class Terms(unittest.TestCase):
+    """What a job can ask for, on a grid with one worker of two slots."""
+
+    def test_after_waits_for_another_job(self):
+        first = submit("--hold", "--shell", "exit 1")
+        good, any_end = submit("--after", first, "true"), submit("--after", f"{first}:any", "echo", "after")
+        self.assertEqual((job_of(good)["state"], job_of(any_end)["state"]), ("waiting", "waiting"))
+        self.assertIn(str(first), souk("why", good).text)
+        souk("release", first)
+        self.assertEqual(ended(any_end)["state"], "succeeded")
+        dropped = ended(good)
+        self.assertEqual(dropped["state"], "canceled")
+        self.assertIn(str(first), dropped["note"])
+
+    def test_max_fails_cancels_the_rest(self):
+        done = ended(submit("--max-fails", 3, "--array", "1-500", "false"))
+        self.assertEqual(done["state"], "failed")
+        self.assertGreater(done["canceled"], 0)
+        self.assertLess(done["failed"], 500)
+
+    def test_retries_only_after_the_codes_named(self):
+        job = submit("--retries", 2, "--retry-delay", "10ms", "--retry-on", "75-99", "--array", "3,75", "--shell", "exit {}")
+        ended(job)
+        self.assertEqual([task["attempts"] for task in tasks_of(job)], [1, 3])
+
+    def test_a_deadline_that_passes_ends_what_waits(self):
+        done = ended(submit("--hold", "--deadline", "300ms", "true"))
+        self.assertEqual(done["state"], "failed")
+        self.assertIn("deadline", souk("why", done["job"]).text)
+
+    def test_what_no_worker_has_is_warned_about_and_explained(self):
+        done = souk("submit", "--memory", "900TiB", "true")
+        self.assertEqual(done.code, 0, done)
+        self.assertIn("souk: ", done.err)
+        job = int(done.out)
+        why = one_line("why", f"{job}.1")
+        self.assertEqual((why["state"], why["task"]), ("waiting", 1))
+        self.assertEqual(sum(reason["workers"] for reason in why["reasons"]), 1, why)
+        self.assertIn("memory", why["reasons"][0]["why"])
+        self.assertIn("memory", souk("why", job).text)
+        self.assertEqual(souk("cancel", job).code, 0)
+
+    def test_a_dry_run_makes_nothing(self):
+        before = submit("true")
+        good = one_line("submit", "--dry-run", "--array", "1-7", "--require", 'os == "linux"', "true")
+        self.assertEqual((good["tasks"], good["matches"][0]["fitting"], good["matches"][0]["best"]), (7, 1, ["worker-1"]))
+        bad = souk("run", "--dry-run", "--require", 'os == "plan9"', "true")
+        self.assertEqual(bad.code, 1, bad)
+        self.assertIn("no worker fits", bad.text)
+        self.assertEqual(souk("map", "--dry-run", "echo", ":::", "a").code, 0)
+        self.assertEqual(newest()["job"], before)
+
+    def test_a_wide_task_takes_as_many_slots(self):
+        job = submit("--cpus", 2, "--array", "1-2", "sleep", "0.3")
+        until(lambda: job_of(job)["running"] == 1, "one of them runs")
+        self.assertEqual(job_of(job)["waiting"], 1)
+        self.assertEqual(ended(job)["succeeded"], 2)
+
+    def test_json_items_fill_fields(self):
+        with tempfile.NamedTemporaryFile("w") as runs:
+            json.dump([{"lr": 0.10, "name": "a b"}, {"lr": 1e-3, "name": "it's"}], runs)
+            runs.flush()
+            done = souk("run", "--each-json", runs.name, "--shell", "echo {lr} {name} $SOUK_PARAM_NAME; echo '{none}'")
+        self.assertEqual(done.text, "0.1 a b a b\n{none}\n0.001 it's it's\n{none}\n", done)
+        done = souk("map", "--each-json", "-", "echo", "{n}", "{}", input=b'{"n": 1}\n{"n": [2]}\n')
+        self.assertEqual(done.text, '1 {"n":1}\n[2] {"n":[2]}\n', done)
+
+    def test_priority_goes_first(self):
+        blocker = submit("--cpus", 2, "sleep", "60")
+        until(lambda: job_of(blocker)["running"] == 1, "it holds both slots")
+        low, high = submit("--priority", -5, "true"), submit("--priority", 5, "true")
+        self.assertEqual(job_of(high)["priority"], 5)
+        self.assertEqual(one_line("why", high)["tasks_ahead"], 0)
+        self.assertGreaterEqual(one_line("why", low)["tasks_ahead"], 1)
+        souk("cancel", blocker)
+        self.assertLessEqual(ended(high)["started_ms"], ended(low)["started_ms"])
+
+
+class Control(unittest.TestCase):
+    def test_hold_and_release(self):
+        job = submit("--hold", "--array", "1-3", "echo", "{}")
+        self.assertTrue(job_of(job)["held"])
+        self.assertRegex(souk("jobs").text, rf"(?m)^ *{job} +held ")
+        self.assertIn("held", souk("why", job).text)
+        self.assertEqual(souk("release", job).text, f"job {job} released\n")
+        self.assertEqual(ended(job)["succeeded"], 3)
+        self.assertRegex(souk("hold", job).text, rf"^job {job} had ended already: succeeded")
+
+    def test_a_hold_lets_go_on_what_runs(self):
+        with tempfile.TemporaryDirectory() as there:
+            job = submit("--array", "1-3", "--shell", f"while [ ! -e {there}/go ]; do sleep 0.02; done")
+            until(lambda: job_of(job)["running"] == 2, "both slots are taken")
+            self.assertEqual(souk("hold", job).text, f"job {job} held; 2 running tasks go on\n")
+            open(f"{there}/go", "w").close()
+            until(lambda: job_of(job)["succeeded"] == 2, "what ran has ended")
+            self.assertEqual(job_of(job)["waiting"], 1)
+            self.assertEqual(souk("wait", job).code if souk("release", job).code == 0 else None, 0)
+
+    def test_rerun_keeps_what_succeeded(self):
+        with tempfile.TemporaryDirectory() as there:
+            job = submit("--array", "1-3", "--shell", f"echo ran {{}} >> {there}/log; [ {{}} != 2 ] || [ -e {there}/fixed ]")
+            self.assertEqual(ended(job)["failed"], 1)
+            open(f"{there}/fixed", "w").close()
+            done = souk("rerun", job, "--wait")
+            self.assertEqual((done.code, done.text.split(",")[0]), (0, f"job {job}: all 3 tasks succeeded"), done)
+            with open(f"{there}/log") as log:
+                self.assertEqual(sorted(log.read().split("\n")), ["", "ran 1", "ran 2", "ran 2", "ran 3"])
+            again = int(souk("rerun", job, "--all").out)
+            self.assertGreater(again, job)
+            self.assertEqual(ended(again)["succeeded"], 3)
+
+    def test_why_shows_the_attempts_of_what_failed(self):
+        job = submit("--retries", 1, "--shell", "echo first line; echo cannot open >&2; exit 3")
+        ended(job)
+        why = one_line("why", f"{job}.1")
+        self.assertEqual(why["state"], "failed")
+        self.assertEqual([attempt["run"] for attempt in why["attempts"]], [1, 2])
+        for attempt in why["attempts"]:
+            self.assertEqual(attempt["worker"], "worker-1")
+            self.assertIn("3", attempt["ending"])
+        self.assertIn("cannot open", why["attempts"][1]["last_lines"])
+        text = souk("why", f"{job}.1").text
+        self.assertRegex(text, r"(?m)^ +\| cannot open$")
+        self.assertIn("on worker-1", text)
+
+    def test_what_they_cannot_do_is_said(self):
+        for command in ("why", "hold", "release", "rerun"):
+            done = souk(command, 987654)
+            self.assertEqual(done.code, 2, done)
+            self.assertIn("987654", done.err)
+        done = souk("why", "1.2-9")
+        self.assertEqual((done.code, "more than one task" in done.err), (2, True), done)
+        job = submit("true")
+        ended(job)
+        self.assertEqual(souk("rerun", job).code, 2, "nothing of it failed")
+
+
+class JobFiles(unittest.TestCase):
+    def file(self, text):
+        kept = tempfile.NamedTemporaryFile("w", suffix=".toml")
+        kept.write(text)
+        kept.flush()
+        self.addCleanup(kept.close)
+        return kept.name
+
+    STUDY = """
+name = "study"
+[task.report]
+needs = ["train"]
+run = "echo report"
+[task.prepare]
+run = "echo prepare"
+[task.train]
+needs = ["prepare"]
+run = "echo {lr} $SOUK_PARAM_LAYERS"
+matrix = { lr = [0.1, 0.01], layers = [2, 4] }
+matrix-exclude = [{ lr = 0.1, layers = 4 }]
+"""
+
+    def test_tasks_run_behind_what_they_need(self):
+        done = souk("run", "--file", self.file(self.STUDY))
+        self.assertEqual((done.code, done.text), (0, "prepare\n0.1 2\n0.01 2\n0.01 4\nreport\n"), done)
+        job = newest()
+        self.assertEqual((job["name"], job["tasks"]), ("study", 5))
+        self.assertEqual([task["group"] for task in tasks_of(job["job"])], ["prepare", "train", "train", "train", "report"])
+        self.assertRegex(souk("tasks", job["job"]).text.splitlines()[0], r"^TASK +GROUP +STATE")
+
+    def test_what_needs_something_that_failed_is_canceled(self):
+        job = submit("--file", self.file("[task.a]\nrun='exit 1'\n[task.b]\nneeds=['a']\nrun='true'\n[task.c]\nneeds=['a:any']\nrun='true'\n"))
+        self.assertEqual(ended(job)["state"], "failed")
+        self.assertEqual([task["state"] for task in tasks_of(job)], ["failed", "canceled", "succeeded"])
+        self.assertIn("a", souk("why", f"{job}.2").text)
+
+    def test_what_the_command_line_says_of_the_job_goes_before(self):
+        job = submit("--file", self.file(self.STUDY), "--name", "other", "--hold", "--priority", 7)
+        now = job_of(job)
+        self.assertEqual((now["name"], now["held"], now["priority"]), ("other", True, 7))
+        souk("cancel", job)
+
+    def test_from_standard_input_and_dry(self):
+        done = souk("submit", "--file", "-", "--dry-run", input=self.STUDY.encode())
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual([line.split(":")[0] for line in done.text.splitlines() if not line.startswith(" ")], ["prepare", "train", "report"])
+
+    def test_mistakes_have_a_place(self):
+        done = souk("submit", "--file", self.file("[task.a]\nrun='x'\n memry='1GiB'\n"))
+        self.assertEqual(done.code, 2, done)
+        self.assertIn("line 3, column 2: 'memry' is no key of a task; did you mean memory?", done.err)
+        self.assertIn("No such file", souk("submit", "--file", "/no/such/job.toml").err)
+        self.assertIn("there are a command and --file too", souk("submit", "--file", "x.toml", "echo").err)
+        self.assertIn("--memory is said of tasks", souk("submit", "--file", "x.toml", "--memory", "1GiB").err)
+
+
 class Mistakes(unittest.TestCase):
     def assertRefused(self, done, code, *parts):
         self.assertEqual(done.code, code, done)
@@ -398,6 +605,10 @@ class Mistakes(unittest.TestCase):
         self.assertRefused(souk("run", "--array", "5-1", "true"), 2, "ends before it begins")
         self.assertRefused(souk("run", "--time-limit", "90", "true"), 2, "no unit")
         self.assertRefused(souk("run", "--array", "1-3", "--each-line", "x", "true"), 2, "--each-line")
+        self.assertRefused(souk("run", "--memory", "512", "true"), 2, "write a unit, such as 512MiB")
+        self.assertRefused(souk("run", "--deadline", "25:00", "true"), 2, "18:30")
+        self.assertRefused(souk("run", "--each-json", "-", "true", input=b'{"a":1}\n{"a":}\n'), 2, "line 2, column 6")
+        self.assertTrue(souk("run", "--require", "os == && x", "true").err.endswith("\n  os == && x\n        ^\n"))
 
     def test_files(self):
         self.assertRefused(souk("run", "--stdin", "/no/such/file", "cat"), 2, "/no/such/file", "No such file")
@@ -458,7 +669,7 @@ class Mistakes(unittest.TestCase):
             self.assertRefused(souk("--profile", self.profile(there, host='"no-such-host.invalid"'), "jobs"), 3, "no-such-host.invalid")
 
     def test_help_has_examples(self):
-        for command in ("submit", "run", "map", "wait", "jobs", "job", "tasks", "cat", "cancel", "workers", "completion"):
+        for command in ("submit", "run", "map", "wait", "jobs", "job", "tasks", "cat", "cancel", "why", "hold", "release", "rerun", "workers", "completion"):
             done = souk(command, "--help")
             self.assertEqual(done.code, 0, done)
             self.assertIn("Examples:", done.text)
@@ -470,6 +681,8 @@ class Mistakes(unittest.TestCase):
         self.assertIn("submit", souk("--complete", "su").text)
         self.assertIn("--time-limit", souk("--complete", "run", "--ti").text)
         self.assertEqual(souk("--complete", "run", "ec").text, "")
+        self.assertIn("rerun\t", souk("--complete", "re").text)
+        self.assertIn("--require\t", souk("--complete", "map", "--req").text)
         script = souk("completion", "bash").text + 'COMP_WORDS=(souk ca); COMP_CWORD=1; _souk; echo "${COMPREPLY[@]}"'
         done = subprocess.run(["bash", "-c", script.replace("${COMP_WORDS[0]}", SOUK)], capture_output=True, env=environment(), timeout=WAIT)
         self.assertEqual(done.stdout, b"cat cancel\n", done)
