@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the run.sh of an example on a grid of its own, and judges what it prints.
 #   examples_test.sh STORY BIN
-# STORY: ant-colony, parallel-map or monte-carlo. BIN: the folder of the programs to test.
+# STORY: ant-colony, parallel-map, monte-carlo or job-file. BIN: the folder of the programs to test.
 set -eu
 story=$1
 SOUK_BIN=$2
@@ -85,6 +85,22 @@ case $story in
     run --tasks 40 --paths 4000 --seed 7 --check
     cmp -s first out || fail "the same seed gave another result"
     refused "'many' is not a whole number" --tasks many
+    ;;
+  job-file)
+    run
+    says '^data: 1 task; [0-9]+ workers? fits?, '
+    says '^fit: 30 tasks; '
+    says '^1000 points$'
+    says '^0\.[0-9]+ a=3\.0 b=2$'
+    says '^TASK +GROUP +STATE'
+    says '^ +1 +data +succeeded +exit 0'
+    says '^ *33 +tidy +succeeded +exit 0'
+    says '^ +2 +fit +succeeded +exit 0'
+    mkdir study
+    run --keep-going study
+    says '^0\.[0-9]+ a=3\.0 b=2$'
+    [ -z "$(ls study)" ] || fail "the job left its files behind"
+    refused "no folder '/no/such/folder'" /no/such/folder
     ;;
   *) fail "no story '$story'" ;;
 esac
