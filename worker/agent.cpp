@@ -36,7 +36,7 @@ std::size_t Agent::Entry::cost() const {
   return kResultCost + outcome->why.size() + (out_in_pieces() ? 0 : outcome->out.size()) + (err_in_pieces() ? 0 : outcome->err.size());
 }
 
-Agent::Agent(Limits limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.slots)), packing_(limits.slots, limits.capacity) {
+Agent::Agent(Limits limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.slots)), packing_(limits.slots, limits.capacity), allowed_{limits.slots, limits.slots, limits.slots, "", 0} {
   for (int slot = 0; slot < limits.slots; ++slot) idle_.insert(slot);
 }
 
@@ -44,7 +44,8 @@ std::vector<Action> Agent::step(Instant now, Event event) {
   now_ = std::max(now_, now);
   actions_.clear();
   std::visit([this](auto& what) { on(what); }, event);
-  if (paused_ && greeted_) hand_back_waiting();
+  obey_owner();
+  if (shuts_out() && greeted_) hand_back_waiting();
   start_waiting();
   if (const auto at = hand_back_at(); at && now_ >= *at) hand_back_waiting();
   report();
@@ -62,7 +63,8 @@ void Agent::on(Greeted& event) {
   lease_ = std::clamp<Duration>(event.lease, kLeaseMin, kLeaseMax);
   lease_due_ = now_ + lease_ / 6;  // the answer itself renews all
   lease_now_ = false;
-  actions_.emplace_back(AnswerHello{state(), all_held()});
+  actions_.emplace_back(AnswerHello{state(), all_held(), rule(), allowed_.until_ms});
+  if (allowed_.offered > 0 && allowed_.offered < limits_.slots) lease_now_ = true;  // a hello's answer tells of all slots
   // What was on its way may have reached an earlier life of the manager. The same result twice is harmless.
   flights_.clear();
   whole_.clear();
@@ -88,6 +90,8 @@ void Agent::on(Assigned& event) {
     closed = "draining";
   } else if (paused_) {
     closed = "paused by its owner";
+  } else if (allowed_.offered == 0) {
+    closed = "held back by its owner: " + allowed_.rule;
   } else if (blocked()) {
     closed = "holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results that the manager has not taken yet";
   }
@@ -106,7 +110,10 @@ void Agent::on(Assigned& event) {
       answer.missing.insert(assignment.task.job);
       continue;
     }
-    if (const auto never = assignment.command != nullptr ? packing_.never(assignment.needs) : std::nullopt) {
+    auto never = assignment.command != nullptr ? packing_.never(assignment.needs) : std::nullopt;
+    if (!never && assignment.command != nullptr && assignment.needs.cpus > allowed_.offered)
+      never = "asks " + std::to_string(assignment.needs.cpus) + " cpus, its owner leaves " + std::to_string(allowed_.offered) + " now: " + allowed_.rule;
+    if (never) {
       answer.refused.push_back(attempt.number);
       answer.why = *never;
       continue;
@@ -186,6 +193,11 @@ void Agent::on(Finished& event) {
   Slot& slot = slots_[static_cast<std::size_t>(event.slot)];
   if (!slot.attempt) return;
   const auto entry = held_.find(*slot.attempt);
+  if (slot.handing_back && !slot.stopping && event.outcome.cause == Cause::canceled) {  // the manager runs it again; nobody reads what it wrote here
+    event.outcome.out.clear();
+    event.outcome.err.clear();
+    event.outcome.why = "handed back by its owner" + (rule().empty() ? "" : ": " + rule());
+  }
   packing_.give_back(slot.needs, slot.granted);
   slot = Slot{};
   idle_.insert(event.slot);
@@ -198,11 +210,43 @@ void Agent::on(Finished& event) {
 void Agent::on(Drain&) { lease_now_ |= !std::exchange(draining_, true); }
 void Agent::on(Pause&) { lease_now_ |= !std::exchange(paused_, true); }
 void Agent::on(Resume&) { lease_now_ |= std::exchange(paused_, false); }
+void Agent::on(Allowance& event) {
+  event.offered = std::clamp(event.offered, 0, std::min({limits_.slots, event.running, event.kept}));  // what starts must be able to go on
+  lease_now_ |= event.offered != allowed_.offered || event.rule != allowed_.rule || event.until_ms != allowed_.until_ms;
+  allowed_ = std::move(event);
+}
+
+/// The oldest keep what they have as far as it goes.
+void Agent::obey_owner() {
+  const bool all_may = allowed_.running >= limits_.slots && allowed_.kept >= limits_.slots;
+  if (running_count_ == 0 || (all_may && !some_paused_)) return;
+  std::vector<std::pair<std::uint64_t, int>> by_age;
+  for (int number = 0; number < limits_.slots; ++number)
+    if (const Slot& slot = slots_[static_cast<std::size_t>(number)]; slot.attempt) by_age.emplace_back(slot.began, number);
+  std::sort(by_age.begin(), by_age.end());
+  int running = allowed_.running, kept = allowed_.kept;
+  some_paused_ = false;
+  for (const auto& [began, number] : by_age) {
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    const bool ending = slot.stopping || slot.handing_back;
+    const bool keeps = slot.needs.cpus <= kept, runs = slot.needs.cpus <= running;
+    if (keeps) kept -= slot.needs.cpus;
+    if (runs) running -= slot.needs.cpus;
+    if (!keeps && !ending) {
+      slot.handing_back = true;
+      actions_.emplace_back(StopSlot{number});
+    } else if (!ending && slot.paused == runs) {
+      slot.paused = !runs;
+      runs ? actions_.emplace_back(ResumeSlot{number}) : actions_.emplace_back(PauseSlot{number});
+    }
+    some_paused_ |= slot.paused && !slot.handing_back;
+  }
+}
 
 // ---- Running ---------------------------------------------------------------------------------------------------------------------
 
 void Agent::start_waiting() {
-  while (waiting_count_ > 0 && !idle_.empty() && !blocked() && !paused_) {
+  while (waiting_count_ > 0 && !idle_.empty() && !blocked() && !shuts_out()) {
     const AttemptId attempt = waiting_.front();
     const auto entry = held_.find(attempt);
     if (entry == held_.end() || entry->second.phase != Phase::waiting) {  // stopped meanwhile
@@ -210,12 +254,12 @@ void Agent::start_waiting() {
       continue;
     }
     const Assignment& assignment = entry->second.assignment;
-    if (!packing_.fits(assignment.needs)) break;
+    if (!has_room(assignment.needs)) break;
     waiting_.pop_front();
     const int slot = *idle_.begin();
     idle_.erase(idle_.begin());
     Granted granted = packing_.take(assignment.needs, assignment.command->pin);
-    slots_[static_cast<std::size_t>(slot)] = Slot{attempt, false, assignment.needs, granted};
+    slots_[static_cast<std::size_t>(slot)] = Slot{attempt, false, assignment.needs, granted, ++starts_};
     entry->second.phase = Phase::running;
     entry->second.slot = slot;
     --waiting_count_;
@@ -403,30 +447,33 @@ void Agent::renew_leases() {
   const bool now = std::exchange(lease_now_, false);
   if (!greeted_ || (!now && (held_.empty() || now_ < lease_due_))) return;
   lease_due_ = now_ + lease_ / 6;
-  actions_.emplace_back(SendLease{all_held(), state()});
+  actions_.emplace_back(SendLease{all_held(), state(), allowed_.offered, rule(), allowed_.until_ms});
 }
 
 void Agent::show() {
-  if (state() == shown_ || (shown_at_ && now_ < *shown_at_ + kShowEvery)) return;
+  if (shown_is_true() || (shown_at_ && now_ < *shown_at_ + kShowEvery)) return;
   shown_ = state();
+  shown_rule_ = rule();
   shown_at_ = now_;
   actions_.emplace_back(Show{shown_, status()});
 }
 
 Availability Agent::state() const {
   if (draining_) return Availability::draining;
-  if (paused_) return Availability::paused;
-  return packing_.slots_free() == 0 || blocked() ? Availability::busy : Availability::free;
+  if (shuts_out()) return Availability::paused;
+  return slots_used() >= allowed_.offered || blocked() ? Availability::busy : Availability::free;
 }
 
 std::string Agent::status() const {
+  const bool less = allowed_.offered < limits_.slots;
+  const std::string of = less ? std::to_string(allowed_.offered) + " of " + slots_text(limits_.slots) + ", " + allowed_.rule : slots_text(limits_.slots);
   switch (state()) {
-    case Availability::free: return "free: " + slots_text(limits_.slots);
+    case Availability::free: return "free: " + of;
     case Availability::busy:
-      if (packing_.slots_free() > 0) return "busy: holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results for the manager";
-      return "busy: " + std::to_string(limits_.slots - packing_.slots_free()) + " of " + slots_text(limits_.slots);
+      if (slots_used() < allowed_.offered) return "busy: holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results for the manager";
+      return "busy: " + std::to_string(slots_used()) + " of " + slots_text(limits_.slots) + (less ? ", " + allowed_.rule : "");
     case Availability::draining: return "draining: " + std::to_string(running_count_) + " running";
-    case Availability::paused: return "paused: by its owner";
+    case Availability::paused: return paused_ ? "paused: by its owner" : "paused: " + allowed_.rule;
   }
   return {};
 }
@@ -438,7 +485,7 @@ std::optional<Instant> Agent::wake_at() const {
   if (const auto when = hand_back_at()) at(*when);
   if (greeted_ && retry_at_ > now_ && something_queued()) at(retry_at_);
   if (greeted_ && gathering()) at(gather_until_);
-  if (state() != shown_ && shown_at_) at(*shown_at_ + kShowEvery);
+  if (!shown_is_true() && shown_at_) at(*shown_at_ + kShowEvery);
   return first;
 }
 
@@ -487,9 +534,13 @@ std::optional<std::string> Agent::broken_invariant() const {
   if (whole != whole_bytes_) return "bytes to report are miscounted";
   if (held_.size() > limits_.held_max) return "more attempts are held than the bound allows";
   if (in_flight > static_cast<std::size_t>(kReportsInFlightMax)) return "too many reports are in flight";
-  if (waiting > 0 && !blocked() && !paused_) {
+  int goes_on = 0;
+  for (const Slot& slot : slots_)
+    if (slot.attempt && !slot.paused && !slot.stopping && !slot.handing_back) goes_on += slot.needs.cpus;
+  if (goes_on > std::min(allowed_.running, allowed_.kept)) return "more runs than its owner allows";
+  if (waiting > 0 && !blocked() && !shuts_out()) {
     const auto first = std::find_if(waiting_.begin(), waiting_.end(), [this](AttemptId id) { return held_.contains(id) && held_.at(id).phase == Phase::waiting; });
-    if (packing_.fits(held_.at(*first).assignment.needs)) return "the first in line waits although all it needs is free";
+    if (has_room(held_.at(*first).assignment.needs)) return "the first in line waits although all it needs is free";
   }
   if (const auto at = wake_at(); at && *at <= now_) return "something is due and was not done";
   return std::nullopt;

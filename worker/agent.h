@@ -3,7 +3,7 @@
 //   assigned ──► waiting ──► running ──► owed ──► taken by the manager: forgotten
 //                  │ │                    ▲
 //                  │ └─ stopped ──────────┤ (as `canceled`)
-//                  └─── handed back ──────┘ (nothing ran: `returned`)
+//                  └─── handed back ──────┘ (nothing ran: `returned`; its owner took the machine back: `canceled`, and the manager asked for no stop)
 //
 // Waiting attempts start strictly in order of arrival, each when all it needs is free here: a small one that came later overtakes nobody, so nothing
 // wide starves. An attempt of four cpus takes four slots, but one runner.
@@ -72,17 +72,27 @@ struct ManagerGone {};
 struct Drain {};   // finish, accept nothing new; for good
 struct Pause {};   // the owner wants the machine: what waits goes back, what runs may end
 struct Resume {};
+/// What its owner's rules leave it now (worker/policy.h); at first, all its slots.
+struct Allowance {
+  int offered = 1;  // slots for what starts from now on; 0: nothing new
+  int running = 1;  // what the youngest take beyond these is paused
+  int kept = 1;     // and beyond these handed back
+  std::string rule;            // that holds it back; empty: none
+  std::uint64_t until_ms = 0;  // since 1970: when its owner will want it back; 0: not known
+};
 struct Tick {};    // time passed
-using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, ManagerGone, Drain, Pause, Resume, Tick>;
+using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, ManagerGone, Drain, Pause, Resume, Allowance, Tick>;
 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
 /// Answers to the event just told; at most one of them, and first.
-struct AnswerHello { Availability state; std::vector<Held> held; };
+struct AnswerHello { Availability state; std::vector<Held> held; std::string rule; std::uint64_t until_ms; };
 struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; std::set<JobId> missing; };  // missing: jobs whose command we lack
 struct RefuseEpoch { std::string why; };
 
 struct Start { int slot; Assignment assignment; Granted granted; };  // its command is never null
 struct StopSlot { int slot; };
+struct PauseSlot { int slot; };   // its attempt keeps all it has, but gets no processor
+struct ResumeSlot { int slot; };
 struct Piece { AttemptId attempt; TaskId task; bool err; std::uint64_t offset; std::size_t size; std::shared_ptr<const Outcome> of; };
 struct Ended { AttemptId attempt; TaskId task; std::shared_ptr<const Outcome> outcome; bool out_in_pieces = false, err_in_pieces = false; };
 struct SendReport {
@@ -91,13 +101,13 @@ struct SendReport {
   std::vector<Ended> results;
   std::vector<Held> returned;
 };
-struct SendLease { std::vector<Held> held; Availability state; };
+struct SendLease { std::vector<Held> held; Availability state; int offered; std::string rule; std::uint64_t until_ms; };
 struct Show { Availability state; std::string status; };
 /// A result that the manager will not take, whatever we do: it is replaced by a smaller one, or dropped. For the log.
 struct GiveUp { Held held; std::string why; };
 /// Draining, and nothing is held any more.
 struct Emptied {};
-using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, Start, StopSlot, SendReport, SendLease, Show, GiveUp, Emptied>;
+using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, Start, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied>;
 
 struct Limits {
   int slots = 1;
@@ -125,6 +135,7 @@ class Agent {
 
   Availability state() const;
   std::string status() const;  // for people: "busy: 2 of 2 slots"
+  int slots_used() const { return limits_.slots - packing_.slots_free(); }
   std::size_t waiting() const { return waiting_count_; }
   std::size_t running() const { return running_count_; }
   std::size_t owed() const { return held_.size() - waiting_count_ - running_count_; }
@@ -155,6 +166,8 @@ class Agent {
     bool stopping = false;
     Needs needs;
     Granted granted;
+    std::uint64_t began = 0;  // counts starts: the highest is the youngest
+    bool paused = false, handing_back = false;
   };
   struct Large {  // a result that travels in pieces; the first in large_ is on its way
     AttemptId attempt;
@@ -177,6 +190,7 @@ class Agent {
   void on(Drain&);
   void on(Pause&);
   void on(Resume&);
+  void on(Allowance& event);
   void on(Tick&) {}
 
   void owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome);
@@ -185,11 +199,16 @@ class Agent {
   void count_failure(Table::iterator entry, int weight, const std::string& why);
   void send_again(const Flight& flight, bool refused, const std::string& why);
   void hand_back_waiting();
+  void obey_owner();
   void start_waiting();
   void report();
   bool fill_report(SendReport& report, Flight& flight);
   void renew_leases();
   void show();
+  bool has_room(const Needs& needs) const { return needs.cpus <= allowed_.offered - slots_used() && packing_.fits(needs); }
+  bool shuts_out() const { return paused_ || allowed_.offered == 0; }
+  std::string rule() const { return paused_ ? "paused by its owner" : allowed_.rule; }
+  bool shown_is_true() const { return state() == shown_ && rule() == shown_rule_; }
   bool blocked() const { return owed_bytes_ >= limits_.owed_bytes_max; }
   bool gathering() const;
   bool something_queued() const { return !whole_.empty() || !large_.empty(); }
@@ -225,6 +244,10 @@ class Agent {
   int retries_ = 0;
 
   bool draining_ = false, paused_ = false, emptied_ = false;
+  Allowance allowed_;
+  std::uint64_t starts_ = 0;
+  bool some_paused_ = false;
+  std::string shown_rule_;
   Availability shown_ = Availability::free;
   std::optional<Instant> shown_at_;
 };

@@ -23,8 +23,10 @@
 #include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
 #include "worker/fill.h"
+#include "worker/owner.h"
 #include "worker/probe.h"
 #include "worker/process.h"
+#include "worker/running.h"
 #include "worker/session.h"
 
 namespace souk::worker {
@@ -35,7 +37,6 @@ using namespace std::chrono_literals;
 
 constexpr int kUsage = 2, kFailed = 3;      // exit codes (README)
 constexpr auto kGoodbyeMax = 700ms;         // for the server to take our leave, when asked to stop
-constexpr int kFoldersMax = 1000;           // default working folders of one user on one host
 
 int failed(const Error& error, int code = kFailed) {
   std::fprintf(stderr, "souk-worker: %s\n", printable(error.text()).c_str());
@@ -47,7 +48,9 @@ struct Options {
   int slots = 0;
   std::vector<std::string> tags, resources;
   double speed = 0;
-  bool no_namespace = false;
+  bool no_namespace = false, drain = false, wait = false;
+  std::string policy;
+  std::map<std::string, std::string> rules;
 };
 
 Result<std::map<std::string, std::string>> tags_of(const std::vector<std::string>& words) {
@@ -113,8 +116,7 @@ Result<Done> private_folder(const fs::path& path) {
 
 /// The first working folder of this user that no other worker uses. The lock on the folder itself lasts as long as this process.
 Result<fs::path> default_work() {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  const fs::path base = runtime != nullptr && runtime[0] == '/' ? fs::path(runtime) / "souk" : fs::path("/tmp") / ("souk-" + std::to_string(::geteuid()));
+  const fs::path base = default_base();
   if (const auto made = private_folder(base); !made) return made.error();
   for (int number = 1; number <= kFoldersMax; ++number) {
     const fs::path path = base / ("worker-" + std::to_string(number));
@@ -135,30 +137,44 @@ std::string random_suffix() {
 
 class Program {
  public:
-  Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host)
-      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), host_(std::move(host)),
+  Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner)
+      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), host_(std::move(host)), owner_(owner),
         session_(loop, std::move(setup),
                  {[this, &executor](int slot, Assignment a, Granted granted, std::function<void(Outcome)> finished) {
                     host_.worker = session_.room().nick();
-                    executor.start(slot, launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)}), std::move(finished));
+                    Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)});
+                    launch.nice = owner_.rules().nice;
+                    executor.start(slot, std::move(launch), std::move(finished));
                   },
-                  [&executor](int slot) { executor.stop(slot); }}) {
+                  [&executor](int slot) { executor.stop(slot); }, [&executor](int slot) { executor.pause(slot); }, [&executor](int slot) { executor.resume(slot); }}) {
     session_.on_end = [this](const Error& why) { end(failed(why)); };
     session_.on_empty = [this] {
       spdlog::info("drained");
       stop("drained");
     };
+    owner_.slots_used = [this] { return session_.agent().slots_used(); };
+    owner_.decided = [this](const Decision& d) {
+      session_.allow(Allowance{d.offered, d.running, d.kept, d.rule, d.until_ms});
+      if (d.over) session_.drain();
+    };
     wait_for_signal();
     wait_for_setting();
   }
 
-  void start() { session_.start(); }
+  void start() {
+    owner_.start();
+    session_.start();
+  }
   int code() const { return code_; }
 
  private:
   void wait_for_signal() {
     signals_.async_wait([this](auto error, int signal) {
       if (error) return;
+      if (signal == SIGHUP && owner_.has_file() && !stopping_) {
+        owner_.read_again();
+        return wait_for_signal();
+      }
       if (stopping_) std::_Exit(1);  // asked twice: at once. Runners die with us, and their tasks with them
       stop(::strsignal(signal));
       wait_for_signal();
@@ -182,6 +198,7 @@ class Program {
   }
   void stop(const char* why) {
     if (std::exchange(stopping_, true)) return;
+    owner_.stop();
     spdlog::info("stopping why=\"{}\" running={}", why, session_.agent().running());
     goodbye_.expires_after(kGoodbyeMax);
     goodbye_.async_wait([this](auto error) {
@@ -198,16 +215,35 @@ class Program {
   boost::asio::signal_set signals_, settings_;
   boost::asio::steady_timer goodbye_;
   Surroundings host_;
+  Owner& owner_;
   Session session_;
   bool stopping_ = false, paused_ = false;
   int code_ = 0;
 };
 
+int tell_to_drain(const Options& options) {
+  const auto found = find_running(options.work, options.name, options.profile);
+  if (!found) return failed(found.error());
+  const std::string who = "worker " + printable(found.value().name) + " in " + found.value().work.string();
+  if (!options.wait) std::printf("%s drains\n", who.c_str());
+  if (const auto done = drain(found.value(), options.wait); !done) return failed(done.error());
+  if (options.wait) std::printf("%s has drained\n", who.c_str());
+  return 0;
+}
+
 int run(const Options& options) {
+  if (options.drain) return tell_to_drain(options);
+  if (options.profile.empty()) return failed({"no profile", "a worker must know who it is and which grid it serves", "give --profile FILE, such as ~/.souk/worker.toml"}, kUsage);
+  if (options.wait) return failed({"--wait has no use here", "it goes with --drain", "leave it out"}, kUsage);
+  const auto began = std::chrono::system_clock::now();
   const auto tags = tags_of(options.tags);
   if (!tags) return failed(tags.error(), kUsage);
   const auto resources = resources_of(options.resources);
   if (!resources) return failed(resources.error(), kUsage);
+  if (const auto rules = rules_from(options.rules); !rules) return failed(rules.error(), kUsage);
+  Owner::Setup owning{options.rules, options.policy, 1};
+  const auto rules = Owner::rules_of(owning, began);
+  if (!rules) return failed(rules.error());
   auto profile = load_profile(options.profile);
   if (!profile) return failed(profile.error());
   if (profile.value().account.component) return failed({"profile " + options.profile + " cannot be used", "it is of a component", "a worker logs in as an account: give it a profile of its own"});
@@ -239,6 +275,7 @@ int run(const Options& options) {
   setup.offer = probe(probing);
   setup.offer.version = SOUK_VERSION;
   setup.processors = cpus;
+  setup.offer.memory_bytes -= std::min(setup.offer.memory_bytes, rules.value().leave_memory);
   setup.nick = options.name.empty() ? host_name() : options.name;
   setup.profile = std::move(profile.value());
   // Each life has a resource of its own: two workers of one account would else throw each other out, again and again.
@@ -248,7 +285,10 @@ int run(const Options& options) {
   spdlog::info("worker name=\"{}\" version={} slots={} work=\"{}\" namespaces={} manager={} room={}", setup.nick, SOUK_VERSION, slots, host.work,
                executor.has_namespaces(), setup.profile.manager, setup.profile.room);
 
-  Program program(loop, executor, std::move(setup), std::move(host));
+  if (const auto announced = announce(work, setup.nick, options.profile); !announced) spdlog::warn("not announced why=\"{}\"", printable(announced.error().text()));
+  owning.slots = slots;
+  Owner owner(loop, std::move(owning), rules.value(), began);
+  Program program(loop, executor, std::move(setup), std::move(host), owner);
   program.start();
   for (;;) {
     try {
@@ -269,7 +309,7 @@ int main(int argc, char** argv) {
   souk::worker::Options options;
   CLI::App app{"Offers this host's slots in a Souk marketplace and runs what the manager sends.", "souk-worker"};
   app.set_version_flag("--version", "souk-worker " SOUK_VERSION);
-  app.add_option("--profile", options.profile, "Profile file: who this worker is and which grid")->required()->type_name("FILE");
+  app.add_option("--profile", options.profile, "Profile file: who this worker is and which grid (required, but for --drain)")->type_name("FILE");
   app.add_option("--slots", options.slots, "Tasks run at a time (default: one for each processor)")->check(CLI::Range(1, souk::kSlotsMax))->type_name("K");
   app.add_option("--work", options.work, "Working folder, used by this worker alone (default: a private one below $XDG_RUNTIME_DIR or /tmp)")->type_name("DIR");
   app.add_option("--name", options.name, "Name in the marketplace (default: the host's name)")->check(CLI::Validator(
@@ -280,16 +320,39 @@ int main(int argc, char** argv) {
       ->type_name("NAME=N|NAME=[A,B]")->take_all()->allow_extra_args(false)->delimiter('\0');
   app.add_option("--speed", options.speed, "Speed of one processor, 1.0 as the reference (default: measured, 15 ms)")->check(CLI::Range(0.1, souk::kSpeedMax))->type_name("X");
   app.add_flag("--no-namespace", options.no_namespace, "Run tasks without PID namespaces even where they are allowed");
+  const auto rule = [&options](CLI::Option* option) { return option->group("Owner's rules"); };
+  const auto text_rule = [&](const std::string& key, const std::string& about, const char* type) {
+    rule(app.add_option_function<std::string>("--" + key, [&options, key](const std::string& text) { options.rules[key] = text; }, about)->type_name(type));
+  };
+  text_rule("only-idle", "Work only when for so long nobody typed anything and others used next to no processor", "10m");
+  text_rule("max-load", "Work only while others use at most so many processors", "X");
+  text_rule("hours", "Work only then, by this host's clock: \"Mon-Fri 18:00-08:00, Sat-Sun\"", "TIMES");
+  rule(app.add_flag_callback("--on-mains", [&options] { options.rules["on-mains"] = "true"; }, "Work only with mains power, not on battery"));
+  text_rule("slots-in-use", "While somebody uses this host, go on in so many slots instead of in none", "N");
+  text_rule("nice", "Nice level of tasks above the worker's own, 0 to 19", "N");
+  text_rule("leave-memory", "Offer so much less memory; start nothing while less than this is available, then hand back", "2GiB");
+  text_rule("until", "Leave at that time, or after so long; what cannot end by then is not begun here", "18:00|8h");
+  text_rule("grace", "How long tasks stay when a rule is broken, for --when-back (default: 30s)", "TIME");
+  text_rule("when-back", "What becomes of tasks when a rule is broken: pause: stopped at once, handed back after the grace (default); hand-back: they run for the grace, then are handed back; finish: they run to their end",
+            "pause|hand-back|finish");
+  rule(app.add_option("--policy", options.policy, "TOML file of these rules: only-idle = \"10m\". Read again on SIGHUP and when it changes; what is said here wins over it")->type_name("FILE"));
+  app.add_flag("--drain", options.drain, "Tell the running worker of this --work, --name or --profile to drain: finish, accept nothing new, then exit")->group("Another worker");
+  app.add_flag("--wait", options.wait, "With --drain: wait until it has ended")->group("Another worker");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, error or off (default: info)")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))->type_name("LEVEL");
   app.footer(
-      "Signals: TERM, INT stop at once and give running tasks back. USR1 drains: finish, accept nothing new, then exit. USR2 pauses and resumes.\n"
+      "Signals: TERM, INT stop at once and give running tasks back, and so does HUP without --policy. USR1 drains: finish, accept nothing new, then exit.\n"
+      "USR2 pauses and resumes.\n"
+      "What cannot be found out about a host breaks no rule. Tasks that are handed back run again elsewhere, and it counts as no failure of theirs.\n"
       "Exit code: 0 stopped or drained, 2 usage, 3 cannot work (profile, login, folder).\n"
       "Examples:\n"
       "  souk-worker --profile ~/.souk/worker.toml\n"
       "  souk-worker --profile lab.toml --slots 4 --name lab-7 --tag gpu=a100 --tag room=2.14\n"
       "  souk-worker --profile lab.toml --resource license.matlab=2 --resource fpga=[left,right]\n"
-      "  kill -USR1 PID      leave when what runs has ended");
+      "  souk-worker --profile desk.toml --only-idle 10m --nice 10 --leave-memory 2GiB      only when nobody needs this desk\n"
+      "  souk-worker --profile desk.toml --slots-in-use 1 --hours \"Mon-Fri 18:00-08:00, Sat-Sun\" --on-mains\n"
+      "  souk-worker --profile night.toml --until 07:30 --when-back hand-back --grace 5m\n"
+      "  souk-worker --drain --name lab-7 --wait      leave when what runs has ended");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -264,6 +264,8 @@ void Session::perform(AnswerHello& action) {
   message.set_version(SOUK_VERSION);
   message.set_slots(static_cast<std::uint32_t>(slot_count_));
   message.set_state(state_of(action.state));
+  message.set_rule(action.rule);
+  message.set_until_ms(action.until_ms);
   for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
   auto answer = result_of(*asked_);
   add_payload(*answer, "hello", ns::task, message);
@@ -296,6 +298,14 @@ void Session::perform(Start& action) {
 }
 
 void Session::perform(StopSlot& action) { slots_.stop(action.slot); }
+void Session::perform(PauseSlot& action) {
+  spdlog::debug("paused slot={}", action.slot);
+  slots_.pause(action.slot);
+}
+void Session::perform(ResumeSlot& action) {
+  spdlog::debug("resumed slot={}", action.slot);
+  slots_.resume(action.slot);
+}
 
 void Session::perform(SendReport& action) {
   wire::Report message;
@@ -342,6 +352,9 @@ void Session::perform(SendLease& action) {
   wire::Lease message;
   for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
   message.set_state(state_of(action.state));
+  message.set_slots(static_cast<std::uint32_t>(action.offered));
+  message.set_rule(action.rule);
+  message.set_until_ms(action.until_ms);
   auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
   add_payload(*iq, "lease", ns::task, message, {{"held", std::to_string(action.held.size())}});
   link_.request(std::move(iq), std::min<std::chrono::milliseconds>(kLeaseWithin, std::max(lease_, 1000ms)), [this](const Answer& answer) {

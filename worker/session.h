@@ -28,7 +28,7 @@ class Session {
   /// How attempts run; both are called from the loop, and so must be what start() is given.
   struct Slots {
     std::function<void(int slot, Assignment assignment, Granted granted, std::function<void(Outcome)> finished)> start;
-    std::function<void(int slot)> stop;
+    std::function<void(int slot)> stop, pause, resume;
   };
   Session(boost::asio::io_context& loop, Setup setup, Slots slots);
 
@@ -41,6 +41,7 @@ class Session {
   void drain() { tell(Drain{}); }
   void pause() { tell(Pause{}); }
   void resume() { tell(Resume{}); }
+  void allow(Allowance allowance) { tell(std::move(allowance)); }
 
   const Agent& agent() const { return agent_; }
   const Room& room() const { return room_; }
@@ -59,6 +60,8 @@ class Session {
   void perform(RefuseEpoch& action);
   void perform(Start& action);
   void perform(StopSlot& action);
+  void perform(PauseSlot& action);
+  void perform(ResumeSlot& action);
   void perform(SendReport& action);
   void perform(SendLease& action);
   void perform(Show& action);

@@ -36,6 +36,8 @@ inline std::string told(const Action& action) {
       return with.empty() ? text : text + " with" + with;
     }
     std::string operator()(const StopSlot& a) { return "stop slot " + std::to_string(a.slot); }
+    std::string operator()(const PauseSlot& a) { return "pause slot " + std::to_string(a.slot); }
+    std::string operator()(const ResumeSlot& a) { return "resume slot " + std::to_string(a.slot); }
     std::string operator()(const SendReport& a) {
       std::string text = "report#" + std::to_string(a.report);
       for (const Piece& p : a.pieces) {
@@ -113,6 +115,8 @@ class Stage {
     made.command = plain;
     return made;
   }
+  /// Its owner's rules leave it so many slots for new attempts, to go on, and to keep.
+  std::string allow(int offered, int running, int kept, std::string rule = "in use") { return tell(Allowance{offered, running, kept, std::move(rule), 0}); }
   std::string finish(int slot, std::size_t out = 0, std::size_t err = 0, Cause cause = Cause::exited) {
     Outcome outcome;
     outcome.cause = cause;

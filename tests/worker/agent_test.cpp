@@ -395,6 +395,75 @@ TEST(Agent, PauseGivesBackWhatWaitsAndResumeOpensAgain) {
   EXPECT_EQ(stage.tell(Resume{}), "lease 1,3 busy; show 'busy: 1 of 1 slot'");
 }
 
+TEST(Agent, ItsOwnerComesBackAndWhatRunsIsPausedAndThenHandedBack) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2, 3});
+  stage.after(100ms);
+  EXPECT_EQ(stage.allow(0, 0, 2), "pause slot 0; pause slot 1; report#1 returned 3; lease 1,2,3 paused");
+  EXPECT_EQ(stage.after(1s), "show 'paused: in use'");
+  stage.taken(1);
+  EXPECT_EQ(stage.assign({4}), "refused 4 (held back by its owner: in use)");
+  EXPECT_EQ(stage.greet(), "hello: paused, holds 1,2");
+  EXPECT_EQ(stage.allow(0, 0, 0), "stop slot 0; stop slot 1");
+  EXPECT_EQ(stage.allow(0, 0, 0), "");
+  EXPECT_EQ(stage.finish(0, 100, 0, Cause::canceled), "report#2 1:canceled");
+  const auto& outcome = *std::get<SendReport>(stage.actions.front()).results.front().outcome;
+  EXPECT_EQ(outcome.why, "handed back by its owner: in use");
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(stage.finish(1), "");  // ended by itself before it could be stopped: a result like any other
+  EXPECT_EQ(stage.taken(2), "report#3 2:exited");
+  EXPECT_EQ(stage.allow(2, 2, 2, ""), "lease 2 free");
+  EXPECT_EQ(stage.after(1s), "show 'free: 2 slots'");
+}
+
+TEST(Agent, GoesOnWhenItsOwnerLeavesSoon) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2});
+  stage.allow(0, 0, 2);
+  EXPECT_EQ(stage.allow(2, 2, 2, ""), "resume slot 0; resume slot 1; lease 1,2 busy");
+}
+
+TEST(Agent, TheOldestGoOnInTheSlotsThatAreLeft) {
+  Stage stage(4);
+  stage.greet();
+  stage.assign(1, {.cpus = 2});
+  stage.assign({2, 3});
+  EXPECT_EQ(stage.allow(3, 3, 4), "pause slot 2; lease 1,2,3 busy");
+  stage.after(2s);
+  EXPECT_EQ(stage.agent.status(), "busy: 4 of 4 slots, in use");
+  EXPECT_EQ(stage.assign({4}), "took");
+  EXPECT_EQ(stage.finish(1).substr(0, 13), "resume slot 2");  // before anything new
+  EXPECT_EQ(stage.agent.waiting(), 1u);
+  EXPECT_EQ(stage.assign(5, {.cpus = 4}), "refused 5 (asks 4 cpus, its owner leaves 3 now: in use)");
+  EXPECT_EQ(stage.finish(0).substr(0, 12), "start 4 in 0");
+  EXPECT_EQ(stage.agent.status(), "free: 3 of 4 slots, in use");
+}
+
+TEST(Agent, AStopOfTheManagersIsNoHandingBack) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  stage.allow(0, 0, 0);
+  EXPECT_EQ(stage.stop({1}), "stop slot 0");
+  stage.finish(0, 3, 0, Cause::canceled);
+  EXPECT_EQ(std::get<SendReport>(stage.actions.front()).results.front().outcome->why, "");
+}
+
+TEST(Agent, TellsOfTheRuleInForce) {
+  Stage stage(4);
+  stage.greet();
+  stage.tell(Allowance{1, 4, 4, "in use: input 3 s ago", 1234});
+  const auto& lease = std::get<SendLease>(stage.actions.front());
+  EXPECT_EQ(lease.offered, 1);
+  EXPECT_EQ(lease.rule, "in use: input 3 s ago");
+  EXPECT_EQ(lease.until_ms, 1234u);
+  EXPECT_EQ(stage.greet(2), "hello: free, holds nothing; lease nothing free");  // the second tells how many slots
+  EXPECT_EQ(std::get<AnswerHello>(stage.actions.front()).rule, "in use: input 3 s ago");
+  EXPECT_EQ(stage.tell(Allowance{1, 4, 4, "in use: input 3 s ago", 1234}), "");
+}
+
 TEST(Agent, AcceptsNothingNewWhileItHoldsTooManyResults) {
   Stage stage(Limits{.slots = 1, .held_max = 4096, .owed_bytes_max = 1000});
   stage.greet();
@@ -512,14 +581,16 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
         case 11:
           if (roll(3) == 0) play(ManagerGone{});
           else if (roll(2) == 0) play(StopAsked{{AttemptId{Epoch{epoch}, roll(number + 1)}}});
-          else if (roll(2) == 0) play(Pause{});
-          else play(Resume{});
+          else if (roll(3) == 0) play(Pause{});
+          else if (roll(2) == 0) play(Resume{});
+          else play(Allowance{static_cast<int>(roll(6)), static_cast<int>(roll(6)), static_cast<int>(roll(6)), "rule", 0});
           break;
       }
       if (::testing::Test::HasFailure()) return;
     }
     // A quiet end: everything that was accepted reaches the manager.
     play(Resume{});
+    play(Allowance{slots, slots, slots, "", 0});
     play(Greeted{Epoch{epoch}, 30s});
     for (int turn = 0; turn < 2000 && stage.agent.waiting() + stage.agent.running() + stage.agent.owed() > 0; ++turn) {
       while (!flights.empty()) {
