@@ -24,7 +24,7 @@ constexpr std::uint32_t kJobsMax = 500;         // jobs in one status answer
 constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
 constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
-constexpr auto kWakeMin = 5ms;                   // between two ticks
+constexpr auto kWakeMin = 20ms;                  // between two ticks: each looks at what runs
 constexpr std::size_t kMatchesMax = 100;        // groups told of in a dry run
 constexpr std::size_t kWarnedMax = 10;          // different requests that a job is warned of: each looks at every worker
 constexpr std::size_t kWarningsMax = 5;

@@ -195,6 +195,13 @@ class SqliteJournal final : public Journal {
     return true;
   }
 
+  /// A statement for thousands of rows is compiled once.
+  SQLite::Statement& prepared(std::unique_ptr<SQLite::Statement>& kept, const char* text) {
+    if (!kept) kept = std::make_unique<SQLite::Statement>(db_, text);
+    kept->tryReset();  // the last try may have failed half-way
+    return *kept;
+  }
+
   void put(const JobRow& r) {
     SQLite::Statement s(db_, "INSERT OR IGNORE INTO jobs(id,owner,key,name,command,tasks,retries,notify,canceled,submitted_ms,started_ms,ended_ms,state,"
                              "succeeded,failed,canceled_tasks,requeued,retried,spec,priority,held,deadline_ms,note,layout) "
@@ -215,13 +222,15 @@ class SqliteJournal final : public Journal {
     s.exec();
   }
   void put(const AttemptRow& r) {
-    SQLite::Statement s(db_, "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?)");
+    SQLite::Statement& s = prepared(attempt_, "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?)");
     s.bind(1, number(r.task.job.value)), s.bind(2, number(r.task.task.value)), s.bind(3, r.run), s.bind(4, r.worker), s.bind(5, r.host);
     s.bind(6, r.ending), bind(s, 7, r.last_lines), s.bind(8, number(r.ended_ms)), s.bind(9, number(r.wall_us));
     s.exec();
-    SQLite::Statement old(db_, "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE job=? AND task=? ORDER BY rowid DESC LIMIT -1 OFFSET ?)");
+    s.reset();
+    SQLite::Statement& old = prepared(forget_, "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE job=? AND task=? ORDER BY rowid DESC LIMIT -1 OFFSET ?)");
     old.bind(1, number(r.task.job.value)), old.bind(2, number(r.task.task.value)), old.bind(3, kAttemptsKept);
     old.exec();
+    old.reset();
   }
   void put(const ReopenRow& reopened) {
     const JobRow& r = reopened.job;
@@ -234,9 +243,7 @@ class SqliteJournal final : public Journal {
     s.exec();
   }
   void put(const OutcomeRow& r) {
-    if (!insert_) insert_ = std::make_unique<SQLite::Statement>(db_, "INSERT OR IGNORE INTO outcomes VALUES(?,?,?,?,?,?,?,?,?)");
-    SQLite::Statement& s = *insert_;
-    s.tryReset();  // the last try may have failed half-way
+    SQLite::Statement& s = prepared(insert_, "INSERT OR IGNORE INTO outcomes VALUES(?,?,?,?,?,?,?,?,?)");
     s.bind(1, number(r.task.job.value)), s.bind(2, number(r.task.task.value)), s.bind(3, static_cast<int>(r.state)), s.bind(4, r.attempts);
     s.bind(5, r.worker), bind(s, 6, r.item), bind(s, 7, r.outcome), bind(s, 8, r.out), bind(s, 9, r.err);
     s.exec();
@@ -319,7 +326,7 @@ class SqliteJournal final : public Journal {
 
   boost::asio::io_context& loop_;
   SQLite::Database db_;
-  std::unique_ptr<SQLite::Statement> insert_;
+  std::unique_ptr<SQLite::Statement> insert_, attempt_, forget_;
   Batch gathered_;       // the loop's
   bool posted_ = false;  // the loop's
   mutable std::mutex mutex_;

@@ -75,6 +75,8 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
     manager.argv.insert(manager.argv.end(), {"--allow", at_domain(grid.user)});
     for (const auto& who : grid.allowed) manager.argv.insert(manager.argv.end(), {"--allow", who});
   }
+  for (const auto& share : grid.shares) manager.argv.insert(manager.argv.end(), {"--share", share});
+  for (const auto& limit : grid.limits) manager.argv.insert(manager.argv.end(), {"--limit", limit});
   manager.notifies = true;
   manager.many_connections = true;
   all.push_back(std::move(manager));

@@ -33,6 +33,7 @@ struct EmbeddedGrid {
   int slots = 1;                       // of each worker, 1 to kSlotsMax
   std::vector<std::string> admins;     // JIDs that see and cancel everybody's jobs
   std::vector<std::string> allowed;    // JIDs or domains that may submit besides the owner; empty: everybody with an account
+  std::vector<std::string> shares, limits;  // as the manager's --share and --limit have them
   bool root = false;                   // Prosody refuses to run as root unless told
 };
 inline constexpr int kWorkersMax = 256;  // a stock room is quadratic in its occupants; more workers belong on more machines

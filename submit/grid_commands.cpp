@@ -217,6 +217,9 @@ void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_option("--admin", options.admins, "JID that sees and cancels everybody's jobs (may be repeated)")->allow_extra_args(false);
   command.add_option("--allow", options.allowed, "JID or domain that may submit, besides you (may be repeated; default: everybody with an account)")
       ->allow_extra_args(false);
+  command.add_option("--share", options.shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (may be repeated)")->allow_extra_args(false);
+  command.add_option("--limit", options.limits, "OWNER:running=N,queued=N: tasks that JID may have at a time, and waiting; `*`: everybody (may be repeated)")
+      ->allow_extra_args(false);
 }
 
 }  // namespace

@@ -93,6 +93,8 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   words.insert(words.end(), {"--workers", std::to_string(grid.workers), "--slots", std::to_string(grid.slots)});
   for (const auto& jid : grid.admins) words.insert(words.end(), {"--admin", jid});
   for (const auto& who : grid.allowed) words.insert(words.end(), {"--allow", who});
+  for (const auto& share : grid.shares) words.insert(words.end(), {"--share", share});
+  for (const auto& limit : grid.limits) words.insert(words.end(), {"--limit", limit});
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -169,6 +171,7 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.slots = options.slots > 0 ? options.slots : std::max(1, cores() / options.workers);
   grid.admins = options.admins;
   grid.allowed = options.allowed;
+  grid.shares = options.shares, grid.limits = options.limits;
   grid.root = ::geteuid() == 0;
   return grid;
 }

@@ -11,7 +11,7 @@ struct UpOptions {
   int workers = 1;
   int slots = 0;  // of each worker; 0: the cores, shared among the workers
   bool foreground = false;
-  std::vector<std::string> admins, allowed;
+  std::vector<std::string> admins, allowed, shares, limits;
   int lock_fd = -1, report_fd = -1;  // of `supervise`, which `up` starts
 };
 

@@ -1,5 +1,5 @@
 # Stories about whole grids. slixmpp comes from the system's own Python.
-foreach(story Batches Losses Users)
+foreach(story Batches Losses Graphs Users)
   add_test(NAME story.${story} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/story_test.py ${story})
   set_tests_properties(story.${story} PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
 endforeach()

@@ -97,6 +97,16 @@ class Losses(unittest.TestCase):
         self.assertGreaterEqual(facts["requeued"], 1, "its task went to another worker")
         self.assertEqual(grid.souk("cat", job).text, "".join(f"{i}\n" for i in range(1, 13)))
 
+    def test_a_worker_that_fails_what_others_do_well_is_set_aside(self):
+        grid = Grid("--workers", 2, "--slots", 1)
+        self.addCleanup(grid.close)
+        done = grid.souk("run", "--array", "1-20", "--retries", 3, "--shell", "sleep 0.05; test $SOUK_WORKER != worker-1")
+        self.assertEqual(done.code, 0, (done, grid.logs()))  # each found its way to the good one
+        aside = {worker["worker"]: worker["set_aside"] for worker in grid.souk("workers", "--json").json}
+        self.assertIn("its last 5 attempts failed", aside["worker-1"])
+        self.assertEqual(aside["worker-2"], "")
+        self.assertIn("set aside worker=", grid.logs())
+
     def runs_once_although(self, killed):
         """Two workers with slots to spare: what one runs must not be given to the other when everybody meets again."""
         grid = Grid("--workers", 2, "--slots", 2)
@@ -116,6 +126,77 @@ class Losses(unittest.TestCase):
 
     def test_a_server_killed_in_the_middle_is_joined_again(self):
         self.runs_once_although("server")
+
+
+class Graphs(unittest.TestCase):
+    def setUp(self):
+        self.grid = Grid("--workers", 1, "--slots", 2)
+        self.addCleanup(self.grid.close)
+        self.folder = tempfile.TemporaryDirectory(prefix="souk graph ")
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def make(self, name, text=""):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        return self.path(name)
+
+    def test_a_job_file_runs_in_order_stops_at_a_failure_and_goes_on_where_it_failed(self):
+        log = self.path("log")
+        file = self.make("job.toml", f"""
+name = "study"
+[task.prepare]
+run = "echo prepare >> '{log}'"
+[task.train]
+needs = ["prepare"]
+items = ["a", "b"]
+run = "test {{}} = a || test -e '{self.path('sign')}' && echo train {{}} >> '{log}'"
+[task.report]
+needs = ["train"]
+run = "echo report >> '{log}'"
+""")
+        job = int(self.grid.souk("submit", "--file", file).out)
+        self.assertEqual(self.grid.souk("wait", job).code, 1)
+        facts = self.grid.job(job)
+        self.assertEqual((facts["tasks"], facts["succeeded"], facts["failed"], facts["canceled"]), (4, 2, 1, 1), facts)
+        why = self.grid.souk("why", job).text
+        self.assertIn(f"task {job}.3 (train) on worker-1: exit code 1", why)
+        self.make("sign")
+        self.assertEqual(self.grid.souk("rerun", job).code, 0)
+        self.assertEqual(self.grid.souk("wait", job).code, 0)
+        with open(log) as lines:
+            self.assertEqual(lines.read(), "prepare\ntrain a\ntrain b\nreport\n")  # what had succeeded did not run again
+        tasks = self.grid.souk("tasks", job, "--json").json
+        self.assertEqual([task["state"] for task in tasks], ["succeeded"] * 4)
+
+    def test_what_waits_still_waits_for_the_same_after_the_manager_was_killed(self):
+        first = self.grid.submit("--hold", "--shell", f"echo first >> '{self.path('log')}'")
+        second = self.grid.submit("--after", first, "--shell", f"echo second >> '{self.path('log')}'")
+        failed = self.grid.submit("false")
+        self.assertEqual(self.grid.souk("wait", failed).code, 1)
+        third = self.grid.submit("--hold", "--after", f"{failed}:any", "--shell", f"echo third >> '{self.path('log')}'")
+        self.grid.kill("manager")
+        until(lambda: self.grid.souk("run", "true").code == 0, "the manager is back")
+        self.assertFalse(os.path.exists(self.path("log")), "nothing that was held ran")
+        self.assertIn("held", self.grid.souk("why", first).text)
+        self.assertIn(f"job {first}", self.grid.souk("why", second).text)
+        for job in (first, third):
+            self.assertEqual(self.grid.souk("release", job).code, 0)
+        for job in (second, third):
+            self.assertEqual(self.grid.souk("wait", job).code, 0, self.grid.souk("why", job).text)
+        with open(self.path("log")) as lines:
+            written = lines.read().split()
+        self.assertLess(written.index("first"), written.index("second"))
+        self.assertIn("third", written)
+
+    def test_the_history_of_a_task_names_the_worker_that_was_lost(self):
+        job = self.grid.submit("--shell", f"echo x >> '{self.path('log')}'; test $(wc -l < '{self.path('log')}') = 2 || sleep 60")
+        until(lambda: os.path.exists(self.path("log")), "it runs")
+        self.grid.kill("worker-1")
+        self.assertEqual(self.grid.souk("wait", job).code, 0)
+        self.assertIn("lost", self.grid.souk("why", f"{job}.1").text)
 
 
 class Users(unittest.TestCase):
@@ -162,6 +243,18 @@ class Users(unittest.TestCase):
             self.assertEqual(done.code, 0, done)
             self.assertIn("3 slots", done.text)
             self.assertEqual(grid.souk("--dir", elsewhere, "--profile", profile, "run", "echo", "from afar").text, "from afar\n")
+
+    def test_limits_are_told_and_kept(self):
+        grid = Grid("--slots", 4, "--limit", "*:running=2,queued=6")
+        self.addCleanup(grid.close)
+        job = grid.submit("--array", "1-6", "sleep", "60")
+        until(lambda: grid.job(job)["running"] == 2, "as many run as may")
+        refused = grid.souk("submit", "--array", "1-3", "true")
+        self.assertEqual(refused.code, 2, refused)
+        self.assertIn("you have 4 tasks queued, at most 6 (--limit)", refused.err)
+        self.assertIn("as many tasks at a time as allowed: 2", grid.souk("why", job).text)
+        self.assertEqual(grid.job(job)["running"], 2)  # two slots stay free
+        self.assertEqual(grid.souk("cancel", job).code, 0)
 
     def test_an_attempt_knows_which_run_it_is(self):
         grid = Grid()
