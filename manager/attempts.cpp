@@ -458,44 +458,48 @@ void Scheduler::strike(Ix ix, Ix job_at, Actions& actions) {
 
 void Scheduler::on(const AttemptFinished& e, Actions& actions) {
   const auto at = run_ix_.find(e.what.attempt);
-  const Ix job_at = job_ix(e.what.task.job);
-  Job* job = job_at == kNone ? nullptr : &jobs_[job_at];
-  if (job && (e.what.task.task.value < 1 || e.what.task.task.value > job->states.size())) job = nullptr;
   const bool current = at != run_ix_.end() && workers_[runs_[at->second].worker].id == e.worker && task_id(runs_[at->second]) == e.what.task;
-  if (!job) return actions.push_back(Drop{e.what, "task ended or unknown"});
+  const Ix run_at = current ? at->second : kNone;
+  const Ix job_at = current ? runs_[run_at].job : job_ix(e.what.task.job);
+  Job* job = job_at == kNone ? nullptr : &jobs_[job_at];
+  if (!job || e.what.task.task.value < 1 || e.what.task.task.value > job->states.size()) return actions.push_back(Drop{e.what, "task ended or unknown"});
   const auto task = static_cast<std::uint32_t>(e.what.task.task.value - 1);
-  if (!current) {
+  Ix worker_at = kNone;
+  if (current) {
+    worker_at = runs_[run_at].worker;
+  } else {
     const auto lost = lost_.find(e.what.attempt);
     if (souk::ended(job->states.get(task))) return actions.push_back(Drop{e.what, "committed already"});
     // What earlier lives gave out was claimed in the answer to our greeting, or is not believed.
     if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
     if (!e.succeeded || job->canceled || job->dropped) return actions.push_back(Drop{e.what, "given to another worker since"});
+    if (const auto known = worker_ix_.find(e.worker); known != worker_ix_.end()) worker_at = known->second;
   }
   const std::uint32_t group = group_of(*job, task);
   const bool own_fault = !e.succeeded && e.cause != Cause::canceled;
   unsigned run_number = 1;
   Ix other = kNone;
-  if (const auto known = worker_ix_.find(e.worker); known != worker_ix_.end()) {
-    Worker& worker = workers_[known->second];
+  if (worker_at != kNone) {
+    Worker& worker = workers_[worker_at];
     if (worker.resting) worker.resting = false, resting_.erase(worker.id);
     ++(e.succeeded ? worker.succeeded : worker.failed);
     if (current) {
-      Run& run = runs_[at->second];
+      Run& run = runs_[run_at];
       run_number = run.run;
       other = run.other;
       charge(run, std::clamp(e.wall, Duration(0), std::max(Duration(0), now_ - run.placed) + kTickGap));
-      if (e.succeeded) learn(known->second, at->second, e.wall);
+      if (e.succeeded) learn(worker_at, run_at, e.wall);
     }
     if (e.succeeded) {
       worker.strikes = 0;
       worker.faults -= worker.faults / 16;
       if (!job->failed_on.empty()) job->failed_on.erase(worker.id);
     } else if (own_fault && current && !job->canceled && !job->dropped) {
-      strike(known->second, job_at, actions);
+      strike(worker_at, job_at, actions);
     }
   }
   const WorkerId where = e.worker;
-  if (current) release(at->second);
+  if (current) release(run_at);
 
   if (current && !e.succeeded && other != kNone) {  // the other attempt goes on
     ++job->history[task].past;

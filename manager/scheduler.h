@@ -14,6 +14,7 @@
 //   scheduler.cpp  jobs: their life, dependencies, queues         dispatch.cpp  which task next, on which worker
 //   attempts.cpp   workers and attempts: results, losses, leases  explain.cpp   why a task waits; invariants.cpp what must always hold
 #pragma once
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -151,7 +152,7 @@ class Scheduler {
     std::vector<Edge> edges;
     std::vector<JobId> waits_for;       // jobs that have not ended yet
     std::vector<std::pair<JobId, bool>> dependents;  // jobs that wait for this one; any
-    std::unordered_map<std::uint32_t, Ix> running;  // task offset -> run; a second attempt hangs on the first
+    boost::unordered_flat_map<std::uint32_t, Ix> running;  // task offset -> run; a second attempt hangs on the first
     std::map<std::uint32_t, History> history;
     std::unordered_map<WorkerId, std::uint32_t> failed_on;  // worker -> failures there, while the job has no success there
     std::string why;                    // it ends so, for people
@@ -341,7 +342,7 @@ class Scheduler {
 
   std::deque<Job> jobs_;
   std::vector<Ix> free_jobs_;
-  std::unordered_map<JobId, Ix> job_ix_;
+  boost::unordered_flat_map<JobId, Ix, std::hash<JobId>> job_ix_;
   std::unordered_map<JobId, Ended> ended_;
   std::vector<std::uint32_t> ended_groups_;  // being gone through
   bool ending_groups_ = false;
@@ -355,7 +356,7 @@ class Scheduler {
 
   std::vector<Run> runs_;
   std::vector<Ix> free_runs_;
-  std::unordered_map<AttemptId, Ix> run_ix_;
+  boost::unordered_flat_map<AttemptId, Ix, std::hash<AttemptId>> run_ix_;
   std::map<AttemptId, std::pair<WorkerId, TaskId>> lost_;  // given to somebody else since; their late success still counts
   std::map<TaskId, std::vector<AttemptId>> lost_of_;       // to forget them with their task
 
