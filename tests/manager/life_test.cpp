@@ -1,0 +1,273 @@
+// The life of jobs: dependencies, holds, retries, limits on failures, deadlines, second attempts, black holes.
+#include <gtest/gtest.h>
+
+#include "stage.h"
+
+namespace souk {
+namespace {
+using namespace std::chrono_literals;
+
+/// A job of groups, each with the groups it needs.
+JobSubmitted graph(std::uint64_t id, std::vector<std::pair<std::uint64_t, std::vector<Group::After>>> groups) {
+  JobSubmitted job{{id}, "ada", {}, {}};
+  for (auto& [tasks, after] : groups) {
+    Group group;
+    group.tasks = tasks, group.after = std::move(after);
+    job.groups.push_back(std::move(group));
+  }
+  return job;
+}
+
+TEST(Life, GroupsWaitForWhatTheyNeed) {
+  Stage stage;
+  stage.join(1, 4);
+  EXPECT_EQ(stage.tell(graph(1, {{2, {}}, {2, {{0}}}, {1, {{0}, {1}}}})), "assign 1.1 as 1 to 1; assign 1.2 as 2 to 1");
+  EXPECT_EQ(stage.core.why({{1}, {5}}).summary, "it waits for 2 groups of its job to end");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded");
+  EXPECT_EQ(stage.done(1, stage.held(2, 1, 2)), "commit 1.2 succeeded; assign 1.3 as 3 to 1; assign 1.4 as 4 to 1");
+  stage.done(1, stage.held(3, 1, 3));
+  EXPECT_EQ(stage.done(1, stage.held(4, 1, 4)), "commit 1.4 succeeded; assign 1.5 as 5 to 1");
+  EXPECT_EQ(stage.done(1, stage.held(5, 1, 5)), "commit 1.5 succeeded; job 1 succeeded");
+}
+
+TEST(Life, WhatNeedsAFailedGroupIsCanceledButNotWhatTakesAnyEnd) {
+  Stage stage;
+  stage.join(1);
+  stage.tell(graph(1, {{1, {}}, {3, {{0}}}, {1, {{1}}}, {1, {{0, true}}}}));
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "commit 1.1 failed; assign 1.6 as 2 to 1");
+  EXPECT_EQ(stage.core.counts({1})->canceled, 4u);
+  EXPECT_EQ(stage.done(1, stage.held(2, 1, 6)), "commit 1.6 succeeded; job 1 failed");
+}
+
+TEST(Life, AChainOfAHundredThousandGroupsIsCanceledInOneGo) {
+  Scheduler core({1}, {});
+  std::vector<Action> actions;
+  JobSubmitted job{{1}, "ada", {Group{}}, {}};
+  for (std::uint32_t i = 1; i < 100'000; ++i) {
+    Group group;
+    group.after = {{i - 1, false}};
+    job.groups.push_back(group);
+  }
+  core.step(Instant{}, job, actions);
+  core.step(Instant{}, Stage::simple_worker(1), actions);
+  core.step(Instant{}, AttemptFinished{{1}, {{{1}, 1}, {{1}, {1}}}, Cause::exited, false, 1s, 1}, actions);
+  EXPECT_EQ(core.counts({1})->canceled, 99'999u);
+}
+
+TEST(Life, AJobWaitsForOthersAndEndsWithThem) {
+  Stage stage;
+  stage.join(1, 4);
+  stage.submit(1), stage.submit(2);
+  auto after = Stage::simple_job(3);
+  after.terms.after = {{{1}, false}, {{2}, true}};
+  EXPECT_EQ(stage.tell(after), "");
+  EXPECT_EQ(stage.core.note({3}), "waits for job 1");
+  EXPECT_EQ(stage.failed(1, stage.held(2, 2, 1)), "commit 2.1 failed; job 2 failed");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded; job 1 succeeded; assign 3.1 as 3 to 1");
+  auto never = Stage::simple_job(4);
+  never.terms.after = {{{2}, false}};
+  auto chained = Stage::simple_job(6);
+  chained.terms.after = {{{5}, false}};
+  EXPECT_EQ(stage.tell(never), "job 4 canceled");
+  auto held = Stage::simple_job(5);
+  held.terms.hold = true;
+  stage.tell(held), stage.tell(chained);
+  EXPECT_EQ(stage.tell(JobCanceled{{5}}), "job 5 canceled; job 6 canceled");
+}
+
+TEST(Life, AHeldJobStartsNothingMore) {
+  Stage stage;
+  stage.join(1, 2);
+  stage.submit(1, 3);
+  EXPECT_EQ(stage.tell(JobHeld{{1}}), "");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded");
+  EXPECT_EQ(stage.core.note({1}), "held");
+  EXPECT_EQ(stage.tell(JobReleased{{1}}), "assign 1.3 as 3 to 1");
+}
+
+TEST(Life, RetriesWaitLongerEachTimeAndGoElsewhere) {
+  Stage stage;
+  auto job = Stage::simple_job(1, 1, 3);
+  job.groups[0].retry.delay = 10s;
+  stage.join(1), stage.join(2);
+  EXPECT_EQ(stage.tell(job), "assign 1.1 as 1 to 1");
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "requeue 1.1: failed");
+  const auto first = *stage.core.wake_at() - stage.now;
+  EXPECT_GE(first, 7500ms);
+  EXPECT_LE(first, 12500ms);
+  EXPECT_EQ(stage.after(first - 1ms), "");
+  stage.now += 1ms;
+  EXPECT_EQ(stage.tell(Tick{}), "assign 1.1 as 2 to 2");  // not where it failed
+  stage.failed(2, stage.held(2, 1, 1));
+  const auto second = *stage.core.wake_at() - stage.now;
+  EXPECT_GE(second, 15s);
+  EXPECT_LE(second, 25s);
+}
+
+TEST(Life, ARetryWaitsALittleForAnotherWorkerButNotForEver) {
+  Stage stage;
+  stage.join(1), stage.join(2);
+  stage.submit(1, 1, 1), stage.submit(2, 1);  // the second keeps the other worker busy
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "requeue 1.1: failed");
+  EXPECT_EQ(stage.after(10s), "");
+  EXPECT_EQ(stage.core.why({{1}, {1}}).summary, "it failed where there is room now, and waits a little for another worker");
+  stage.tell(LeaseRenewed{{2}, WorkerState::busy, {stage.held(2, 2, 1)}});
+  EXPECT_EQ(stage.after(22s), "assign 1.1 as 3 to 1");
+}
+
+TEST(Life, OnlySomeExitCodesAreWorthARetry) {
+  Stage stage;
+  auto job = Stage::simple_job(1, 2, 5);
+  job.groups[0].retry.codes = {{75, 75}, {100, 110}};
+  stage.join(1);
+  stage.tell(job);
+  const auto fails = [&](std::uint64_t attempt, std::uint64_t task, int code) {
+    return stage.tell(AttemptFinished{{1}, stage.held(attempt, 1, task), Cause::exited, false, 1s, code});
+  };
+  EXPECT_EQ(fails(1, 1, 104), "requeue 1.1: failed; assign 1.1 as 2 to 1");
+  EXPECT_EQ(fails(2, 1, 3), "commit 1.1 failed after 2; assign 1.2 as 3 to 1");
+}
+
+TEST(Life, TooManyFailuresEndTheJob) {
+  Stage stage;
+  auto job = Stage::simple_job(1, 100);
+  job.terms.max_fails = 1;
+  stage.join(1, 3);
+  stage.tell(job);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "commit 1.1 failed; assign 1.4 as 4 to 1");
+  EXPECT_EQ(stage.failed(1, stage.held(2, 1, 2)), "commit 1.2 failed; stop 3 on 1; stop 4 on 1");
+  EXPECT_EQ(stage.core.note({1}), "more than 1 task failed");
+  stage.failed(1, stage.held(3, 1, 3), Cause::canceled);
+  EXPECT_EQ(stage.done(1, stage.held(4, 1, 4)), "commit 1.4 succeeded; job 1 failed");
+  EXPECT_EQ(stage.core.counts({1})->canceled, 97u);
+}
+
+TEST(Life, ALateTaskAtTheEndGetsASecondAttemptAndTheFirstResultWins) {
+  Stage stage;
+  auto job = Stage::simple_job(1, 4);
+  job.terms.speculate = true;
+  stage.join(1, 4), stage.join(2, 1);
+  stage.tell(job);
+  std::vector<std::pair<std::uint64_t, Held>> runs;
+  for (const Action& action : stage.actions)
+    if (const auto* a = std::get_if<Assign>(&action)) runs.push_back({a->worker.value, {a->attempt, a->task}});
+  ASSERT_EQ(runs.size(), 4u);
+  stage.now += 2s;
+  for (int i = 0; i < 3; ++i) stage.done(runs[i].first, runs[i].second, 2s);
+  const auto [slow, what] = runs[3];
+  const std::uint64_t other = slow == 1 ? 2 : 1;
+  EXPECT_EQ(stage.after(2s), "");
+  EXPECT_EQ(stage.after(2s), "assign 1.4 as 5 to " + std::to_string(other));
+  EXPECT_EQ(stage.core.attempts({{1}, {4}}), 2u);
+  EXPECT_EQ(stage.done(other, stage.held(5, 1, 4), 1s), "stop 4 on " + std::to_string(slow) + "; commit 1.4 succeeded after 2; job 1 succeeded");
+  EXPECT_EQ(stage.done(slow, what), "drop 1.4: task ended or unknown");
+}
+
+TEST(Life, OfTwoAttemptsOneMayFailOrBeLost) {
+  Stage stage({.lease = 1h});
+  auto job = Stage::simple_job(1, 5);
+  job.terms.speculate = true;
+  stage.join(1, 5), stage.join(2, 5);
+  stage.tell(job);
+  std::vector<std::pair<std::uint64_t, Held>> runs;
+  for (const Action& action : stage.actions)
+    if (const auto* a = std::get_if<Assign>(&action)) runs.push_back({a->worker.value, {a->attempt, a->task}});
+  stage.now += 1s;
+  for (int i = 0; i < 3; ++i) stage.done(runs[i].first, runs[i].second, 1s);
+  stage.after(3s);
+  ASSERT_EQ(stage.core.attempts({{1}, {4}}), 2u);
+  ASSERT_EQ(stage.core.attempts({{1}, {5}}), 2u);
+  EXPECT_EQ(stage.failed(runs[3].first, runs[3].second), "");  // the other goes on
+  EXPECT_EQ(stage.tell(WorkerLost{{runs[4].first}}).find("requeue 1.5"), std::string::npos);
+  EXPECT_EQ(stage.core.state({{1}, {5}}), TaskState::running);
+}
+
+TEST(Life, AWorkerThatFailsWhatOthersDoWellIsSetAside) {
+  Stage stage;
+  stage.join(1), stage.join(2);
+  stage.submit(1, 100);
+  Held good{}, bad{};
+  const auto take = [&] {
+    for (const Action& action : stage.actions)
+      if (const auto* a = std::get_if<Assign>(&action)) (a->worker == WorkerId{1} ? good : bad) = {a->attempt, a->task};
+  };
+  take();
+  stage.done(1, good), take();
+  std::string said;
+  for (int i = 0; i < 5; ++i) said = stage.failed(2, bad), take();
+  EXPECT_NE(said.find("set aside 2: its last 5 attempts failed"), std::string::npos) << said;
+  EXPECT_FALSE(stage.core.load({2})->set_aside.empty());
+  EXPECT_EQ(stage.core.load({2})->held, 0u);
+  stage.tell(LeaseRenewed{{2}, WorkerState::free, {}});  // saying hello does not help
+  EXPECT_EQ(stage.core.load({2})->held, 0u);
+  EXPECT_NE(stage.after(5min).find("to 2"), std::string::npos);  // it gets another chance
+}
+
+TEST(Life, AJobThatFailsEverywhereBlamesNobody) {
+  Stage stage;
+  stage.join(1), stage.join(2);
+  stage.submit(1, 40);
+  for (int i = 0; i < 20; ++i)
+    for (const std::uint64_t worker : {1, 2})
+      for (std::uint64_t task = 1; task <= 40; ++task)
+        if (stage.core.runner({{1}, {task}}) == WorkerId{worker}) {
+          const std::string said = stage.failed(worker, stage.held(task, 1, task));
+          EXPECT_EQ(said.find("set aside"), std::string::npos) << said;
+          break;
+        }
+  EXPECT_EQ(stage.core.counts({1})->failed, 40u - stage.core.counts({1})->running - stage.core.counts({1})->waiting);
+}
+
+TEST(Life, AJobRunsAgainAndKeepsWhatSucceeded) {
+  Stage stage;
+  stage.join(1);
+  stage.submit(1, 2);
+  stage.done(1, stage.held(1, 1, 1));
+  EXPECT_EQ(stage.failed(1, stage.held(2, 1, 2)), "commit 1.2 failed; job 1 failed");
+  EXPECT_EQ(stage.tell(JobRestored{Stage::simple_job(1, 2), {{{1}, TaskState::succeeded}}, false}), "assign 1.2 as 3 to 1");
+  EXPECT_EQ(stage.done(1, stage.held(3, 1, 2)), "commit 1.2 succeeded; job 1 succeeded");
+}
+
+TEST(Life, WhyCountsReasonsOverWorkersAndNamesTheSmallestChange) {
+  Stage stage;
+  for (std::uint64_t id = 1; id <= 12; ++id) {
+    auto joined = Stage::simple_worker(id, 4);
+    Offer offer = *joined.offer;
+    offer.memory_bytes = id == 12 ? 32ull << 30 : 8ull << 30;
+    joined.offer = std::make_shared<const Offer>(offer);
+    stage.tell(joined);
+  }
+  stage.tell(WorkerLost{{12}});
+  auto job = Stage::simple_job(1);
+  job.groups[0].needs.memory_bytes = 64ull << 30;
+  stage.tell(job);
+  const auto why = stage.core.why({{1}, {1}});
+  EXPECT_EQ(why.summary, "none of the 11 workers here could run it");
+  ASSERT_EQ(why.reasons.size(), 1u);
+  EXPECT_EQ(why.reasons[0].workers, 11u);
+  EXPECT_EQ(why.reasons[0].why, "memory 8 GiB < 64 GiB asked; largest seen 32 GiB");
+  ASSERT_EQ(why.changes.size(), 1u);
+  EXPECT_EQ(why.changes[0], "ask for 8 GiB of memory instead of 64 GiB");
+  EXPECT_FALSE(stage.core.fit(job.groups[0], "ada").seen);
+  job.groups[0].needs.memory_bytes = 16ull << 30;
+  EXPECT_TRUE(stage.core.fit(job.groups[0], "ada").seen);
+}
+
+TEST(Life, WhyTellsThePlaceInTheQueue) {
+  Stage stage;
+  stage.join(1, 1);
+  stage.submit(1, 1, 0, "bob");
+  stage.submit(2, 10);
+  auto urgent = Stage::simple_job(3, 5);
+  urgent.terms.priority = 1;
+  stage.tell(urgent);
+  const auto why = stage.core.why({{2}, {4}});
+  EXPECT_EQ(why.summary, "it waits for room: 1 of 1 worker could run it");
+  EXPECT_EQ(why.tasks_ahead, 8u);
+  EXPECT_EQ(why.owners_waiting, 1u);
+  EXPECT_EQ(why.owner_place, 1u);
+  EXPECT_EQ(stage.core.why({{1}, {1}}).summary, "it runs on w1 since 0 s");
+}
+
+}  // namespace
+}  // namespace souk
