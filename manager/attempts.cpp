@@ -59,7 +59,7 @@ void Scheduler::on(const WorkerJoined& e, Actions& actions) {
   worker.state = e.state;
   worker.until = e.until;
   slots_ += worker.slots, gpus_ += static_cast<int>(e.offer->gpus.size()), memory_ += e.offer->memory_bytes;
-  worker.resting = false;
+  worker.resting = worker.silent = false;
   resting_.erase(worker.id);
   // What we believed it had and it has not, it lost: it was restarted, or an assignment never arrived.
   std::set<AttemptId> has;
@@ -160,6 +160,7 @@ void Scheduler::on(const WorkerChanged& e, Actions&) {
   if (at == worker_ix_.end()) return;
   Worker& worker = workers_[at->second];
   worker.state = e.state;
+  worker.silent = false;
   if (e.until) worker.until = *e.until;
   if (e.slots > 0) {
     const int slots = std::min(e.slots, worker.offer->slots);
@@ -189,7 +190,7 @@ void Scheduler::on(const WorkerLost& e, Actions& actions) {
 }
 
 bool Scheduler::takes_work(const Worker& worker) const {
-  return worker.here && (worker.state == WorkerState::free || worker.state == WorkerState::busy) && !worker.resting && worker.aside.empty();
+  return worker.here && (worker.state == WorkerState::free || worker.state == WorkerState::busy) && !worker.resting && !worker.silent && worker.aside.empty();
 }
 
 /// Keeps its place among those of its class that have a free slot.
@@ -218,6 +219,10 @@ void Scheduler::rested(Ix ix) {
   index(ix, true);
 }
 
+void Scheduler::heard(Ix ix) {
+  if (std::exchange(workers_[ix].silent, false)) index(ix, true);
+}
+
 void Scheduler::on(const AttemptRefused& e, Actions& actions) {
   const auto at = run_ix_.find(e.attempt);
   if (at == run_ix_.end() || workers_[runs_[at->second].worker].id != e.worker) return;
@@ -230,6 +235,7 @@ void Scheduler::on(const AttemptRefused& e, Actions& actions) {
 void Scheduler::on(const AttemptReturned& e, Actions& actions) {
   const auto at = run_ix_.find(e.attempt);
   if (at == run_ix_.end() || workers_[runs_[at->second].worker].id != e.worker) return;
+  heard(runs_[at->second].worker);
   // It was prefetched behind something long: believe no more that this group's tasks are short here.
   const Run& run = runs_[at->second];
   Worker& worker = workers_[run.worker];
@@ -327,7 +333,7 @@ void Scheduler::release(Ix ix) {
   run.job = run.worker = kNone;
   free_runs_.push_back(ix);
   promote(at);
-  index(at, !was_ahead);
+  index(at, !was_ahead || worker.ahead.empty());
   if (!worker.hungry) worker.hungry = true, hungry_.push_back(at);
 }
 
@@ -434,23 +440,30 @@ void Scheduler::learn(Ix worker_at, Ix run_at, Duration wall) {
   group.mean_us += (took - group.mean_us) / static_cast<float>(std::min(group.seen, 32u));
 }
 
-/// A failure of what does well elsewhere. Enough of them in a row, and the worker gets nothing for a while.
-void Scheduler::strike(Ix ix, Ix job_at, Actions& actions) {
+/// A failure there. So many in a row that chance would do it once in a thousand, by how often the job fails elsewhere, and the worker is set aside.
+void Scheduler::failed_there(Ix ix, Ix job_at, TaskClassId task_class, Actions& actions) {
   Worker& worker = workers_[ix];
   Job& job = jobs_[job_at];
-  ++job.failed_on[worker.id];
-  worker.faults += (1 - worker.faults) / 16;
-  // A job that fails wherever it runs says nothing about this worker.
-  const bool fails_elsewhere = job.failed_on.size() > 1 && job.counts.succeeded == 0;
-  if (fails_elsewhere) return;
-  if (++worker.strikes < rules_.strikes_max) return;
-  // The only one there is nothing to compare with.
-  const bool alone = std::count_if(worker_ix_.begin(), worker_ix_.end(), [this](const auto& one) { return takes_work(workers_[one.second]); }) <= 1;
-  if (alone && job.counts.succeeded == 0) return;
-  const Duration pause = std::min<Duration>(kAsideMax, rules_.set_aside * (1 << std::min(worker.times_aside++, 5u)));
-  worker.aside_until = now_ + pause;
-  worker.aside = "its last " + std::to_string(worker.strikes) + " attempts failed, the last of job " + std::to_string(job.id.value);
-  worker.strikes = rules_.strikes_max - 1;  // back from it, one more failure is enough
+  Streak& streak = job.failed_on.try_emplace(worker.id, Streak{0, job.counts.succeeded}).first->second;
+  ++streak.failures;
+  if (streak.failures < rules_.strikes_max || job.counts.succeeded == streak.succeeded_before) return;  // nobody else did better meanwhile
+  const double all = static_cast<double>(job.counts.failed + job.counts.retried);
+  const double elsewhere = std::max(0.0, all - streak.failures);
+  const double share = (elsewhere + 1) / (elsewhere + static_cast<double>(job.counts.succeeded) + 2);
+  if (std::pow(share, streak.failures) > 0.001) return;
+  set_aside(ix, task_class, "its last " + std::to_string(streak.failures) + " attempts of job " + std::to_string(job.id.value) + " failed, and others did them well", actions);
+}
+
+/// Not if it is the only one that could do such tasks.
+void Scheduler::set_aside(Ix ix, TaskClassId task_class, std::string why, Actions& actions) {
+  Worker& worker = workers_[ix];
+  const bool replaceable = std::any_of(worker_ix_.begin(), worker_ix_.end(), [&](const auto& entry) {
+    return entry.second != ix && takes_work(workers_[entry.second]) && score(task_class, entry.second);
+  });
+  if (!replaceable || !worker.aside.empty()) return;
+  worker.aside_until = now_ + std::min<Duration>(kAsideMax, rules_.set_aside * (1 << std::min(worker.times_aside++, 5u)));
+  worker.aside = std::move(why);
+  worker.strikes = 0;
   aside_.insert(worker.id);
   actions.push_back(SetAside{worker.id, worker.aside_until, worker.aside});
   index(ix, false);
@@ -482,6 +495,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
   if (worker_at != kNone) {
     Worker& worker = workers_[worker_at];
     if (worker.resting) worker.resting = false, resting_.erase(worker.id);
+    heard(worker_at);
     ++(e.succeeded ? worker.succeeded : worker.failed);
     if (current) {
       Run& run = runs_[run_at];
@@ -495,14 +509,16 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
       worker.faults -= worker.faults / 16;
       if (!job->failed_on.empty()) job->failed_on.erase(worker.id);
     } else if (own_fault && current && !job->canceled && !job->dropped) {
-      strike(worker_at, job_at, actions);
+      failed_there(worker_at, job_at, job->lanes[job->groups[group].lane].task_class, actions);
     }
+    if (!current) index(worker_at, true);
   }
   const WorkerId where = e.worker;
   if (current) release(run_at);
 
   if (current && !e.succeeded && other != kNone) {  // the other attempt goes on
     ++job->history[task].past;
+    if (own_fault) ++job->history[task].failures;
     if (own_fault) actions.push_back(Failed{e.what, where, run_number, "failed"});
     return;
   }
@@ -551,6 +567,15 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
       }
   }
   const auto past = job->history.find(task);
+  if (e.succeeded && past != job->history.end())
+    for (int i = 0; i < std::min<int>(3, past->second.avoided); ++i)
+      if (const auto failed = worker_ix_.find(past->second.avoid[i]); failed != worker_ix_.end() && failed->first != where) {
+        Worker& worker = workers_[failed->second];
+        worker.faults += (1 - worker.faults) / 16;
+        if (++worker.strikes >= rules_.strikes_max)
+          set_aside(failed->second, job->lanes[job->groups[group].lane].task_class, "its last " + std::to_string(worker.strikes) + " failures were done well by others", actions);
+        index(failed->second, false);
+      }
   const unsigned runs = std::max(1u, (past == job->history.end() ? 0u : past->second.past) + (current ? 1u : 0u) + stopped);
   const TaskState state = e.succeeded ? TaskState::succeeded : e.cause == Cause::canceled ? TaskState::canceled : TaskState::failed;
   const std::uint32_t lane = job->groups[group].lane;
@@ -599,7 +624,12 @@ void Scheduler::on(const Tick&, Actions& actions) {
   std::sort(over.begin(), over.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; });
   // The worker is not told to stop: if it still lives, what it brings or renews first is taken.
   for (const Ix run : over)
-    if (runs_[run].job != kNone && runs_[run].lease_ends <= now_) requeue(run, "lease-ended", true, actions);
+    if (runs_[run].job != kNone && runs_[run].lease_ends <= now_) {
+      Worker& worker = workers_[runs_[run].worker];
+      worker.silent = true;  // else it would get the same tasks again, lease after lease, until somebody notices that it is gone
+      index(runs_[run].worker, false);
+      requeue(run, "lease-ended", true, actions);
+    }
   while (!deadlines_.empty() && deadlines_.begin()->first <= now_) {
     const Ix ix = job_ix(deadlines_.begin()->second);
     deadlines_.erase(deadlines_.begin());
@@ -622,6 +652,8 @@ void Scheduler::speculate(Actions& actions) {
       const Run& run = runs_[at];
       const GroupState& group = job.groups[run.group];
       if (run.other != kNone || run.stopping || run.ahead || group.seen < kSeenMin) continue;
+      // A second attempt helps against a slow worker, not for a task that fails.
+      if (const auto past = job.history.find(task); past != job.history.end() && past->second.failures > 0) continue;
       if (static_cast<double>((now_ - run.placed).count()) > 2.0 * group.mean_us) late.push_back(at);
     }
     std::sort(late.begin(), late.end(), [this](Ix a, Ix b) { return runs_[a].placed < runs_[b].placed || (runs_[a].placed == runs_[b].placed && runs_[a].task < runs_[b].task); });

@@ -56,18 +56,20 @@ std::optional<Scheduler::Pick> Scheduler::next_pick() {
 
 void Scheduler::dispatch(Actions& actions) {
   if (!open_) return;
-  while (const auto pick = next_pick()) {
-    const Ix worker = find(*pick);
-    if (worker != kNone) assign(*pick, worker, false, false, actions);
-    else if (wishes_failed_) defer(*pick);
-    else queues_[pick->task_class].stuck = true;
-  }
-  for (std::size_t i = 0; i < hungry_.size(); ++i) {
-    Worker& worker = workers_[hungry_[i]];
-    worker.hungry = false;
-    if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
-  }
-  hungry_.clear();
+  do {
+    while (const auto pick = next_pick()) {
+      const Ix worker = find(*pick);
+      if (worker != kNone) assign(*pick, worker, false, false, actions);
+      else if (wishes_failed_) defer(*pick);
+      else queues_[pick->task_class].stuck = true;
+    }
+    for (std::size_t i = 0; i < hungry_.size(); ++i) {
+      Worker& worker = workers_[hungry_[i]];
+      worker.hungry = false;
+      if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
+    }
+    hungry_.clear();
+  } while (!queued_.empty() && next_pick());  // the last task of a class may have freed a worker that was kept for it
 }
 
 /// There is room, but not where this task may run now: it steps aside for a moment.
@@ -182,6 +184,11 @@ bool Scheduler::suits(const Pick& pick, const Worker& worker) const {
   if (!job.running.empty())
     if (const auto running = job.running.find(pick.task); running != job.running.end())
       if (const Run& run = runs_[running->second]; workers_[run.worker].id == worker.id) return false;
+  // It failed there again and again, nobody did well yet, and others are at it: their results tell whether it is the worker or the job.
+  if (!job.failed_on.empty() && job.counts.succeeded == 0)
+    if (const auto streak = job.failed_on.find(worker.id); streak != job.failed_on.end() && streak->second.failures >= rules_.strikes_max && job.failed_on.size() == 1 &&
+                                                           std::any_of(job.running.begin(), job.running.end(), [&](const auto& entry) { return workers_[runs_[entry.second].worker].id != worker.id; }))
+      return false;
   if (job.history.empty()) return true;
   const auto past = job.history.find(pick.task);
   if (past == job.history.end() || past->second.avoided == 0 || now_ >= past->second.anywhere) return true;

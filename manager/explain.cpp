@@ -93,6 +93,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
     if (worker.state == WorkerState::paused) ++plain["paused by their owners"];
     else if (worker.state == WorkerState::draining) ++plain["draining: they finish and leave"];
     else if (!worker.aside.empty()) ++plain["set aside: they fail what others do well"];
+    else if (worker.silent) ++plain["silent for longer than a lease"];
     else if (worker.resting) ++plain["refused work a moment ago"];
     else if (task.need.slots > worker.slots) ++plain["their owners offer too few slots for now"];
     else if (worker.until && now_ + task.time_limit > *worker.until) ++plain["their owners want them back before it could end"];

@@ -327,7 +327,13 @@ std::uint32_t Scheduler::group_of(const Job& job, std::uint32_t task) const {
 /// Whether the group has something to start; brings its cursor to it.
 bool Scheduler::front(Job& job, GroupState& group) {
   if (group.again && !group.again->empty()) return true;
-  while (group.cursor < group.tasks && job.states.get(group.first + group.cursor) != TaskState::waiting) ++group.cursor;  // ended in an earlier life, or adopted
+  // Over those that ended in an earlier life, were adopted, or wait for the time of their retry.
+  const auto not_now = [&](std::uint32_t task) {
+    if (job.states.get(task) != TaskState::waiting) return true;
+    const auto past = job.history.empty() ? job.history.end() : job.history.find(task);
+    return past != job.history.end() && past->second.not_before != Instant{};
+  };
+  while (group.cursor < group.tasks && not_now(group.first + group.cursor)) ++group.cursor;
   return group.cursor < group.tasks;
 }
 
@@ -367,6 +373,8 @@ void Scheduler::enqueue(Ix ix, std::uint32_t number) {
   if (!std::exchange(queue.listed, true)) {
     queued_.push_back(lane.task_class);
     queue.since = now_;
+    queue.stuck = queue.narrow = false;
+    queue.hints.clear(), queue.shortlist.clear();
   }
   auto& turns = queue.turns[job.owner];
   const bool first = turns.empty();
@@ -484,7 +492,7 @@ std::optional<Scheduler::Load> Scheduler::load(WorkerId id) const {
   const auto at = worker_ix_.find(id);
   if (at == worker_ix_.end()) return std::nullopt;
   const Worker& worker = workers_[at->second];
-  return Load{worker.slots, worker.slots - worker.room.slots, worker.state, worker.held.size(), worker.succeeded, worker.failed, worker.aside};
+  return Load{worker.slots, worker.slots - worker.room.slots, worker.state, worker.held.size(), worker.succeeded, worker.failed, worker.aside.empty() && worker.silent ? "it was silent for longer than a lease" : worker.aside};
 }
 
 Scheduler::Totals Scheduler::totals() const { return {waiting_, running_}; }

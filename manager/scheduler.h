@@ -44,7 +44,7 @@ class Scheduler {
     Duration half_life = std::chrono::hours(1);         // of use, in the order of owners
     double credit = 60;                                 // seconds of all slots that an owner can save up by being away
     Duration reserve_after = std::chrono::seconds(5);   // a task that needs more than one free slot waits so long before a worker is kept for it
-    unsigned strikes_max = 5;                           // failures in a row of what does well elsewhere, and a worker is set aside
+    unsigned strikes_max = 5;                           // failures in a row, at least, of what does well elsewhere, and a worker is set aside
     Duration set_aside = std::chrono::minutes(5);       // the first time; doubles up to an hour
     Duration elsewhere = std::chrono::seconds(30);      // a retry waits so long at most for a worker where it did not fail
   };
@@ -135,6 +135,10 @@ class Scheduler {
     bool any;
     friend bool operator<(const Edge& a, const Edge& b) { return std::tie(a.from, a.to) < std::tie(b.from, b.to); }
   };
+  struct Streak {
+    std::uint32_t failures;
+    std::uint64_t succeeded_before;  // of the job, anywhere, when it began
+  };
   struct Job {
     JobId id;
     OwnerId owner = 0;
@@ -154,7 +158,7 @@ class Scheduler {
     std::vector<std::pair<JobId, bool>> dependents;  // jobs that wait for this one; any
     boost::unordered_flat_map<std::uint32_t, Ix> running;  // task offset -> run; a second attempt hangs on the first
     std::map<std::uint32_t, History> history;
-    std::unordered_map<WorkerId, std::uint32_t> failed_on;  // worker -> failures there, while the job has no success there
+    std::unordered_map<WorkerId, Streak> failed_on;  // since its last success there
     std::string why;                    // it ends so, for people
     bool startable() const { return open && !canceled && !dropped && !held && waits_for.empty(); }
   };
@@ -202,6 +206,7 @@ class Scheduler {
     Instant aside_until{};
     std::string aside;
     bool resting = false;         // refused something: gets nothing until it is heard of again, or a tick
+    bool silent = false;          // a lease of its ended: gets nothing until it is heard of again, and a tick does not count
     bool hungry = false;
     TaskClassId reserved = kNone;
     Instant reserved_at{};        // when there should be room
@@ -292,7 +297,9 @@ class Scheduler {
   void adopt(Ix worker, const Held&, bool greeted, Actions&);
   void requeue(Ix run, std::string_view why, bool counts_as_loss, Actions&);
   void learn(Ix worker, Ix run, Duration wall);
-  void strike(Ix worker, Ix job, Actions&);
+  void failed_there(Ix worker, Ix job, TaskClassId, Actions&);
+  void set_aside(Ix worker, TaskClassId, std::string why, Actions&);
+  void heard(Ix worker);
   void charge(Run&, Duration whole);
   void speculate(Actions&);
   bool takes_work(const Worker&) const;

@@ -1,6 +1,8 @@
 // The life of jobs: dependencies, holds, retries, limits on failures, deadlines, second attempts, black holes.
 #include <gtest/gtest.h>
 
+#include <deque>
+
 #include "stage.h"
 
 namespace souk {
@@ -192,10 +194,12 @@ TEST(Life, AWorkerThatFailsWhatOthersDoWellIsSetAside) {
       if (const auto* a = std::get_if<Assign>(&action)) (a->worker == WorkerId{1} ? good : bad) = {a->attempt, a->task};
   };
   take();
-  stage.done(1, good), take();
   std::string said;
-  for (int i = 0; i < 5; ++i) said = stage.failed(2, bad), take();
-  EXPECT_NE(said.find("set aside 2: its last 5 attempts failed"), std::string::npos) << said;
+  for (int i = 0; i < 4; ++i) said = stage.failed(2, bad), take();
+  EXPECT_EQ(said.find("set aside"), std::string::npos) << said;
+  for (int i = 0; i < 8; ++i) stage.done(1, good), take();  // meanwhile others do them well
+  said = stage.failed(2, bad), take();
+  EXPECT_NE(said.find("set aside 2: its last 5 attempts of job 1 failed, and others did them well"), std::string::npos) << said;
   EXPECT_FALSE(stage.core.load({2})->set_aside.empty());
   EXPECT_EQ(stage.core.load({2})->held, 0u);
   stage.tell(LeaseRenewed{{2}, WorkerState::free, {}});  // saying hello does not help
@@ -216,6 +220,46 @@ TEST(Life, AJobThatFailsEverywhereBlamesNobody) {
           break;
         }
   EXPECT_EQ(stage.core.counts({1})->failed, 40u - stage.core.counts({1})->running - stage.core.counts({1})->waiting);
+}
+
+TEST(Life, AWorkerThatFailsEverythingAtOnceWaitsForTheVerdictOfOthers) {
+  Stage stage;
+  stage.join(1), stage.join(2);
+  stage.submit(1, 100);
+  Held bad{};
+  const auto take = [&] {
+    bad = {};
+    for (const Action& action : stage.actions)
+      if (const auto* a = std::get_if<Assign>(&action); a && a->worker == WorkerId{2}) bad = {a->attempt, a->task};
+  };
+  take();
+  int failures = 0;
+  for (; bad.attempt.number != 0 && failures < 50; ++failures) stage.failed(2, bad), take();
+  EXPECT_EQ(failures, 5);  // and not the whole job, while the other is still at its first task
+}
+
+TEST(Life, AWorkerThatFailsSingleTasksOfManyJobsIsFoundOut) {
+  Stage stage;
+  stage.join(1, 4), stage.join(2, 4);
+  std::deque<std::pair<std::uint64_t, Held>> running;
+  std::string all;
+  const auto take = [&](const std::string& said) {
+    all += said;
+    for (const Action& action : stage.actions)
+      if (const auto* a = std::get_if<Assign>(&action)) running.push_back({a->worker.value, {a->attempt, a->task}});
+  };
+  for (std::uint64_t job = 1; job <= 20; ++job) take(stage.submit(job, 1, 1));
+  int failures = 0;
+  while (!running.empty()) {
+    const auto [worker, what] = running.front();
+    running.pop_front();
+    failures += worker == 2;
+    take(worker == 2 ? stage.failed(2, what) : stage.done(1, what));
+    if (running.empty()) stage.now += 1s, take(stage.tell(Tick{}));
+  }
+  EXPECT_NE(all.find("set aside 2: its last 5 failures were done well by others"), std::string::npos);
+  for (std::uint64_t job = 1; job <= 20; ++job) EXPECT_EQ(stage.core.counts({job})->succeeded, 1u) << job;  // each had its retry elsewhere
+  EXPECT_LE(failures, 12);
 }
 
 TEST(Life, AJobRunsAgainAndKeepsWhatSucceeded) {
