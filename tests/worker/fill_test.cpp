@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <random>
 
 namespace souk {
 namespace {
@@ -70,6 +71,18 @@ TEST(Fill, BoundsTheDepthOfAnItem) {
   std::string objects;
   for (int n = 0; n < 10'000; ++n) objects += "{\"a\":";
   EXPECT_TRUE(fields_of(objects).empty());
+}
+
+TEST(Fill, SurvivesDamagedItems) {
+  const std::string good = R"({"lr":1e-5,"list":[1,{"a":"b\u00e4"},[]],"deep":{"x":{"y":null}},"t":true})";
+  std::mt19937 dice(11);
+  for (int turn = 0; turn < 20'000; ++turn) {
+    std::string item = good;
+    for (int hits = 1 + static_cast<int>(dice() % 3); hits > 0; --hits) item[dice() % item.size()] = "{}[]\",:01-e\\ x\xc3"[dice() % 17];
+    const Fields fields = fields_of(item);
+    EXPECT_EQ(fields.count(""), 0u);
+    fill_in("{lr} {list} {deep} {", item, TaskNumber{1}, true, fields);
+  }
 }
 
 TEST(Fill, QuotesForTheShell) {
