@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <random>
 
 #include "protocol/expression.h"
+#include "protocol/payload.h"
 
 namespace souk {
 namespace {
@@ -178,6 +180,37 @@ TEST(Book, RefusesWhatNoJobMayBeAndSaysWhere) {
     ASSERT_FALSE(refused) << "row " << row << ": " << table[row].second;
     EXPECT_NE(refused.error().why.find(table[row].second), std::string::npos) << refused.error().text();
   }
+}
+
+TEST(Book, DamagedJobsAreRefusedOrSound) {
+  wire::Job job;
+  job.set_name("study"), job.set_priority(5), job.set_deadline_ms(kNow + 1000), job.add_after()->set_job(2), job.set_crash_limit(3);
+  add_group(job, "prepare").mutable_needs()->set_cpus(2);
+  auto& train = add_group(job, "train", {0});
+  set_range(train, 1, 50, 7), train.set_require("os == \"linux\""), train.set_retries(2), train.mutable_retry()->add_codes()->set_last(9);
+  add_group(job, "report", {1, 0}).mutable_lines()->add_line("html");
+  const std::string whole = job.SerializeAsString();
+  std::mt19937 chance(7);
+  int sound = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    std::string bytes = whole;
+    for (auto hits = 1 + chance() % 3; hits > 0; --hits) bytes[chance() % bytes.size()] = static_cast<char>(chance());
+    wire::Job damaged;
+    if (!parse(bytes, damaged)) continue;
+    const auto tasks = check(damaged, kNow);
+    if (!tasks) continue;
+    ++sound;
+    const JobSubmitted event = event_of({9}, "ada@x", damaged, {{}, kNow});
+    std::uint64_t sum = 0;
+    for (const Group& group : event.groups) sum += group.tasks;
+    ASSERT_EQ(sum, tasks.value());
+    JobBook book;
+    const JobEntry& entry = entry_of(book, damaged);
+    ASSERT_EQ(entry.places.size(), event.groups.size());
+    item_of(entry, {1}), item_of(entry, {sum}), item_of(entry, {sum + 1});
+    ASSERT_EQ(entry.group_of({sum}), event.groups.size() - 1);
+  }
+  EXPECT_GT(sound, 100);
 }
 
 TEST(Book, ALongChainOfGroupsIsFineAndALongCircleIsNot) {

@@ -260,7 +260,7 @@ class ChatClient(unittest.IsolatedAsyncioTestCase):
                 iq.append(element)
                 with self.assertRaises((IqError, IqTimeout)):
                     await iq.send(timeout=PATIENCE)
-        for node in ("submit", "status", "results", "cancel"):
+        for node in ("submit", "status", "results", "cancel", "why", "hold", "release", "rerun"):
             for text in rubbish[1:]:
                 for encoding in ("", "zlib", "rot13"):
                     iq = alice.client.make_iq_set(ito=MANAGER)
