@@ -9,9 +9,9 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
-#include <toml++/toml.h>
 
 #include "protocol/stanza.h"
+#include "protocol/toml.h"
 
 namespace souk {
 namespace {

@@ -14,12 +14,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include <toml++/toml.h>
-
 #include "protocol/command.h"
 #include "protocol/grid.pb.h"
 #include "protocol/nearest.h"
 #include "protocol/notation.h"
+#include "protocol/toml.h"
 #include "submit/json_items.h"
 #include "submit/render.h"
 

@@ -283,6 +283,7 @@ int follow_to_the_end(const Common& common, const MakeOptions& options, const wi
     return answer.error().what == "interrupted" ? follow.session.interrupt_exit_code() : code;
   }
   const auto number = answer.value().job();
+  if (job.hold()) follow.output.note(fmt::format("job {} is held; `souk release {}` lets it start", number, number));
   follow.session.stay();
   follow.session.watching(number);
   PrintOptions print;

@@ -230,6 +230,7 @@ TEST(JobFile, RefusalsHaveAPlaceAReasonAndARemedy) {
   const std::vector<std::pair<std::string, std::string>> wrong{
       {"", "it has no task; add one:\n  [task.hello]\n  run = \"echo hello\""},
       {"name = 'x\n", "line 1, column 10: "},
+      {"[=]\n" + t, "line 1, column 2: "},  // on which the parser's own assertions would end the program
       {"prioritty = 5\n" + t, "line 1, column 1: 'prioritty' is no key of a job; did you mean priority?"},
       {"xyzzy = 5\n" + t, "line 1, column 1: 'xyzzy' is no key of a job; known are name, priority, after, max-fails, deadline, hold, speculate, crash-limit, notify, defaults, task"},
       {"memory = '2GiB'\n" + t, "line 1, column 1: 'memory' is a key of a task; write it into [defaults] or into a [task.NAME]"},
@@ -378,6 +379,64 @@ TEST(JobFile, HostileTextsEndInBoundedTime) {
   survives("[task.t]\nrun = '" + times(size, "x") + "'");
   survives("[task.t]\nrun='x'\nitems=[" + times(size, "{},") + "]");
   survives("[task.t]\nrun='x'\nneeds=[" + times(size, "'a',") + "]");
+}
+
+TEST(JobFile, DamagedFilesAreReadOrRefusedWithAPlace) {
+  const std::string whole = R"(name = "study"
+after = [12, "13:any"]
+deadline = 2030-01-01T00:00:00
+[defaults]
+cpus = 2
+env = { A = "x" }
+[task.prepare]
+run = "./prepare > data"
+[task.train]
+needs = ["prepare", "other:any"]
+run = "train {lr} {layers}"
+memory = "2GiB"
+require = 'os == "linux"'
+resources = { license.matlab = 1 }
+matrix = { lr = [0.1, 0.01], layers = { from = 2, to = 8, step = 2 } }
+matrix-exclude = [{ lr = 0.1, layers = 8 }]
+matrix-include = [{ lr = 1.0, layers = 1 }]
+[task.other]
+command = ["a", "b c"]
+items = ["a", 2, [3]]
+retries = 3
+retry-delay = "10s"
+retry-on = [1, "75-99"]
+)";
+  std::uint64_t state = 17;  // splitmix64: the same damage each time
+  const auto random = [&state](std::size_t below) {
+    std::uint64_t mixed = state += 0x9e3779b97f4a7c15ull;
+    mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9ull;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebull;
+    return static_cast<std::size_t>((mixed ^ (mixed >> 31)) % below);
+  };
+  const std::string letters = "[]{}=\"'.,#\n-+:019aeT_ \\\xff";
+  int good = 0;
+  for (int round = 0; round < 3000; ++round) {
+    std::string text = whole;
+    for (std::size_t i = 0, count = 1 + random(3); i < count; ++i) {
+      const auto at = random(text.size());
+      switch (random(4)) {
+        case 0: text[at] = letters[random(letters.size())]; break;
+        case 1: text.erase(at, 1 + random(12)); break;
+        case 2: text.insert(at, 1, letters[random(letters.size())]); break;
+        default: text.insert(at, text.substr(random(text.size()), 1 + random(30)));
+      }
+    }
+    wire::Job job;
+    const auto done = job_file_of(text, "job.toml", around(), job);
+    if (done) {
+      ++good;
+      EXPECT_GT(job.groups_size(), 0) << text;
+    } else {
+      EXPECT_NE(done.error().why.find("line "), std::string::npos) << done.error().text() << "\n" << text;
+    }
+  }
+  EXPECT_GT(good, 100) << "some damage is none";
+  EXPECT_LT(good, 2900);
 }
 
 TEST(JobFile, TwentyThousandTasksInARowAreRead) {
