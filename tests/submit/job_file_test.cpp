@@ -340,7 +340,9 @@ TEST(JobFile, WhatWouldGrowIsRefusedBeforeItDoes) {
 }
 
 TEST(JobFile, DefaultsThatAllInheritAreCounted) {
-  std::string text = "[defaults]\nrun='x'\nmatrix = { a = { from = 1, to = 500000 } }\n";
+  std::string text = "[defaults]\nrun='x'\nitems = [";  // 6 MiB, which every task has again
+  for (int i = 0; i < 100; ++i) text += "'" + std::string(60'000, 'x') + "',";
+  text += "]\n";
   for (int i = 0; i < 100; ++i) text += "[task.t" + std::to_string(i) + "]\n";
   EXPECT_NE(refusal(text).find("the job is over 64 MiB with task 't"), std::string::npos) << refusal(text);
   std::string arrays = "[defaults]\nrun='x'\narray = '1-1000000000'\n[task.a]\n[task.b]\n";
