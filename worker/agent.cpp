@@ -443,9 +443,12 @@ bool Agent::fill_report(SendReport& report, Flight& flight) {
 
 // ---- Leases, presence, time -----------------------------------------------------------------------------------------------------
 
+/// Who holds nothing still says so once a lease: else a change of its state that was lost on the way would never be known.
+Instant Agent::lease_at() const { return held_.empty() ? lease_due_ + lease_ * 5 / 6 : lease_due_; }
+
 void Agent::renew_leases() {
   const bool now = std::exchange(lease_now_, false);
-  if (!greeted_ || (!now && (held_.empty() || now_ < lease_due_))) return;
+  if (!greeted_ || (!now && now_ < lease_at())) return;
   lease_due_ = now_ + lease_ / 6;
   actions_.emplace_back(SendLease{all_held(), state(), allowed_.offered, rule(), allowed_.until_ms});
 }
@@ -481,7 +484,7 @@ std::string Agent::status() const {
 std::optional<Instant> Agent::wake_at() const {
   std::optional<Instant> first;
   const auto at = [&first](Instant when) { first = first ? std::min(*first, when) : when; };
-  if (greeted_ && !held_.empty()) at(lease_due_);
+  if (greeted_) at(lease_at());
   if (const auto when = hand_back_at()) at(*when);
   if (greeted_ && retry_at_ > now_ && something_queued()) at(retry_at_);
   if (greeted_ && gathering()) at(gather_until_);

@@ -203,6 +203,7 @@ class Agent {
   void start_waiting();
   void report();
   bool fill_report(SendReport& report, Flight& flight);
+  Instant lease_at() const;
   void renew_leases();
   void show();
   bool has_room(const Needs& needs) const { return needs.cpus <= allowed_.offered - slots_used() && packing_.fits(needs); }
