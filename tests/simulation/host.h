@@ -1,0 +1,113 @@
+// A simulated machine with a worker on it: the worker's real core, in a model of its shell (worker/session) whose processes are only ends in time.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "manager/event.h"
+#include "tests/simulation/plan.h"
+#include "worker/agent.h"
+
+namespace souk::simulation {
+
+class Simulation;
+
+/// One attempt on the wire.
+struct Given {
+  AttemptId attempt;
+  TaskId task;
+  unsigned run = 1;
+  bool command_inside = true;
+};
+struct Report {
+  struct Result {
+    Held what;
+    Cause cause;
+    bool succeeded;
+    Duration wall;
+    int exit_code;
+  };
+  std::vector<Result> results;
+  std::vector<AttemptId> returned;
+};
+/// How the market answers a report or a lease.
+enum class Reply : std::uint8_t { taken, unknown_worker, unanswered };
+
+class Host {
+ public:
+  Host(Simulation& simulation, std::size_t index);
+
+  void boot();
+  /// Everything on it is gone at once. `quiet`: nobody is told, as when the cable is cut with it.
+  void crash(bool quiet);
+  /// Stands still with all it has, and goes on later as if nothing had been.
+  void freeze(Duration how_long);
+  /// Its owner pauses it, or leaves it fewer slots; not `away`: gives all back.
+  void owner_wants(bool away);
+  bool up() const { return agent_ != nullptr; }
+  bool frozen() const;
+  /// Runs it now, or when it wakes; never if it has crashed by then.
+  void run(std::function<void()> what);
+
+  // From the market.
+  void hello(std::uint64_t request, Epoch epoch, Duration lease);
+  void assign(std::uint64_t request, Epoch epoch, const std::vector<Given>& given);
+  void command(JobId job) { commands_.insert(job); }
+  void stop(std::vector<AttemptId> attempts);
+  void manager_gone();
+  void answer_report(std::uint64_t report, Reply reply);
+  void answer_lease(Reply reply, std::uint64_t hellos);
+
+  /// Says what was never so: results and leases of attempts that others have, or nobody.
+  void lie();
+
+  std::uint64_t hellos() const { return hellos_; }  // seen so far, in all its lives
+  std::size_t index() const { return index_; }
+  const worker::Agent* agent() const { return agent_.get(); }
+
+ private:
+  struct Running {
+    worker::Assignment assignment;
+    worker::Granted granted;
+    std::uint64_t serial = 0;
+    Instant started{}, ends{};
+    Outcome outcome;
+    bool stopping = false, paused = false;
+    Duration left{0};  // while paused
+  };
+  void later(Duration pause, std::function<void()> what);
+  void tell(worker::Event event, std::uint64_t request = 0);
+  void wake_in_time();
+  void perform(worker::AnswerHello& action);
+  void perform(worker::AnswerAssign& action);
+  void perform(worker::RefuseEpoch& action);
+  void perform(worker::Start& action);
+  void perform(worker::StopSlot& action);
+  void perform(worker::PauseSlot& action);
+  void perform(worker::ResumeSlot& action);
+  void perform(worker::SendReport& action);
+  void perform(worker::SendLease& action);
+  void perform(worker::Show&) {}
+  void perform(worker::GiveUp& action);
+  void perform(worker::Emptied&) {}
+  void finish(int slot, std::uint64_t serial);
+  void end_later(int slot, Duration pause, const Outcome& outcome);
+  void check_room() const;
+  WorkerState state(worker::Availability state) const { return static_cast<WorkerState>(state); }
+
+  Simulation& simulation_;
+  const std::size_t index_;
+  std::unique_ptr<worker::Agent> agent_;
+  std::uint64_t life_ = 0, serial_ = 0, hellos_ = 0;
+  std::optional<Instant> frozen_until_, wakes_at_;
+  std::vector<std::function<void()>> while_frozen_;
+  std::map<int, Running> running_;
+  std::set<std::uint64_t> reports_;  // not answered yet
+  std::set<JobId> commands_;         // those that travel ahead
+  std::uint64_t request_ = 0;        // what the agent answers now
+};
+
+}  // namespace souk::simulation

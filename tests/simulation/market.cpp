@@ -1,0 +1,389 @@
+#include "tests/simulation/market.h"
+
+#include <algorithm>
+
+#include "tests/simulation/simulation.h"
+
+namespace souk::simulation {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto kDeadline = 20s;        // for an answer of a worker
+constexpr auto kGreetMax = 3s;         // for everybody in the market to answer before tasks are given out
+constexpr auto kReturnGrace = 10s;     // for those who were in the market before it closed
+constexpr std::size_t kAssignmentsMax = 256;
+}  // namespace
+
+Market::Market(Simulation& simulation, Journal& journal)
+    : simulation_(simulation), journal_(journal), epoch_{++journal.epoch.value}, scheduler_(epoch_, simulation.rules()) {
+  simulation_.world.note("manager starts, epoch {}", {epoch_.value});
+  simulation_.laws.new_life();
+  handle(MarketClosed{});
+  for (const OwnerSet& owner : simulation_.plan.owners) handle(owner);
+  for (const auto& [id, job] : journal_.jobs) {
+    last_job_ = id.value;
+    book_[id] = job.spec;
+    keys_[job.key] = id;
+    if (job.over) {
+      over_.insert(id);
+      handle(JobKnown{id, job.state});
+      continue;
+    }
+    JobRestored event{job.spec, {}, job.canceled};
+    event.job.terms.hold = job.held;
+    event.ended.assign(job.outcomes.begin(), job.outcomes.end());
+    handle(event);
+  }
+  tick();
+}
+
+void Market::die() {
+  simulation_.world.note("manager dies", {});
+  const std::size_t written = to_save_.empty() ? 0 : simulation_.world.dice.pick(to_save_.size() + 1);
+  for (std::size_t i = 0; i < written; ++i) to_save_[i]();
+  alive_.reset();
+}
+
+void Market::later(Duration pause, std::function<void()> what) {
+  simulation_.world.after(pause, [alive = std::weak_ptr(alive_), what = std::move(what)] {
+    if (!alive.expired()) what();
+  });
+}
+
+// ---- Events in, actions out -----------------------------------------------------------------------------------------------------
+
+void Market::handle(const Event& event) {
+  std::vector<Action> actions;
+  scheduler_.step(simulation_.world.now(), event, actions);
+  simulation_.laws.told(event, actions, *this);
+  for (const Action& action : actions) perform(action);
+  wake_in_time();
+}
+
+void Market::perform(const Action& action) {
+  if (const auto* a = std::get_if<Assign>(&action)) {
+    const auto host = host_of(a->worker);
+    if (host) {
+      auto& given = simulation_.given[a->attempt];
+      given.task = a->task, given.hosts.insert(*host);
+    }
+    if (const auto peer = host ? peers_.find(*host) : peers_.end(); peer != peers_.end() && peer->second.joined) {
+      peer->second.to_assign.push_back({a->attempt, a->task, scheduler_.attempts(a->task)});
+      flush_soon(*host);
+    } else {
+      later(Duration(0), [this, worker = a->worker, attempt = a->attempt] { refused(worker, {attempt}); });
+    }
+  } else if (const auto* s = std::get_if<Stop>(&action)) {
+    const auto host = host_of(s->worker);
+    const auto peer = host ? peers_.find(*host) : peers_.end();
+    if (peer == peers_.end() || !peer->second.joined) return;
+    peer->second.to_stop.push_back(s->what.attempt);
+    flush_soon(*host);
+  } else if (const auto* c = std::get_if<Commit>(&action)) {
+    save([this, task = c->what.task, state = c->state] { simulation_.laws.on_disk(journal_, task, state); });
+  } else if (const auto* g = std::get_if<GiveUp>(&action)) {
+    save([this, task = g->task] { simulation_.laws.on_disk(journal_, task, TaskState::failed); });
+    commit([] {});
+  } else if (const auto* e = std::get_if<JobEnded>(&action)) {
+    over_.insert(e->job);
+    save([this, id = e->job, state = e->state] {
+      journal_.jobs.at(id).over = true;
+      journal_.jobs.at(id).state = state;
+    });
+    commit([] {});
+  }
+}
+
+void Market::commit(std::function<void()> then) {
+  to_answer_.push_back(std::move(then));
+  flush_to_disk();
+}
+
+/// One transaction at a time; what comes meanwhile goes into the next.
+void Market::flush_to_disk() {
+  if (saving_ || to_answer_.empty()) return;
+  saving_ = true;
+  const Duration pause = simulation_.world.dice.chance(0.02) ? simulation_.world.dice.between(50ms, 2s) : simulation_.world.dice.between(100us, 5ms);
+  later(pause, [this, facts = to_save_.size(), answers = to_answer_.size()] {
+    saving_ = false;
+    for (std::size_t i = 0; i < facts; ++i) to_save_[i]();
+    to_save_.erase(to_save_.begin(), to_save_.begin() + static_cast<long>(facts));
+    std::vector<std::function<void()>> then(std::make_move_iterator(to_answer_.begin()), std::make_move_iterator(to_answer_.begin() + static_cast<long>(answers)));
+    to_answer_.erase(to_answer_.begin(), to_answer_.begin() + static_cast<long>(answers));
+    for (const auto& answer : then) answer();
+    flush_to_disk();
+  });
+}
+
+void Market::tick() {
+  later(1s, [this] {
+    handle(Tick{});
+    if (linked_)
+      for (auto& [host, peer] : peers_)
+        if (peer.owed && !peer.asking && peer.again <= simulation_.world.now()) meet(host);
+    tick();
+  });
+}
+
+void Market::wake_in_time() {
+  const auto at = scheduler_.wake_at();
+  if (!at || (wakes_at_ && *wakes_at_ <= *at && *wakes_at_ > simulation_.world.now())) return;
+  wakes_at_ = std::max(*at, simulation_.world.now() + 1ms);  // as a timer of the loop would
+  later(*wakes_at_ - simulation_.world.now(), [this] {
+    wakes_at_.reset();
+    handle(Tick{});
+  });
+}
+
+// ---- Who is there ---------------------------------------------------------------------------------------------------------------
+
+void Market::opened(const std::set<std::size_t>& occupants) {
+  simulation_.world.note("market opens", {});
+  for (const std::size_t host : occupants) present(host, true);
+  later(kReturnGrace, [this, number = openings_ + 1] {
+    if (number != openings_ || !linked_) return;
+    for (const auto& [host, peer] : std::map(peers_))
+      if (!simulation_.in_room(host)) gone(host);
+  });
+  linked_ = is_opening_ = true;
+  ++openings_;
+  later(kGreetMax, [this, number = openings_] {
+    if (number == openings_) open_when_settled(true);
+  });
+  open_when_settled(false);
+}
+
+void Market::open_when_settled(bool at_once) {
+  const bool settled = std::none_of(peers_.begin(), peers_.end(), [](const auto& entry) { return entry.second.asking; });
+  if (!is_opening_ || (!at_once && !settled)) return;
+  is_opening_ = false;
+  handle(MarketOpened{});
+}
+
+void Market::closed() {
+  if (!std::exchange(linked_, false)) return;
+  simulation_.world.note("market closes", {});
+  is_opening_ = false;
+  handle(MarketClosed{});
+  for (const auto& [number, request] : std::exchange(requests_, {})) request.then(nullptr);
+  std::vector<WorkerId> workers;
+  for (auto& [host, peer] : peers_) {
+    peer.asking = false;
+    if (peer.joined) workers.push_back(peer.id);
+  }
+  for (const WorkerId id : workers) handle(WorkerChanged{id, WorkerState::paused});
+}
+
+void Market::present(std::size_t host, bool entered) {
+  Peer& peer = peers_[host];
+  if (peer.asking || (peer.joined && !entered)) return;
+  meet(host);
+}
+
+void Market::meet(std::size_t host) {
+  Peer& peer = peers_[host];
+  if (peer.joined) handle(WorkerChanged{peer.id, WorkerState::paused});
+  peer.owed = true;
+  greet(host);
+}
+
+void Market::greet(std::size_t host) {
+  peers_[host].asking = true;
+  flush(host);  // what it was given before must come before the hello
+  const std::uint64_t request = ask(host, [this, host](const auto* answer) {
+    const auto at = peers_.find(host);
+    if (at == peers_.end()) return;
+    const auto* hello = answer ? std::get_if<HelloAnswer>(answer) : nullptr;
+    if (!hello) return greet_later(host);
+    Peer& peer = at->second;
+    peer.asking = peer.owed = false;
+    peer.failures = 0;
+    const auto [id, fresh] = ids_.try_emplace(host, WorkerId{ids_.size() + 1});
+    peer.id = id->second;
+    peer.joined = true;
+    peer.has_command.clear();
+    hosts_[peer.id] = host;
+    Offer offer = simulation_.claimed(host);
+    offer.slots = hello->slots;
+    simulation_.world.note("worker {} is greeted, holds {}", {host, hello->held.size()});
+    handle(WorkerJoined{peer.id, std::make_shared<const Offer>(std::move(offer)), "w" + std::to_string(host), "owner@w" + std::to_string(host), hello->slots, hello->state, hello->held});
+    open_when_settled(false);
+  });
+  simulation_.to_host(host, [request, epoch = epoch_, lease = simulation_.plan.lease](Host& to) { to.hello(request, epoch, lease); }, request);
+}
+
+void Market::greet_later(std::size_t host) {
+  Peer& peer = peers_.at(host);
+  peer.asking = false;
+  peer.again = simulation_.world.now() + std::min<Duration>(60s, 1s * (1 << std::min(6, peer.failures++)));
+  open_when_settled(false);
+}
+
+void Market::gone(std::size_t host) {
+  const auto at = peers_.find(host);
+  if (at == peers_.end()) return;
+  const bool joined = at->second.joined;
+  const WorkerId id = at->second.id;
+  peers_.erase(at);
+  if (!joined) return;
+  simulation_.world.note("worker {} has left", {host});
+  dirty_.erase(host);
+  handle(WorkerLost{id});
+}
+
+void Market::bounced(std::size_t host) {
+  const auto at = peers_.find(host);
+  if (at == peers_.end() || !at->second.joined) return;
+  at->second.joined = at->second.asking = false;
+  at->second.owed = true;
+  at->second.again = simulation_.world.now() + 1s;
+  dirty_.erase(host);
+  handle(WorkerLost{at->second.id});
+}
+
+std::optional<std::size_t> Market::host_of(WorkerId worker) const {
+  const auto at = hosts_.find(worker);
+  return at == hosts_.end() ? std::nullopt : std::optional(at->second);
+}
+
+// ---- To the workers -------------------------------------------------------------------------------------------------------------
+
+std::uint64_t Market::ask(std::size_t host, std::function<void(const std::variant<HelloAnswer, AssignAnswer>*)> then) {
+  const std::uint64_t number = ++simulation_.requests;
+  requests_[number] = {host, std::move(then)};
+  later(kDeadline, [this, number] {
+    const auto at = requests_.find(number);
+    if (at == requests_.end()) return;
+    const auto what = std::move(at->second.then);
+    requests_.erase(at);
+    what(nullptr);
+  });
+  return number;
+}
+
+void Market::answered(std::uint64_t request, const std::variant<HelloAnswer, AssignAnswer>& answer) {
+  const auto at = requests_.find(request);
+  if (at == requests_.end()) return;
+  const auto then = std::move(at->second.then);
+  requests_.erase(at);
+  then(&answer);
+}
+
+void Market::flush_soon(std::size_t host) {
+  dirty_.insert(host);
+  if (std::exchange(posted_, true)) return;
+  later(Duration(0), [this] {
+    posted_ = false;
+    for (const std::size_t one : std::exchange(dirty_, {}))
+      if (const auto at = peers_.find(one); at != peers_.end() && at->second.joined) flush(one);
+  });
+}
+
+void Market::flush(std::size_t host) {
+  Peer& peer = peers_.at(host);
+  const auto all = std::exchange(peer.to_assign, {});
+  const auto stops = std::exchange(peer.to_stop, {});
+  const WorkerId id = peer.id;
+  std::vector<AttemptId> stale;
+  for (std::size_t next = 0; next < all.size();) {
+    std::vector<Given> given;
+    std::vector<AttemptId> attempts;
+    for (; next < all.size() && given.size() < kAssignmentsMax; ++next) {
+      Given one = all[next];
+      const JobId job = one.task.job;
+      if (over_.contains(job)) {
+        stale.push_back(one.attempt);
+        continue;
+      }
+      one.command_inside = !simulation_.plan_of(job).large_command;
+      if (!one.command_inside && peer.has_command.insert(job).second) simulation_.to_host(host, [job](Host& to) { to.command(job); });
+      given.push_back(one);
+      attempts.push_back(one.attempt);
+    }
+    if (given.empty()) continue;
+    const std::uint64_t request = ask(host, [this, host, id, attempts](const auto* got) {
+      const auto* answer = got ? std::get_if<AssignAnswer>(got) : nullptr;
+      const auto at = peers_.find(host);
+      if (!answer || answer->what == AssignAnswer::timeout) return;  // its lease decides
+      if (answer->what == AssignAnswer::nobody_there) {
+        if (at != peers_.end() && at->second.joined) bounced(host);
+        return;
+      }
+      if (answer->what == AssignAnswer::conflict) {
+        if (at != peers_.end() && at->second.joined) meet(host);
+        return refused(id, attempts);
+      }
+      if (at != peers_.end())
+        for (const JobId job : answer->missing) at->second.has_command.erase(job);
+      std::vector<AttemptId> back;
+      for (const std::uint64_t number : answer->refused)
+        if (const AttemptId attempt{epoch_, number}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
+      refused(id, back);
+    });
+    simulation_.to_host(host, [request, epoch = epoch_, given](Host& to) { to.assign(request, epoch, given); }, request);
+  }
+  if (!stops.empty()) simulation_.to_host(host, [stops](Host& to) { to.stop(stops); });
+  if (!stale.empty()) refused(id, stale);
+}
+
+void Market::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
+  for (const AttemptId attempt : attempts) handle(AttemptRefused{worker, attempt});
+}
+
+// ---- From the workers -----------------------------------------------------------------------------------------------------------
+
+void Market::report(std::size_t host, std::uint64_t, std::uint64_t number, const Report& report) {
+  const auto reply = [this, host, number](Reply what) { simulation_.to_host(host, [number, what](Host& to) { to.answer_report(number, what); }); };
+  const auto at = peers_.find(host);
+  if (at == peers_.end() || !at->second.joined) return reply(Reply::unknown_worker);
+  const WorkerId worker = at->second.id;
+  for (const auto& result : report.results) handle(AttemptFinished{worker, result.what, result.cause, result.succeeded, result.wall, result.exit_code});
+  for (const AttemptId attempt : report.returned) handle(AttemptReturned{worker, attempt});
+  if (report.results.empty()) return reply(Reply::taken);
+  commit([reply] { reply(Reply::taken); });
+}
+
+void Market::lease(std::size_t host, std::uint64_t hellos, const std::vector<Held>& held, WorkerState state, int slots) {
+  const auto at = peers_.find(host);
+  const bool known = at != peers_.end() && at->second.joined;
+  simulation_.to_host(host, [known, hellos](Host& to) { to.answer_lease(known ? Reply::taken : Reply::unknown_worker, hellos); });
+  if (known) handle(LeaseRenewed{at->second.id, state, held, slots, {}});
+}
+
+// ---- From submitters ------------------------------------------------------------------------------------------------------------
+
+void Market::submit(const std::string& key, JobSubmitted job, std::function<void(JobId)> reply) {
+  if (const auto known = keys_.find(key); known != keys_.end()) return commit([reply, id = known->second] { reply(id); });
+  job.job = JobId{++last_job_};
+  keys_[key] = job.job;
+  book_[job.job] = job;
+  save([this, job, key] {
+    journal_.jobs[job.job].spec = job;
+    journal_.jobs[job.job].key = key;
+    journal_.jobs[job.job].held = job.terms.hold;
+  });
+  simulation_.names_job(job.job, key);
+  commit([this, job, reply] {
+    reply(job.job);
+    handle(job);
+  });
+}
+
+void Market::order(JobId job, Order order, std::function<void()> reply) {
+  if (!book_.contains(job)) return;  // of a life whose disk never had it; cannot be, since it was answered
+  if (over_.contains(job)) return commit(reply);
+  save([this, job, order] {
+    Journal::Job& entry = journal_.jobs.at(job);
+    if (order == Order::cancel) entry.canceled = true;
+    else entry.held = order == Order::hold;
+  });
+  commit([this, job, order, reply] {
+    if (order == Order::cancel) handle(JobCanceled{job});
+    else if (order == Order::hold) handle(JobHeld{job});
+    else handle(JobReleased{job});
+    reply();
+  });
+}
+
+}  // namespace souk::simulation

@@ -1,0 +1,73 @@
+// What a seed means: which weather, which workers, which jobs, and how each task would end.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "manager/event.h"
+#include "tests/simulation/world.h"
+
+namespace souk::simulation {
+
+/// Faults before the weather clears.
+struct Weather {
+  double loss = 0, repeat = 0, reorder = 0;  // of one message
+  Duration delay_min{500}, delay_max{5000};
+  Duration crash_every{0}, freeze_every{0}, cut_every{0};        // means, per worker; 0: never
+  Duration restart_every{0}, close_every{0};                     // of the manager, of its market
+  double liars = 0;                                              // share of the workers
+  Duration owner_every{0};                                       // an owner pauses or resumes a worker
+};
+
+struct HostPlan {
+  Offer offer;
+  int speed_percent = 100;  // of the reference machine; 10 to 1000
+  bool liar = false;        // says it has more slots than it has, and reports what it was never given
+  Duration enters{0};
+};
+
+/// How one task would end, whoever runs it.
+struct Fate {
+  Duration work{0};         // at speed 100
+  unsigned fails = 0;       // runs that fail before one succeeds
+  bool kills_worker = false;
+  int exit_code = 1;        // of a failing run
+};
+
+struct JobPlan {
+  std::string owner;
+  std::vector<Group> groups;
+  Terms terms;                             // `after` is filled in when it is submitted
+  std::vector<std::pair<std::size_t, bool>> after;  // earlier jobs of the plan; any
+  Duration deadline{0};                    // from its submission; 0: none
+  bool large_command = false;              // travels ahead, in a message of its own
+  Duration submitted{0}, canceled{0}, held{0}, released{0};  // 0: never
+  Duration task_low{0};
+  unsigned task_doublings = 1;
+  double fail = 0, kill = 0;               // share of the tasks
+  std::uint64_t tasks() const {
+    std::uint64_t all = 0;
+    for (const Group& group : groups) all += group.tasks;
+    return all;
+  }
+};
+
+struct Plan {
+  Weather weather;
+  Duration clears{0};  // from then on nothing more goes wrong
+  Duration lease{0};
+  std::vector<HostPlan> hosts;
+  std::vector<JobPlan> jobs;
+  std::vector<OwnerSet> owners;
+
+  /// Everything drawn from the seed alone.
+  static Plan draw(std::uint64_t seed);
+  bool calm() const { return clears == Duration(0); }
+  Fate fate(std::uint64_t seed, std::size_t job, std::uint64_t task) const;
+  std::string in_words() const;
+};
+
+/// Whether the worker could ever run a task of the group; `require` only in the few forms that plans use.
+bool could_run(const Offer& offer, const Group& group);
+
+}  // namespace souk::simulation
