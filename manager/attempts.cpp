@@ -60,7 +60,8 @@ void Scheduler::on(const WorkerJoined& e, Actions& actions) {
   worker.until = e.until;
   slots_ += worker.slots, gpus_ += static_cast<int>(e.offer->gpus.size()), memory_ += e.offer->memory_bytes;
   worker.resting = worker.silent = false;
-  resting_.erase(worker.id);
+  worker.times_silent = 0;
+  resting_.erase(worker.id), silent_.erase(worker.id);
   // What we believed it had and it has not, it lost: it was restarted, or an assignment never arrived.
   std::set<AttemptId> has;
   for (const Held& held : e.held) has.insert(held.attempt);
@@ -160,7 +161,7 @@ void Scheduler::on(const WorkerChanged& e, Actions&) {
   if (at == worker_ix_.end()) return;
   Worker& worker = workers_[at->second];
   worker.state = e.state;
-  worker.silent = false;
+  heard(at->second);
   if (e.until) worker.until = *e.until;
   if (e.slots > 0) {
     const int slots = std::min(e.slots, worker.offer->slots);
@@ -181,9 +182,9 @@ void Scheduler::on(const WorkerLost& e, Actions& actions) {
   for (const Ix run : held) requeue(run, "worker-lost", true, actions);
   if (worker.reserved != kNone) unreserve(ix);
   slots_ -= worker.slots, gpus_ -= static_cast<int>(worker.offer->gpus.size()), memory_ -= worker.offer->memory_bytes;
-  resting_.erase(worker.id), aside_.erase(worker.id);
+  resting_.erase(worker.id), aside_.erase(worker.id), silent_.erase(worker.id);
   for (const TaskClassId task_class : queued_) std::erase(queues_[task_class].hints, ix), std::erase(queues_[task_class].shortlist, ix);
-  std::erase(hungry_, ix);
+  std::erase(hungry_, ix), std::erase(roomy_, ix);
   worker = {};
   worker_ix_.erase(at);
   free_workers_.push_back(ix);
@@ -220,7 +221,9 @@ void Scheduler::rested(Ix ix) {
 }
 
 void Scheduler::heard(Ix ix) {
-  if (std::exchange(workers_[ix].silent, false)) index(ix, true);
+  Worker& worker = workers_[ix];
+  worker.times_silent = 0;
+  if (std::exchange(worker.silent, false)) silent_.erase(worker.id), index(ix, true);
 }
 
 void Scheduler::on(const AttemptRefused& e, Actions& actions) {
@@ -496,7 +499,8 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
     Worker& worker = workers_[worker_at];
     if (worker.resting) worker.resting = false, resting_.erase(worker.id);
     heard(worker_at);
-    ++(e.succeeded ? worker.succeeded : worker.failed);
+    if (e.succeeded) ++worker.succeeded;
+    else if (own_fault) ++worker.failed;  // what its owner stopped is no failure
     if (current) {
       Run& run = runs_[run_at];
       run_number = run.run;
@@ -599,9 +603,17 @@ void Scheduler::on(const Tick&, Actions& actions) {
     for (const TaskClassId task_class : queued_) {
       Queue& queue = queues_[task_class];
       queue.owners.clear();
+      queue.head_known = false;
       for (const auto& [owner, turns] : queue.turns) list_owner(task_class, owner);
     }
   for (const WorkerId id : std::set(resting_)) rested(worker_ix_.at(id));
+  for (const WorkerId id : std::set(silent_)) {
+    const Ix ix = worker_ix_.at(id);
+    if (workers_[ix].silent_until > now_) continue;
+    silent_.erase(id);
+    workers_[ix].silent = false;
+    index(ix, true);
+  }
   for (const WorkerId id : std::set(aside_)) {
     const Ix ix = worker_ix_.at(id);
     if (workers_[ix].aside_until > now_) continue;
@@ -626,7 +638,9 @@ void Scheduler::on(const Tick&, Actions& actions) {
   for (const Ix run : over)
     if (runs_[run].job != kNone && runs_[run].lease_ends <= now_) {
       Worker& worker = workers_[runs_[run].worker];
-      worker.silent = true;  // else it would get the same tasks again, lease after lease, until somebody notices that it is gone
+      // Else it would get the same tasks again, lease after lease, until somebody notices that it is gone.
+      if (!std::exchange(worker.silent, true)) worker.silent_until = now_ + rules_.lease * (1 << std::min(worker.times_silent++, 5u));
+      silent_.insert(worker.id);
       index(runs_[run].worker, false);
       requeue(run, "lease-ended", true, actions);
     }
@@ -634,7 +648,7 @@ void Scheduler::on(const Tick&, Actions& actions) {
     const Ix ix = job_ix(deadlines_.begin()->second);
     deadlines_.erase(deadlines_.begin());
     if (ix == kNone || jobs_[ix].dropped) continue;
-    if (jobs_[ix].counts.waiting > 0) jobs_[ix].why = "its deadline passed with " + std::to_string(jobs_[ix].counts.waiting) + " tasks not started";
+    if (jobs_[ix].counts.waiting > 0) jobs_[ix].why = "its deadline passed with " + std::to_string(jobs_[ix].counts.waiting) + (jobs_[ix].counts.waiting == 1 ? " task" : " tasks") + " not started";
     drop_waiting(ix);
     settle(ix, actions);
   }

@@ -17,46 +17,86 @@ constexpr int kReservesEachTick = 8;
 
 // ---- The next task -----------------------------------------------------------------------------------------------------------------
 
-/// The next of a class: of the owner who used least, their highest priority, the lane served longest ago.
-std::optional<Scheduler::Pick> Scheduler::next(TaskClassId task_class) {
+/// What comes first in a class: of the owner who used least, their highest priority, the lane served longest ago. Remembered until something of it
+/// changes, since with many classes it is asked far more often than it changes.
+const Scheduler::Head* Scheduler::head(TaskClassId task_class) {
   Queue& queue = queues_[task_class];
+  if (queue.head_known && shares_[queue.head.owner].used == queue.head.used && !shares_[queue.head.owner].limited()) return &queue.head;
+  queue.head_known = false;
   while (!queue.owners.empty()) {
     const auto [used, owner] = *queue.owners.begin();
     const auto turns = queue.turns.find(owner);
     const bool gone = turns == queue.turns.end() || shares_[owner].limited();
     if (!gone && used == shares_[owner].used) {
-      const Turn& turn = *turns->second.begin();
-      Job& job = jobs_[turn.job];
-      const std::uint32_t number = job.lanes[turn.lane].groups.front();
-      GroupState& group = job.groups[number];
-      front(job, group);
-      const std::uint32_t offset = group.again && !group.again->empty() ? *group.again->begin() : group.cursor;
-      return Pick{task_class, turn.job, turn.lane, number, group.first + offset};
+      queue.head = {used, owner, *turns->second.begin()};
+      queue.head_known = true;
+      return &queue.head;
     }
     queue.owners.erase(queue.owners.begin());
     if (!gone) queue.owners.insert({shares_[owner].used, owner});
   }
-  return std::nullopt;
+  return nullptr;
+}
+
+Scheduler::Pick Scheduler::pick_of(TaskClassId task_class, const Head& head) {
+  Job& job = jobs_[head.turn.job];
+  const std::uint32_t number = job.lanes[head.turn.lane].groups.front();
+  GroupState& group = job.groups[number];
+  front(job, group);
+  const std::uint32_t offset = group.again && !group.again->empty() ? *group.again->begin() : group.cursor;
+  return {task_class, head.turn.job, head.turn.lane, number, group.first + offset};
+}
+
+std::optional<Scheduler::Pick> Scheduler::next(TaskClassId task_class) {
+  const Head* first = head(task_class);
+  if (!first) return std::nullopt;
+  return pick_of(task_class, *first);
 }
 
 /// Over all classes for which a worker may have room.
 std::optional<Scheduler::Pick> Scheduler::next_pick() {
-  std::optional<Pick> best;
-  const auto order = [this](const Pick& pick) {
-    const Job& job = jobs_[pick.job];
-    return std::tuple(shares_[job.owner].used, job.owner, -job.priority, job.lanes[pick.lane].turn, job.id);
-  };
+  const Head* best = nullptr;
+  TaskClassId of = 0;
   for (const TaskClassId task_class : queued_) {
-    if (queues_[task_class].stuck || queues_[task_class].owners.empty()) continue;
-    const auto pick = next(task_class);
-    if (pick && (!best || order(*pick) < order(*best))) best = pick;
+    if (queues_[task_class].stuck) continue;
+    const Head* first = head(task_class);
+    if (first && (!best || *first < *best)) best = first, of = task_class;
   }
-  return best;
+  if (!best) return std::nullopt;
+  return pick_of(of, *best);
+}
+
+/// One worker got room, and everything that waits has none elsewhere: what comes next, of all that fits there?
+void Scheduler::serve(Ix ix, Actions& actions) {
+  const Worker& worker = workers_[ix];
+  for (const TaskClassId task_class : queued_)
+    if (worker.worker_class >= queues_[task_class].position.size()) refresh(task_class);
+  std::vector<TaskClassId> refused;  // of classes judged worker by worker
+  while (worker.key != 0) {
+    std::optional<Pick> best;
+    const Head* best_head = nullptr;
+    for (const TaskClassId task_class : queued_) {
+      const Head* first = head(task_class);
+      if (!first || (best_head && *best_head < *first)) continue;
+      if (!fits_class(task_class, worker.worker_class) || !fits(market_.task(task_class).need, worker.room)) continue;
+      if (!refused.empty() && std::find(refused.begin(), refused.end(), task_class) != refused.end()) continue;
+      if (const Pick pick = pick_of(task_class, *first); has_room(pick, worker)) best = pick, best_head = first;
+    }
+    if (!best) return;
+    if (market_.task(best->task_class).of_each_worker && !score(best->task_class, ix)) refused.push_back(best->task_class);
+    else if (!suits(*best, worker)) defer(*best);
+    else assign(*best, ix, false, false, actions);
+  }
 }
 
 void Scheduler::dispatch(Actions& actions) {
   if (!open_) return;
   do {
+    const auto roomy = std::exchange(roomy_, {});
+    for (const Ix ix : roomy) workers_[ix].roomy = false;
+    const bool all_stuck = std::all_of(queued_.begin(), queued_.end(), [this](TaskClassId id) { return queues_[id].stuck; });
+    if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
+    else for (const Ix ix : roomy) hint(ix);
     while (const auto pick = next_pick()) {
       const Ix worker = find(*pick);
       if (worker != kNone) assign(*pick, worker, false, false, actions);
@@ -69,7 +109,7 @@ void Scheduler::dispatch(Actions& actions) {
       if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
     }
     hungry_.clear();
-  } while (!queued_.empty() && next_pick());  // the last task of a class may have freed a worker that was kept for it
+  } while (!queued_.empty() && (!roomy_.empty() || next_pick()));  // the last task of a class may have freed a worker that was kept for it
 }
 
 /// There is room, but not where this task may run now: it steps aside for a moment.
@@ -100,6 +140,7 @@ void Scheduler::assign(const Pick& pick, Ix worker_at, bool ahead, bool speculat
     auto node = turns.extract({-job.priority, lane.turn, job.id, pick.job, pick.lane});
     node.value().turn = lane.turn = ++last_turn_;
     turns.insert(std::move(node));
+    queue.head_known = false;
   }
   sync_lane(pick.job, pick.lane);
   queue.since = now_;
@@ -270,9 +311,15 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
   return best;
 }
 
-/// A worker may have room for what had none: every class that waits for one like it looks at it.
+/// A worker may have room for what had none; dispatch() looks.
 void Scheduler::more_room(Ix ix) {
+  if (!queued_.empty() && !std::exchange(workers_[ix].roomy, true)) roomy_.push_back(ix);
+}
+
+/// Every class that waits for a worker like this one looks at it.
+void Scheduler::hint(Ix ix) {
   const Worker& worker = workers_[ix];
+  if (worker.key == 0) return;
   for (const TaskClassId task_class : queued_) {
     Queue& queue = queues_[task_class];
     const Market::TaskClass& task = market_.task(task_class);
@@ -308,17 +355,14 @@ void Scheduler::prefetch(Ix ix, Actions& actions) {
   if (worker.reserved != kNone) return;
   for (;;) {
     std::optional<Pick> best;
-    const auto order = [this](const Pick& pick) {
-      const Job& job = jobs_[pick.job];
-      return std::tuple(shares_[job.owner].used, job.owner, -job.priority, job.lanes[pick.lane].turn, job.id);
-    };
+    const Head* best_head = nullptr;
     for (const TaskClassId task_class : queued_) {
-      if (!fits_class(task_class, worker.worker_class)) continue;
-      const auto pick = next(task_class);
-      if (!pick || (best && order(*best) < order(*pick))) continue;
-      if (worker.ahead.size() >= ahead_max(*pick, worker) && market_.task(task_class).need.slots > 1) continue;  // a worker is kept for such, if need be
-      if (!score(task_class, ix) || !suits(*pick, worker)) continue;
-      best = pick;
+      const Head* first = head(task_class);
+      if (!first || (best_head && *best_head < *first) || !fits_class(task_class, worker.worker_class)) continue;
+      const Pick pick = pick_of(task_class, *first);
+      if (market_.task(task_class).need.slots > 1 && worker.ahead.size() >= ahead_max(pick, worker)) continue;  // a worker is kept for such, if need be
+      if ((market_.task(task_class).of_each_worker && !score(task_class, ix)) || !suits(pick, worker)) continue;
+      best = pick, best_head = first;
     }
     if (!best || worker.ahead.size() >= ahead_max(*best, worker)) return;
     if (const Duration limit = market_.task(best->task_class).time_limit; worker.until && limit > Duration(0) && now_ + limit > *worker.until) return;

@@ -379,6 +379,7 @@ void Scheduler::enqueue(Ix ix, std::uint32_t number) {
   auto& turns = queue.turns[job.owner];
   const bool first = turns.empty();
   turns.insert({-job.priority, lane.turn, job.id, ix, number});
+  queue.head_known = false;
   if (!first) return;
   Shares::Owner& owner = shares_[job.owner];
   if (owner.queues++ == 0) shares_.lift(job.owner, rules_.credit * std::max(1, slots_));
@@ -392,6 +393,7 @@ void Scheduler::dequeue(Ix ix, std::uint32_t number) {
   lane.queued = false;
   const auto turns = queue.turns.find(job.owner);
   turns->second.erase({-job.priority, lane.turn, job.id, ix, number});
+  queue.head_known = false;
   if (!turns->second.empty()) return;
   queue.turns.erase(turns);  // its entry in `owners` goes when it comes to the front
   --shares_[job.owner].queues;
@@ -405,6 +407,7 @@ void Scheduler::dequeue(Ix ix, std::uint32_t number) {
 }
 
 void Scheduler::list_owner(TaskClassId task_class, OwnerId owner) {
+  queues_[task_class].head_known = false;
   if (!shares_[owner].limited()) queues_[task_class].owners.insert({shares_[owner].used, owner});
 }
 
@@ -414,6 +417,7 @@ void Scheduler::limit_changed(OwnerId owner) {
   for (const TaskClassId task_class : queued_) {
     Queue& queue = queues_[task_class];
     if (!queue.turns.contains(owner)) continue;
+    queue.head_known = false;
     if (shares_[owner].limited()) std::erase_if(queue.owners, [&](const auto& entry) { return entry.second == owner; });
     else if (std::none_of(queue.owners.begin(), queue.owners.end(), [&](const auto& entry) { return entry.second == owner; })) list_owner(task_class, owner);
   }

@@ -207,7 +207,9 @@ class Scheduler {
     std::string aside;
     bool resting = false;         // refused something: gets nothing until it is heard of again, or a tick
     bool silent = false;          // a lease of its ended: gets nothing until it is heard of again, and a tick does not count
-    bool hungry = false;
+    bool hungry = false, roomy = false;  // in the lists of these names
+    unsigned times_silent = 0;
+    Instant silent_until{};       // then it is tried once more
     TaskClassId reserved = kNone;
     Instant reserved_at{};        // when there should be room
     std::uint64_t key = 0;        // its place in the class's open list; 0: not there
@@ -223,7 +225,15 @@ class Scheduler {
     std::uint32_t lane;
     friend auto operator<=>(const Turn&, const Turn&) = default;
   };
+  struct Head {                   // what comes first: of the owner who used least
+    double used = 0;
+    OwnerId owner = 0;
+    Turn turn{};
+    friend auto operator<=>(const Head&, const Head&) = default;
+  };
   struct Queue {                  // of a task class
+    Head head;
+    bool head_known = false;
     std::set<std::pair<double, OwnerId>> owners;       // by what they used when they were put here; those at their limit are not
     std::map<OwnerId, std::set<Turn>> turns;
     bool listed = false;          // in queued_
@@ -312,6 +322,9 @@ class Scheduler {
   void dispatch(Actions&);
   std::optional<Pick> next(TaskClassId);
   std::optional<Pick> next_pick();
+  const Head* head(TaskClassId);
+  Pick pick_of(TaskClassId, const Head&);
+  void serve(Ix worker, Actions&);
   Ix find(const Pick&);
   bool suits(const Pick&, const Worker&) const;
   bool has_room(const Pick&, const Worker&) const;
@@ -328,6 +341,7 @@ class Scheduler {
   void prefetch(Ix worker, Actions&);
   std::size_t ahead_max(const Pick&, const Worker&) const;
   void more_room(Ix worker);
+  void hint(Ix worker);
   void reserve();
   void unreserve(Ix worker);
   Instant room_at(TaskClassId, const Worker&) const;
@@ -373,7 +387,8 @@ class Scheduler {
   std::set<std::tuple<Instant, JobId, std::uint32_t>> deferred_;  // lanes that do
   std::set<std::pair<Instant, JobId>> deadlines_;
   std::set<Ix> speculative_;             // jobs
-  std::set<WorkerId> resting_, aside_;
+  std::set<WorkerId> resting_, aside_, silent_;
+  std::vector<Ix> roomy_;                // workers that may have room for what waits
   std::vector<Ix> hungry_;               // workers that gave something back in this step: may hold work ahead of their slots
   std::uint64_t waiting_ = 0, running_ = 0;  // tasks of all jobs
   bool wishes_failed_ = false;           // the last find(): there was room, but not where this task may run

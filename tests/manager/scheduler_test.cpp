@@ -46,7 +46,7 @@ TEST(Scheduler, EndsALeaseAfterSilenceButNotWhileItIsRenewed) {
   EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.held(1, 1, 1)}}), "");
   EXPECT_EQ(stage.after(29s), "");
   EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended");  // and nothing for the silent one
-  EXPECT_EQ(stage.after(60s), "");
+  EXPECT_EQ(stage.after(25s), "");
   EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::free, {}}), "assign 1.1 as 2 to 1");
 }
 
