@@ -96,7 +96,7 @@ void Scheduler::dispatch(Actions& actions) {
     for (const Ix ix : roomy) workers_[ix].roomy = false;
     const bool all_stuck = std::all_of(queued_.begin(), queued_.end(), [this](TaskClassId id) { return queues_[id].stuck; });
     if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
-    else for (const Ix ix : roomy) hint(ix);
+    for (const Ix ix : roomy) hint(ix);  // of one that was served: what is left, for what steps aside for a moment
     while (const auto pick = next_pick()) {
       const Ix worker = find(*pick);
       if (worker != kNone) assign(*pick, worker, false, false, actions);
