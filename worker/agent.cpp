@@ -19,6 +19,8 @@ std::size_t kept_bytes(const Outcome* outcome) {
   return kResultCost + (outcome == nullptr ? 0 : outcome->out.size() + outcome->err.size() + outcome->why.size());
 }
 
+Duration pause_after(int failures) { return std::min<Duration>(kRetryMax, Duration(kRetryMin) * (1 << std::min(failures, 5))); }
+
 }  // namespace
 
 bool Agent::Entry::out_in_pieces() const {
@@ -63,6 +65,9 @@ void Agent::on(Greeted& event) {
   lease_ = std::clamp<Duration>(event.lease, kLeaseMin, kLeaseMax);
   lease_due_ = now_ + lease_ / 6;  // the answer itself renews all
   lease_now_ = false;
+  lease_before_hello_ = last_lease_;
+  lease_again_.reset();
+  lease_failures_ = 0;
   actions_.emplace_back(AnswerHello{state(), all_held(), rule(), allowed_.until_ms});
   if (allowed_.offered > 0 && allowed_.offered < limits_.slots) lease_now_ = true;  // a hello's answer tells of all slots
   // What was on its way may have reached an earlier life of the manager. The same result twice is harmless.
@@ -179,9 +184,19 @@ void Agent::on(ReportFailed& event) {
   send_again(flight, refused, event.why);
   if (event.loss == ReportLoss::unknown) greeted_ = false;
   if (event.loss == ReportLoss::unanswered) {
-    const auto pause = std::min<Duration>(kRetryMax, Duration(kRetryMin) * (1 << std::min(retries_++, 5)));
-    retry_at_ = std::max(retry_at_, now_ + pause);
+    retry_at_ = std::max(retry_at_, now_ + pause_after(retries_++));
   }
+}
+
+void Agent::on(LeaseTaken& event) {
+  if (event.lease > lease_before_hello_) lease_failures_ = 0;
+}
+
+/// A new manager refuses a lease that left before its hello came here, although it knows us since.
+void Agent::on(LeaseFailed& event) {
+  if (event.lease <= lease_before_hello_) return;
+  if (event.unknown) greeted_ = false;
+  if (event.lease == last_lease_) lease_again_ = now_ + pause_after(lease_failures_++);  // else a later one told more
 }
 
 void Agent::on(ManagerGone&) { greeted_ = false; }
@@ -443,14 +458,18 @@ bool Agent::fill_report(SendReport& report, Flight& flight) {
 
 // ---- Leases, presence, time -----------------------------------------------------------------------------------------------------
 
-/// Who holds nothing still says so once a lease: else a change of its state that was lost on the way would never be known.
-Instant Agent::lease_at() const { return held_.empty() ? lease_due_ + lease_ * 5 / 6 : lease_due_; }
+/// Who holds nothing speaks too, once a lease: the manager may have missed what changed, and it gives nothing to whom it thinks silent.
+Instant Agent::lease_at() const {
+  const Instant due = held_.empty() ? lease_due_ + (lease_ - lease_ / 6) : lease_due_;
+  return lease_again_ ? std::min(due, *lease_again_) : due;
+}
 
 void Agent::renew_leases() {
   const bool now = std::exchange(lease_now_, false);
   if (!greeted_ || (!now && now_ < lease_at())) return;
   lease_due_ = now_ + lease_ / 6;
-  actions_.emplace_back(SendLease{all_held(), state(), allowed_.offered, rule(), allowed_.until_ms});
+  lease_again_.reset();
+  actions_.emplace_back(SendLease{++last_lease_, all_held(), state(), allowed_.offered, rule(), allowed_.until_ms});
 }
 
 void Agent::show() {

@@ -68,6 +68,10 @@ enum class ReportLoss : std::uint8_t {
   refused,     // the manager will never take this content
 };
 struct ReportFailed { std::uint64_t report; ReportLoss loss; std::string why; };
+/// The manager has what that lease told.
+struct LeaseTaken { std::uint64_t lease; };
+/// Lost, or refused: said again after a pause. `unknown`: the manager does not know this worker, and the next hello says all.
+struct LeaseFailed { std::uint64_t lease; bool unknown; };
 struct ManagerGone {};
 struct Drain {};   // finish, accept nothing new; for good
 struct Pause {};   // the owner wants the machine: what waits goes back, what runs may end
@@ -81,7 +85,7 @@ struct Allowance {
   std::uint64_t until_ms = 0;  // since 1970: when its owner will want it back; 0: not known
 };
 struct Tick {};    // time passed
-using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, ManagerGone, Drain, Pause, Resume, Allowance, Tick>;
+using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Pause, Resume, Allowance, Tick>;
 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
 /// Answers to the event just told; at most one of them, and first.
@@ -101,7 +105,14 @@ struct SendReport {
   std::vector<Ended> results;
   std::vector<Held> returned;
 };
-struct SendLease { std::vector<Held> held; Availability state; int offered; std::string rule; std::uint64_t until_ms; };
+struct SendLease {
+  std::uint64_t lease;  // ours, for the answer
+  std::vector<Held> held;
+  Availability state;
+  int offered;
+  std::string rule;
+  std::uint64_t until_ms;
+};
 struct Show { Availability state; std::string status; };
 /// A result that the manager will not take, whatever we do: it is replaced by a smaller one, or dropped. For the log.
 struct GiveUp { Held held; std::string why; };
@@ -121,7 +132,7 @@ constexpr int kReportsInFlightMax = 2;
 constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wait for others, and only while all that fits runs and more waits here
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // nothing began or ended here for so long while something waits: others may be faster
 constexpr std::chrono::milliseconds kShowEvery{1000};
-constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report that failed; doubling
+constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report or lease that failed; doubling
 constexpr std::chrono::milliseconds kLeaseMin{100}, kLeaseMax{24 * 3600 * 1000};  // a hello's lease is brought into this range
 
 class Agent {
@@ -186,6 +197,8 @@ class Agent {
   void on(Finished& event);
   void on(ReportTaken& event);
   void on(ReportFailed& event);
+  void on(LeaseTaken& event);
+  void on(LeaseFailed& event);
   void on(ManagerGone&);
   void on(Drain&);
   void on(Pause&);
@@ -223,8 +236,11 @@ class Agent {
   std::optional<Epoch> epoch_;  // of the last hello
   bool greeted_ = false;        // by a manager that is still there
   Duration lease_{};
-  Instant lease_due_{};
+  Instant lease_due_{};  // while something is held
   bool lease_now_ = false;
+  std::uint64_t last_lease_ = 0, lease_before_hello_ = 0;  // those up to the second say nothing about the manager that greeted last
+  std::optional<Instant> lease_again_;                     // the last one failed
+  int lease_failures_ = 0;                                 // in a row
 
   Table held_;
   std::vector<Slot> slots_;

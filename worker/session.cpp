@@ -165,7 +165,6 @@ void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
   lease_ = std::chrono::milliseconds(ms);
   spdlog::info("greeted manager={} epoch={} lease_ms={}", manager_, hello.epoch(), ms);
   hello_late_.cancel();
-  ++hellos_;
   asked_ = &iq;
   tell(Greeted{Epoch{hello.epoch()}, lease_});
 }
@@ -358,14 +357,13 @@ void Session::perform(SendLease& action) {
   message.set_until_ms(action.until_ms);
   auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
   add_payload(*iq, "lease", ns::task, message, {{"held", std::to_string(action.held.size())}});
-  link_.request(std::move(iq), std::min<std::chrono::milliseconds>(kLeaseWithin, std::max(lease_, 1000ms)), [this, hellos = hellos_](const Answer& answer) {
+  link_.request(std::move(iq), std::min<std::chrono::milliseconds>(kLeaseWithin, std::max(lease_, 1000ms)), [this, lease = action.lease](const Answer& answer) {
     if (stopped_) return;
     if (!answer) {
       spdlog::warn("lease not renewed why=\"{}\"", printable(answer.error.condition + (answer.error.text.empty() ? "" : ": " + answer.error.text)));
-      // The refusal of a lease that crossed a new manager's hello says nothing about that manager: it knows us since.
-      if (hellos == hellos_ && (answer.error.condition == "item-not-found" || answer.error.condition == "forbidden")) tell(ManagerGone{});
-      return;
+      return tell(LeaseFailed{lease, answer.error.condition == "item-not-found" || answer.error.condition == "forbidden"});
     }
+    tell(LeaseTaken{lease});
     wire::LeaseAnswer said;
     const gloox::Tag* payload = answer.iq->findChild("lease", "xmlns", ns::task);
     if (payload != nullptr && payload_in(*payload, said) && said.stop_size() > 0) tell(StopAsked{attempts_of(said.stop())});

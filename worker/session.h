@@ -87,7 +87,6 @@ class Session {
   bool handling_ = false, stopped_ = false;
   const gloox::Tag* asked_ = nullptr;  // the iq that the event being told came from, until it is answered
   std::chrono::milliseconds lease_{30'000};
-  std::uint64_t hellos_ = 0;
   std::string trouble_;
   std::vector<Registration> registrations_;
 };

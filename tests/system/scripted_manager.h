@@ -69,6 +69,7 @@ class ScriptedManager {
     seats_.push_back(link.on_iq("lease", ns::task, [this](const gloox::Tag& iq, const gloox::Tag& payload) {
       leases.emplace_back();
       EXPECT_TRUE(decode(payload.cdata(), payload.findAttribute("encoding") == "zlib", leases.back()));
+      if (const std::string condition = refuse_lease(); !condition.empty()) return link.send(error_of(iq, "cancel", condition, "as the test says"));
       auto answer = result_of(iq);
       child(*answer, "lease", ns::task);
       link.send(std::move(answer));
@@ -197,6 +198,7 @@ class ScriptedManager {
   std::vector<wire::Lease> leases;
   int reports = 0;
   bool answers = true;  // to reports
+  std::function<std::string()> refuse_lease = [] { return std::string(); };  // with which condition; empty: it is taken
   std::function<void(const gloox::Tag&)> on_presence = [](const gloox::Tag&) {};
 
  private:

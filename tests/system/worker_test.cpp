@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <utility>
 
 #include "protocol/offer.h"
 #include "tests/system/scripted_manager.h"
@@ -250,6 +251,54 @@ TEST(Worker, RenewsItsLeases) {
   ASSERT_TRUE(market.manager.until([&] { return market.manager.leases.size() >= 3; }));
   ASSERT_EQ(market.manager.leases.back().held_size(), 1);
   EXPECT_EQ(market.manager.leases.back().held(0).number(), 1u);
+}
+
+TEST(Worker, SaysAgainThatItWasResumedUntilItIsHeard) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello();
+  worker->signal(SIGUSR2);
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.leases.size() == 1; })) << worker->log();
+  EXPECT_EQ(market.manager.leases[0].state(), wire::PAUSED);
+  int refused = 0;
+  market.manager.refuse_lease = [&] { return std::string(++refused == 1 ? "internal-server-error" : ""); };
+  worker->signal(SIGUSR2);
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.leases.size() == 3; })) << worker->log();
+  for (const auto& lease : {market.manager.leases[1], market.manager.leases[2]}) {
+    EXPECT_EQ(lease.state(), wire::FREE);
+    EXPECT_EQ(lease.held_size(), 0);
+  }
+}
+
+TEST(Worker, SpeaksOnceALeaseThoughItHoldsNothing) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello(1, 300);
+  ASSERT_TRUE(market.manager.until([&] { return market.manager.leases.size() >= 3; })) << worker->log();
+  EXPECT_EQ(market.manager.leases.back().held_size(), 0);
+}
+
+/// The manager is started anew while a lease is on its way: it says hello, and then answers the lease as one that knows nobody yet.
+TEST(Worker, StaysGreetedWhenALeaseCrossesAHello) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker();
+  market.manager.hello(1, 600);
+  bool restarted = false, answered = false;
+  market.manager.refuse_lease = [&] {
+    if (std::exchange(restarted, true)) return std::string();
+    wire::Hello hello;
+    hello.set_epoch(2);
+    hello.set_lease_ms(30000);
+    hello.set_version(SOUK_VERSION);
+    market.manager.link.request(ScriptedManager::iq(market.manager.worker(), "hello", hello), 10s, [&](const Answer& answer) { answered = static_cast<bool>(answer); });
+    return std::string("item-not-found");
+  };
+  ASSERT_TRUE(market.manager.until([&] { return answered && worker->log().find("lease not renewed why=\"item-not-found") != std::string::npos; })) << worker->log();
+  EXPECT_EQ(market.manager.assign("echo done", 1, 1, 2).error, "");
+  ASSERT_TRUE(market.manager.results_are(1)) << worker->log();
 }
 
 TEST(Worker, LargeStreamsArriveWhole) {

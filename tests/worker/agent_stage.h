@@ -72,6 +72,7 @@ class Stage {
     for (const Action& action : actions) {
       text += (text.empty() ? "" : "; ") + told(action);
       if (const auto* report = std::get_if<SendReport>(&action)) last_report = report->report;
+      if (const auto* lease = std::get_if<SendLease>(&action)) last_lease = lease->lease;
     }
     return text;
   }
@@ -138,10 +139,13 @@ class Stage {
   }
   std::string failed(std::uint64_t report, ReportLoss loss = ReportLoss::unanswered) { return tell(ReportFailed{report, loss, "why"}); }
 
+  std::string lost(std::uint64_t lease) { return tell(LeaseFailed{lease, false}); }
+  std::string unknown(std::uint64_t lease) { return tell(LeaseFailed{lease, true}); }
+
   Agent agent;
   Instant now{};
   std::vector<Action> actions;
-  std::uint64_t last_report = 0;
+  std::uint64_t last_report = 0, last_lease = 0;
 };
 
 }  // namespace souk::worker

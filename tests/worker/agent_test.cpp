@@ -342,10 +342,12 @@ TEST(Agent, KeepsWhatWaitsWhileSlotsTurnOverOrNobodyIsThereToTakeIt) {
   EXPECT_EQ(stage.agent.waiting(), 2u);
 }
 
-TEST(Agent, RenewsLeasesSixTimesALeaseWhileItHoldsAnythingAndElseOnceALease) {
+TEST(Agent, RenewsLeasesSixTimesALeaseWhileItHoldsAnythingAndElseOnce) {
   Stage stage;
   stage.greet();
-  EXPECT_EQ(stage.after(60s), "lease nothing free; lease nothing free");  // a change of its state may have been lost on the way
+  EXPECT_EQ(stage.after(29999ms), "");
+  EXPECT_EQ(stage.after(1ms), "lease nothing free");
+  EXPECT_EQ(stage.after(60s), "lease nothing free; lease nothing free");
   stage.assign({1});
   EXPECT_EQ(stage.after(4999ms), "");
   EXPECT_EQ(stage.after(1ms), "lease 1 busy");
@@ -355,6 +357,81 @@ TEST(Agent, RenewsLeasesSixTimesALeaseWhileItHoldsAnythingAndElseOnceALease) {
   stage.taken(1);
   EXPECT_EQ(stage.after(29999ms), "");
   EXPECT_EQ(stage.after(1ms), "lease nothing free");
+  stage.tell(ManagerGone{});
+  EXPECT_EQ(stage.after(10min), "");
+}
+
+TEST(Agent, SaysAgainWhatItsManagerMayHaveMissed) {
+  Stage stage;
+  stage.greet();
+  EXPECT_EQ(stage.tell(Pause{}), "lease nothing paused; show 'paused: by its owner'");
+  stage.after(2s);
+  EXPECT_EQ(stage.tell(Resume{}), "lease nothing free; show 'free: 1 slot'");
+  EXPECT_EQ(stage.lost(2), "");
+  EXPECT_EQ(stage.after(499ms), "");
+  EXPECT_EQ(stage.after(1ms), "lease nothing free");
+  EXPECT_EQ(stage.lost(3), "");
+  EXPECT_EQ(stage.after(999ms), "");
+  EXPECT_EQ(stage.after(1ms), "lease nothing free");
+  EXPECT_EQ(stage.tell(LeaseTaken{4}), "");
+  EXPECT_EQ(stage.after(29999ms), "");  // it is known now, and nothing else is to be said
+  EXPECT_EQ(stage.after(1ms), "lease nothing free");
+  stage.lost(5);
+  EXPECT_EQ(stage.after(500ms), "lease nothing free");  // patient again only after more failures in a row
+}
+
+TEST(Agent, WaitsLongerAndLongerForAManagerThatTakesNoLease) {
+  Stage stage;
+  stage.greet();
+  stage.tell(Pause{});
+  std::vector<Duration> pauses;
+  for (int failures = 0; failures < 8; ++failures) {
+    stage.lost(stage.last_lease);
+    pauses.push_back(*stage.agent.wake_at() - stage.now);
+    if (failures == 0) stage.after(1s);  // what people see changes too
+    else stage.after(pauses.back());
+  }
+  EXPECT_EQ(pauses, (std::vector<Duration>{500ms, 1s, 2s, 4s, 8s, 15s, 15s, 15s}));
+  stage.greet();
+  stage.tell(Resume{});
+  stage.lost(stage.last_lease);
+  EXPECT_EQ(*stage.agent.wake_at() - stage.now, Duration(500ms));
+}
+
+TEST(Agent, OnlyTheLastLeaseIsWorthRepeating) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  EXPECT_EQ(stage.after(10s), "lease 1 busy; lease 1 busy");
+  EXPECT_EQ(stage.lost(1), "");
+  EXPECT_EQ(stage.after(4s), "");
+  EXPECT_EQ(stage.after(1s), "lease 1 busy");
+}
+
+TEST(Agent, AManagerThatDoesNotKnowItIsToldNothingUntilItGreets) {
+  Stage stage;
+  stage.greet();
+  stage.tell(Pause{});
+  EXPECT_EQ(stage.unknown(1), "");
+  EXPECT_EQ(stage.assign({1}), "conflict: this worker saw its manager go; send hello first");
+  EXPECT_EQ(stage.after(10min).find("lease"), std::string::npos);
+  EXPECT_EQ(stage.greet(2), "hello: paused, holds nothing");
+  EXPECT_EQ(stage.after(30s), "lease nothing paused");
+}
+
+TEST(Agent, ALeaseThatCrossedANewManagersHelloSaysNothingAboutIt) {
+  Stage stage;
+  stage.greet(1);
+  stage.assign({1});
+  stage.after(5s);
+  stage.greet(2);  // of a manager that read the lease before it knew us
+  EXPECT_EQ(stage.unknown(1), "");
+  EXPECT_EQ(stage.lost(1), "");
+  EXPECT_EQ(stage.assign({2}, 2), "took");
+  EXPECT_EQ(stage.after(100ms), "");
+  stage.after(5s);
+  EXPECT_EQ(stage.unknown(2), "");  // but this one left later
+  EXPECT_EQ(stage.assign({3}, 2), "conflict: this worker saw its manager go; send hello first");
 }
 
 TEST(Agent, AHostileLeaseIsBroughtIntoRange) {
@@ -535,7 +612,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
       EXPECT_LE(flights.size(), static_cast<std::size_t>(kReportsInFlightMax));
     };
     for (int turn = 0; turn < 600; ++turn) {
-      switch (roll(12)) {
+      switch (roll(13)) {
         case 0: play(Greeted{Epoch{epoch += roll(4) == 0}, 30s}); break;
         case 1: case 2: case 3: {
           Assigned event{Epoch{epoch - (roll(20) == 0)}, {}};
@@ -586,6 +663,12 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           else if (roll(2) == 0) play(Resume{});
           else play(Allowance{static_cast<int>(roll(6)), static_cast<int>(roll(6)), static_cast<int>(roll(6)), "rule", 0});
           break;
+        case 12: {
+          const std::uint64_t lease = stage.last_lease + 1 - roll(3);  // also some that never were
+          if (roll(2) == 0) play(LeaseTaken{lease});
+          else play(LeaseFailed{lease, roll(5) == 0});
+          break;
+        }
       }
       if (::testing::Test::HasFailure()) return;
     }
