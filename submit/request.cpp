@@ -214,8 +214,8 @@ bool has_field(std::string_view word) {
 }
 
 bool is_own_variable(std::string_view name) {
-  static constexpr std::array<std::string_view, 4> ours{"SOUK_JOB", "SOUK_TASK", "SOUK_ATTEMPT", "SOUK_ITEM"};
-  return std::find(ours.begin(), ours.end(), name) != ours.end();
+  static constexpr std::array<std::string_view, 8> ours{"SOUK_JOB", "SOUK_TASK", "SOUK_ATTEMPT", "SOUK_ITEM", "SOUK_CPUS", "SOUK_MEMORY", "SOUK_GPUS", "SOUK_WORKER"};
+  return std::find(ours.begin(), ours.end(), name) != ours.end() || name.starts_with("SOUK_RESOURCE_") || name.starts_with("SOUK_PARAM_");
 }
 
 Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items, std::string input, const Environment& environment, wire::Job& job) {

@@ -181,7 +181,8 @@ TEST(Request, SaysWhichOptionIsWrong) {
   EXPECT_NE(refusal({.words = {"a"}, .output_max = "1GiB"}).find("over 16 MiB"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a"}, .env = {"=x"}}).find("has no name"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a"}, .env = {"NOT_SET_HERE"}}).find("not set here"), std::string::npos);
-  EXPECT_NE(refusal({.words = {"a"}, .env = {"SOUK_TASK=3"}}).find("set by the worker"), std::string::npos);
+  for (const std::string name : {"SOUK_TASK", "SOUK_CPUS", "SOUK_MEMORY", "SOUK_GPUS", "SOUK_WORKER", "SOUK_RESOURCE_FPGA", "SOUK_PARAM_ALPHA"})
+    EXPECT_NE(refusal({.words = {"a"}, .env = {name + "=3"}}).find(name + " is set by the worker"), std::string::npos) << name;
   EXPECT_NE(refusal({.words = {"a"}, .retries = -1}).find("--retries -1"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a", std::string(kWordsMax, 'x')}}).find("at most 65536"), std::string::npos);
   EXPECT_NE(refusal({.words = {"a"}, .array = "1-2"}, Items{{"x"}, "f"}).find("both --array and --each-line"), std::string::npos);
