@@ -10,6 +10,7 @@ struct Regression {
   std::uint64_t seed;
 };
 inline const std::vector<Regression> kRegressions = {
+    {"WhatSteppedAsideFindsItsWorkerAgain", 97},
     {"SpeculationLeavesNoStaleHints", 23},
     {"TheOnlyWorkerIsNotSetAside", 25},
     {"ARetryDelayIsKeptBehindTheCursor", 281},
