@@ -33,7 +33,7 @@ void Host::crash(bool quiet) {
   ++life_;
   agent_.reset();
   frozen_until_.reset(), wakes_at_.reset();
-  while_frozen_.clear(), running_.clear(), reports_.clear(), commands_.clear();
+  while_frozen_.clear(), running_.clear(), reports_.clear(), leases_.clear(), commands_.clear();
   simulation_.leaves_room(index_, quiet);
 }
 
@@ -120,9 +120,10 @@ void Host::answer_report(std::uint64_t report, Reply reply) {
   else tell(worker::ReportFailed{report, reply == Reply::unknown_worker ? worker::ReportLoss::unknown : worker::ReportLoss::unanswered, "no answer"});
 }
 
-void Host::answer_lease(Reply reply, std::uint64_t hellos) {
-  if (hellos != hellos_) return;  // about a lease that left before the last hello came
-  if (reply == Reply::unknown_worker) tell(worker::ManagerGone{});
+void Host::answer_lease(Reply reply, std::uint64_t lease) {
+  if (leases_.erase(lease) == 0) return;
+  if (reply == Reply::taken) tell(worker::LeaseTaken{lease});
+  else tell(worker::LeaseFailed{lease, reply == Reply::unknown_worker});
 }
 
 // ---- Actions to messages --------------------------------------------------------------------------------------------------------
@@ -263,7 +264,9 @@ void Host::perform(worker::SendLease& action) {
   std::vector<Held> held;
   for (const auto& one : action.held) held.push_back({one.attempt, one.task});
   const int slots = simulation_.plan.hosts[index_].liar ? action.offered * 4 : action.offered;
-  simulation_.to_market(index_, [from = index_, hellos = hellos_, held, state = state(action.state), slots](Market& market) { market.lease(from, hellos, held, state, slots); }, Care::in_order);
+  simulation_.to_market(index_, [from = index_, lease = action.lease, held, state = state(action.state), slots](Market& market) { market.lease(from, lease, held, state, slots); }, Care::in_order);
+  leases_.insert(action.lease);
+  later(std::min<Duration>(10s, simulation_.plan.lease), [this, lease = action.lease] { answer_lease(Reply::unanswered, lease); });
 }
 
 void Host::perform(worker::GiveUp& action) {

@@ -59,7 +59,7 @@ class Host {
   void stop(std::vector<AttemptId> attempts);
   void manager_gone();
   void answer_report(std::uint64_t report, Reply reply);
-  void answer_lease(Reply reply, std::uint64_t hellos);
+  void answer_lease(Reply reply, std::uint64_t lease);
 
   /// Says what was never so: results and leases of attempts that others have, or nobody.
   void lie();
@@ -105,7 +105,7 @@ class Host {
   std::optional<Instant> frozen_until_, wakes_at_;
   std::vector<std::function<void()>> while_frozen_;
   std::map<int, Running> running_;
-  std::set<std::uint64_t> reports_;  // not answered yet
+  std::set<std::uint64_t> reports_, leases_;  // not answered yet
   std::set<JobId> commands_;         // those that travel ahead
   std::uint64_t request_ = 0;        // what the agent answers now
 };

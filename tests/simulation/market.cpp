@@ -344,10 +344,10 @@ void Market::report(std::size_t host, std::uint64_t, std::uint64_t number, const
   commit([reply] { reply(Reply::taken); });
 }
 
-void Market::lease(std::size_t host, std::uint64_t hellos, const std::vector<Held>& held, WorkerState state, int slots) {
+void Market::lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots) {
   const auto at = peers_.find(host);
   const bool known = at != peers_.end() && at->second.joined;
-  simulation_.to_host(host, [known, hellos](Host& to) { to.answer_lease(known ? Reply::taken : Reply::unknown_worker, hellos); });
+  simulation_.to_host(host, [known, number](Host& to) { to.answer_lease(known ? Reply::taken : Reply::unknown_worker, number); });
   if (known) handle(LeaseRenewed{at->second.id, state, held, slots, {}});
 }
 

@@ -55,7 +55,7 @@ class Market {
   // From workers.
   void answered(std::uint64_t request, const std::variant<HelloAnswer, AssignAnswer>& answer);
   void report(std::size_t host, std::uint64_t life, std::uint64_t number, const Report& report);
-  void lease(std::size_t host, std::uint64_t hellos, const std::vector<Held>& held, WorkerState state, int slots);
+  void lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots);
 
   // From submitters; each is answered once it is on disk.
   void submit(const std::string& key, JobSubmitted job, std::function<void(JobId)> reply);
