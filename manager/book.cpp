@@ -215,7 +215,7 @@ std::string layout_of(const wire::Job& job) {
 }
 
 JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, Clocks clocks) {
-  JobSubmitted event{id, owner, {}, {}};
+  JobSubmitted event{id, owner, {}, {}, job.name()};
   if (job.groups_size() == 0) event.groups.push_back(core_group(job));
   for (const auto& from : job.groups()) {
     event.groups.push_back(core_group(from));

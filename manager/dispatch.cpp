@@ -372,8 +372,8 @@ void Scheduler::prefetch(Ix ix, Actions& actions) {
 
 // ---- Workers kept for what needs much ------------------------------------------------------------------------------------------------
 
-/// When enough of what runs there is over, by time limits and estimates.
-Instant Scheduler::room_at(TaskClassId task_class, const Worker& worker) const {
+/// When enough of what runs there is over, by time limits and estimates; `known`: all of it has one.
+Instant Scheduler::room_at(TaskClassId task_class, const Worker& worker, bool& known) const {
   const Room& need = market_.task(task_class).need;
   std::vector<std::pair<Instant, Ix>> ends;
   for (const Ix ix : worker.held) {
@@ -385,9 +385,11 @@ Instant Scheduler::room_at(TaskClassId task_class, const Worker& worker) const {
   std::sort(ends.begin(), ends.end());
   Room room = worker.room;
   Instant when = now_;
+  known = true;
   for (const auto& [end, ix] : ends) {
     if (fits(need, room)) break;
     const Job& job = jobs_[runs_[ix].job];
+    known = known && bound(job, runs_[ix].group, worker) > Duration(0) && end > now_;  // one that takes longer than it should may end any time
     give_back(room, market_.task(job.lanes[job.groups[runs_[ix].group].lane].task_class).need);
     when = end;
   }
@@ -401,7 +403,13 @@ void Scheduler::reserve() {
     Worker& worker = workers_[ix];
     if (worker.reserved == kNone) continue;
     if (!takes_work(worker) || !next(worker.reserved)) unreserve(ix);  // nobody may start it now
-    else ++kept, worker.reserved_at = std::max(worker.reserved_at, room_at(worker.reserved, worker));
+    else {
+      // Never later than foretold: what starts meanwhile is over by then.
+      bool known = false;
+      const Instant at = room_at(worker.reserved, worker, known);
+      worker.reserved_at = std::min(worker.reserved_at, known ? at : now_);
+      ++kept;
+    }
   }
   int made = 0;
   for (const TaskClassId task_class : queued_) {
@@ -412,16 +420,18 @@ void Scheduler::reserve() {
     if (made == kReservesEachTick || kept + 1 > std::max<std::size_t>(1, worker_ix_.size() / 2)) return;
     const Duration limit = market_.task(task_class).time_limit;
     Ix best = kNone;
+    bool best_known = false;
     Instant best_at = Instant::max();
     for (const auto& [id, ix] : worker_ix_) {
       const Worker& worker = workers_[ix];
       if (worker.reserved != kNone || !takes_work(worker) || need.slots > worker.slots || !score(task_class, ix)) continue;
-      const Instant at = room_at(task_class, worker);
+      bool known = false;
+      const Instant at = room_at(task_class, worker, known);
       if (at == Instant::max() || (worker.until && at + limit > *worker.until)) continue;
-      if (at < best_at) best = ix, best_at = at;
+      if (at < best_at) best = ix, best_at = at, best_known = known;
     }
     if (best == kNone) continue;
-    workers_[best].reserved = task_class, workers_[best].reserved_at = best_at;
+    workers_[best].reserved = task_class, workers_[best].reserved_at = best_known ? best_at : now_;
     queue.reserved = best;
     ++made, ++kept;
   }

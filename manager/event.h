@@ -81,6 +81,7 @@ struct JobSubmitted {
   std::string owner;  // bare JID
   std::vector<Group> groups{Group{}};  // tasks are numbered through them, from 1
   Terms terms{};
+  std::string name{};                  // for expressions
 };
 /// A job of an earlier life of the manager, or one that runs again. In a restart it comes before any worker joins.
 struct JobRestored {

@@ -244,7 +244,13 @@ Explanation Scheduler::why(TaskId id) const {
   if (!told.summary.empty()) return told;
   if (worker_ix_.empty()) told.summary = "no worker is in the market";
   else if (found.fitting == 0) told.summary = "none of the " + count_text(worker_ix_.size(), "worker") + " here could run it";
-  else told.summary = "it waits for room: " + std::to_string(found.fitting) + " of " + count_text(worker_ix_.size(), "worker") + " could run it";
+  else {
+    const auto busy = std::any_of(found.reasons.begin(), found.reasons.end(), [](const Reason& r) { return r.why == "busy" || r.why.starts_with("too little") || r.why.starts_with("kept for"); });
+    const std::string those = std::to_string(found.fitting) + " of " + count_text(worker_ix_.size(), "worker") + " could run it";
+    if (found.room > 0) told.summary = "it is about to start: " + those;
+    else if (busy) told.summary = "it waits for room: " + those;
+    else told.summary = those + ", and none of them takes it now";
+  }
   if (queues_[job->lanes[group.lane].task_class].reserved != kNone) told.summary += "; " + workers_[queues_[job->lanes[group.lane].task_class].reserved].name + " is kept for it";
   return told;
 }

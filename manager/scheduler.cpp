@@ -61,7 +61,7 @@ Scheduler::Ix Scheduler::add_job(const JobSubmitted& e) {
   waiting_ += tasks;
   job.states = TaskStates(tasks);
   job.groups.reserve(e.groups.size());
-  const JobFacts facts{e.owner, {}, job.priority, tasks};
+  const JobFacts facts{e.owner, e.name, job.priority, tasks};
   std::map<TaskClassId, std::uint32_t> lanes;
   std::uint32_t first = 0;
   const Group* before = nullptr;

@@ -344,7 +344,7 @@ class Scheduler {
   void hint(Ix worker);
   void reserve();
   void unreserve(Ix worker);
-  Instant room_at(TaskClassId, const Worker&) const;
+  Instant room_at(TaskClassId, const Worker&, bool& known) const;
   double weight_of(TaskClassId) const;
   std::uint64_t key_of(const Worker&) const;
   void refresh(TaskClassId);

@@ -18,7 +18,7 @@ struct ProbeOptions {
   std::map<std::string, OfferedResource> resources;  // as given by --resource
   double speed = 0;                         // as given by --speed; 0: measured
   std::string path;                         // where software is looked for; empty: PATH of this process
-  std::chrono::milliseconds patience{150};  // for programs to tell their version; those that do not are offered with version ""
+  std::chrono::milliseconds patience{600};  // for programs to tell their version; those that do not are offered with version ""
   std::filesystem::path root = "/";         // where /proc and /sys are
 };
 

@@ -58,6 +58,15 @@ TEST(Matching, ARequirementMustHoldAndUndefinedDoesNot) {
   EXPECT_EQ(stage.tell(with(machine(3, 1), [](Offer& o) { o.tags["Room"] = "2.14"; })), "assign 2.1 as 2 to 3");
 }
 
+TEST(Matching, ExpressionsMayAskForTheJob) {
+  Stage stage;
+  stage.tell(with(machine(1, 4), [](Offer& o) { o.tags["for"] = "study"; }));
+  auto study = job_of(1, 1, {}, "tag.for == job.name"), other = job_of(2, 1, {}, "tag.for == job.name");
+  study.name = "study", other.name = "other";
+  EXPECT_EQ(stage.tell(other), "");
+  EXPECT_EQ(stage.tell(study), "assign 1.1 as 1 to 1");
+}
+
 TEST(Matching, IsJudgedOncePerPairOfClasses) {
   Stage stage;
   for (std::uint64_t id = 1; id <= 50; ++id) stage.tell(machine(id, 2, (1 + id % 2) * GiB));
@@ -149,6 +158,20 @@ TEST(Matching, AWideTaskIsNotStarvedByNarrowOnes) {
     }
   }
   EXPECT_LE(seconds, 12);
+}
+
+TEST(Matching, AKeptWorkerStartsNothingWhenNobodyKnowsWhenItIsFree) {
+  Stage stage({.lease = 1h});
+  stage.tell(machine(1, 2));
+  stage.submit(1, 1);  // nobody knows how long
+  auto wide = Stage::simple_job(2, 1);
+  wide.groups[0].needs.cpus = 2;
+  stage.tell(wide);
+  stage.after(8s);
+  auto shorter = Stage::simple_job(3, 1);
+  shorter.groups[0].time_limit = 5min;
+  EXPECT_EQ(stage.tell(shorter), "");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded; job 1 succeeded; assign 2.1 as 2 to 1");
 }
 
 TEST(Matching, WhatIsOverInTimeMayUseAWorkerThatIsKept) {
