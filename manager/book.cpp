@@ -56,7 +56,7 @@ Result<std::uint64_t> check_tasks(const Tasks& group, Parsed& parsed) {
       if (line.find('\0') != std::string::npos) return bad("an item has a NUL byte", "items are arguments of programs: leave NUL bytes out");
     }
   }
-  if (tasks > kTasksMax) return bad("it has more than " + std::to_string(kTasksMax) + " tasks", "submit it as several jobs");
+  if (tasks > kTasksMax) return too_many_tasks("job refused");
   return tasks;
 }
 
@@ -151,7 +151,7 @@ Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
     const auto here = check_tasks(group, parsed);
     if (!here) return Error{here.error().what, title_of(job, at) + ": " + here.error().why, here.error().remedy};
     tasks += here.value();  // each at most kTasksMax, so it cannot overflow
-    if (tasks > kTasksMax) return bad("it has more than " + std::to_string(kTasksMax) + " tasks", "submit it as several jobs");
+    if (tasks > kTasksMax) return too_many_tasks("job refused");
   }
   if (const auto good = check_order(job); !good) return good.error();
   return tasks;

@@ -11,16 +11,12 @@
 #include "manager/journal.h"
 #include "manager/scheduler.h"
 #include "protocol/grid.pb.h"
+#include "protocol/job_bounds.h"
 
 namespace souk {
 
-constexpr std::uint64_t kTasksMax = 10'000'000;  // of one job
-constexpr std::size_t kNameMax = 200;            // bytes of the name of a job or group
-constexpr int kGroupsMax = 100'000;              // of one job
-constexpr int kPriorityMax = 1000;               // and as far below zero
-constexpr int kAfterMax = 1000;                  // jobs that one job waits for
-constexpr int kCodesMax = 64;                    // ranges of exit codes after which a task runs again
-constexpr std::uint32_t kCrashLimitMax = 1000;
+// Beside those of protocol/job_bounds.h:
+constexpr std::size_t kNameMax = 200;  // bytes of the name of a job or group
 constexpr std::chrono::milliseconds kRetryDelayMax = std::chrono::hours(24 * 30);
 constexpr std::chrono::milliseconds kDeadlineMax = std::chrono::hours(24 * 366 * 10);  // from now
 

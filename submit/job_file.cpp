@@ -16,6 +16,7 @@
 
 #include "protocol/command.h"
 #include "protocol/grid.pb.h"
+#include "protocol/job_bounds.h"
 #include "protocol/nearest.h"
 #include "protocol/notation.h"
 #include "protocol/toml.h"
@@ -384,7 +385,7 @@ class Reader {
     if (bytes_ > kSubmitMax) return at(task.place, fmt::format("the job is over {} MiB with task {}", kSubmitMax >> 20, souk::quoted(task.name)), "split it, or use array and let each task find its own input");
     const Span range{group.range().first(), group.range().last(), std::max<std::uint64_t>(1, group.range().step())};
     tasks_ += group.has_range() ? range.count() : group.has_lines() ? static_cast<std::uint64_t>(group.lines().line_size()) : 1;
-    if (tasks_ > kRangeMax) return at(task.place, fmt::format("the job has more than {} tasks with task {}", kRangeMax, souk::quoted(task.name)), "split it into several jobs");
+    if (tasks_ > kTasksMax) return at(task.place, fmt::format("the job has more than {} tasks with task {}", kTasksMax, souk::quoted(task.name)), "split it into several jobs");
     return Done{};
   }
 

@@ -13,7 +13,6 @@
 namespace souk {
 
 constexpr std::size_t kJobFileMax = 8u << 20;         // bytes
-constexpr std::size_t kGroupsMax = 100'000;           // named tasks, each one or many
 constexpr std::size_t kNeedsMax = 1'000'000;          // all `needs` of a file together
 constexpr std::uint64_t kMatrixMax = 1'000'000;       // combinations of one matrix, counted before any is made
 constexpr std::uint64_t kMatrixWorkMax = 100'000'000; // comparisons with what is excluded, of a whole file

@@ -8,6 +8,7 @@
 
 #include "protocol/command.h"
 #include "protocol/grid.pb.h"
+#include "protocol/job_bounds.h"
 #include "protocol/notation.h"
 #include "submit/render.h"
 
@@ -138,6 +139,9 @@ Result<Done> fill_items(const Items& items, wire::Job& job) {
 }
 
 Result<Done> check_size(const wire::Job& job) {
+  std::uint64_t tasks = static_cast<std::uint64_t>(job.lines().line_size());
+  if (job.has_range()) tasks = Span{job.range().first(), job.range().last(), std::max<std::uint64_t>(1, job.range().step())}.count();
+  if (tasks > kTasksMax) return too_many_tasks("cannot submit");
   const std::size_t size = job.ByteSizeLong();
   if (size <= kSubmitMax) return Done{};
   return Error{"cannot submit", fmt::format("the job is {:.1f} MiB, at most {} MiB are allowed", static_cast<double>(size) / (1 << 20), kSubmitMax >> 20),

@@ -9,6 +9,7 @@
 
 #include "protocol/expression.h"
 #include "protocol/grid.pb.h"
+#include "protocol/job_bounds.h"
 #include "protocol/notation.h"
 #include "protocol/payload.h"
 #include "submit/render.h"
@@ -216,7 +217,7 @@ Result<Done> fill_job_terms(const TermOptions& options, const Calendar& calendar
     const auto all = parse_after(text);
     if (!all) return all.error();
     for (const auto& after : all.value()) *job.add_after() = after;
-    if (static_cast<std::size_t>(job.after_size()) > kAfterMax) return Error{"cannot submit", fmt::format("it waits for more than {} jobs", kAfterMax), "wait for fewer"};
+    if (job.after_size() > kAfterMax) return Error{"cannot submit", fmt::format("it waits for more than {} jobs", kAfterMax), "wait for fewer"};
   }
   if (options.max_fails) {
     if (*options.max_fails < 0) return Error{"cannot submit", fmt::format("--max-fails {}", *options.max_fails), "give how many tasks may fail: 0 or more"};

@@ -22,11 +22,6 @@ class Needs;
 
 namespace souk {
 
-constexpr int kPriorityMax = 1000;        // and -1000 the least
-constexpr int kCrashLimitMax = 1000;
-constexpr std::size_t kAfterMax = 1000;   // jobs that one waits for
-constexpr std::size_t kCodesMax = 64;    // spans of exit codes
-
 /// The options of submit, run and map that say it, as typed; empty: not given.
 struct TermOptions {
   // of each task

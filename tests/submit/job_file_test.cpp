@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "protocol/grid.pb.h"
+#include "protocol/job_bounds.h"
 #include "protocol/notation.h"
 
 namespace souk {
@@ -345,8 +346,9 @@ TEST(JobFile, DefaultsThatAllInheritAreCounted) {
   text += "]\n";
   for (int i = 0; i < 100; ++i) text += "[task.t" + std::to_string(i) + "]\n";
   EXPECT_NE(refusal(text).find("the job is over 64 MiB with task 't"), std::string::npos) << refusal(text);
-  std::string arrays = "[defaults]\nrun='x'\narray = '1-1000000000'\n[task.a]\n[task.b]\n";
-  EXPECT_EQ(refusal(arrays), "line 5, column 7: the job has more than 1000000000 tasks with task 'b'; split it into several jobs");
+  std::string arrays = "[defaults]\nrun='x'\narray = '1-10000000'\n[task.a]\n[task.b]\n";
+  EXPECT_EQ(refusal(arrays), "line 5, column 7: the job has more than 10000000 tasks with task 'b'; split it into several jobs");
+  EXPECT_EQ(refusal("[task.a]\nrun='x'\narray = '1-20000000'\n"), "line 1, column 7: task 'a': it has more than 10000000 tasks; submit it as several jobs");
   EXPECT_EQ(refusal(std::string(kJobFileMax + 1, '\n')), "it has 8.0 MiB, at most 8 MiB are allowed; put lists into files of their own: lines = \"list.txt\"");
 }
 
@@ -451,7 +453,7 @@ TEST(JobFile, TwentyThousandTasksInARowAreRead) {
   EXPECT_EQ(job.groups(0).name(), "t20000");
   EXPECT_EQ(refusal(circle), "line 3, column 8: tasks need each other in a circle: t0 -> t1 -> t2 -> t3 -> t4 -> t5 -> t6 -> t7 -> t8 -> t9 -> ... 19991 more -> t0; take one of these needs away");
   std::string many;
-  for (std::size_t i = 0; i <= kGroupsMax; ++i) many += "[task.t" + std::to_string(i) + "]\n";
+  for (int i = 0; i <= kGroupsMax; ++i) many += "[task.t" + std::to_string(i) + "]\n";
   EXPECT_EQ(refusal(many), "line 1, column 1: 100001 named tasks, at most 100000 are allowed; let one task have many items");
 }
 

@@ -144,6 +144,8 @@ TEST(Request, RefusesArraysItCannotRead) {
     EXPECT_NE(refusal({.words = {"sim"}, .array = wrong}), "") << wrong;
   EXPECT_EQ(refusal({.words = {"sim"}, .array = "9-1"}),
             "cannot read the array: '9-1' ends before it begins; write 1-1000, 1-1000:2 (every second) or 1,5,9-12");
+  EXPECT_EQ(refusal({.words = {"sim"}, .array = "1-20000000"}), "cannot submit: it has more than 10000000 tasks; submit it as several jobs");
+  EXPECT_EQ(job_from({.words = {"sim"}, .array = "1-20000000:2"}).range().step(), 2u) << "just as many as are allowed";
   EXPECT_NE(refusal({.words = {"sim"}, .array = "1-2000000000"}).find("more than 1000000000 tasks"), std::string::npos);
   EXPECT_NE(refusal({.words = {"sim"}, .array = "-9223372036854775808-9223372036854775807"}).find("more than"), std::string::npos);
   EXPECT_NE(refusal({.words = {"sim"}, .array = "1,1-20000000"}).find("at most 10000000"), std::string::npos);
