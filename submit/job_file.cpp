@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <queue>
 #include <set>
@@ -19,14 +17,12 @@
 #include "protocol/job_bounds.h"
 #include "protocol/nearest.h"
 #include "protocol/notation.h"
-#include "protocol/toml.h"
-#include "submit/json_items.h"
+#include "submit/job_file_items.h"
 #include "submit/render.h"
 
 namespace souk {
 namespace {
 
-using Json = nlohmann::json;
 using Keys = std::map<std::string_view, const toml::node*>;  // of one task, with the defaults it did not replace
 
 const std::vector<std::string> kJobKeys{"name", "priority", "after", "max-fails", "deadline", "hold", "speculate", "crash-limit", "notify", "defaults", "task"};
@@ -34,77 +30,6 @@ const std::vector<std::string> kTaskKeys{"run",     "command",     "needs",     
                                          "retry-delay-max", "retry-on", "time-limit", "grace", "output-max", "env",       "stdin",   "array", "items", "lines",   "matrix", "matrix-include", "matrix-exclude", "fill"};
 // Of each line a task has one at most; its own replaces the default's, whichever that is.
 const std::array<std::vector<std::string_view>, 2> kEither{{{"run", "command"}, {"array", "items", "lines", "matrix"}}};
-
-bool is_one_of(std::string_view word, const std::vector<std::string>& known) { return std::find(known.begin(), known.end(), word) != known.end(); }
-
-/// A line that has a key of more parts than the parser should nest, from 1; 0: none. Looks past strings and comments.
-std::size_t line_of_deep_key(std::string_view text) {
-  std::size_t line = 1;
-  int dots = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '\n') {
-      ++line;
-      dots = 0;
-    } else if (c == '#') {
-      i = std::min(text.find('\n', i), text.size()) - 1;
-    } else if (c == '"' || c == '\'') {
-      const bool many = text.substr(i, 3) == std::string(3, c);  // a text of several lines
-      std::size_t at = i + (many ? 3 : 1);
-      for (; at < text.size(); ++at) {
-        if (text[at] == '\\' && c == '"') {
-          ++at;
-          if (at < text.size() && text[at] == '\n') ++line;
-        } else if (many ? text.substr(at, 3) == std::string(3, c) : text[at] == c) {
-          break;
-        } else if (text[at] == '\n') {
-          if (!many) break;  // never closed; the parser will say so
-          ++line;
-        }
-      }
-      i = many ? at + 2 : at;
-      if (!many && at < text.size() && text[at] == '\n') --i;
-    } else if (c == '.') {
-      if (++dots >= kKeyPartsMax) return line;
-    } else if (std::string_view("=,[]{}").find(c) != std::string_view::npos) {
-      dots = 0;
-    }
-  }
-  return 0;
-}
-
-std::string kind_of(const toml::node& node) {
-  switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "a list";
-    case toml::node_type::string: return "text";
-    case toml::node_type::integer: return "a whole number";
-    case toml::node_type::floating_point: return "a number with a fraction";
-    case toml::node_type::boolean: return "true or false";
-    default: return "a date or time";
-  }
-}
-
-/// Keys in the order of the file: a TOML table has none of its own.
-std::vector<std::pair<const toml::key*, const toml::node*>> in_order(const toml::table& table) {
-  std::vector<std::pair<const toml::key*, const toml::node*>> all;
-  for (const auto& [key, value] : table) all.emplace_back(&key, &value);
-  const auto place = [](const auto& entry) { return std::pair(entry.first->source().begin.line, entry.first->source().begin.column); };
-  std::stable_sort(all.begin(), all.end(), [&place](const auto& a, const auto& b) { return place(a) < place(b); });
-  return all;
-}
-
-bool is_task_name(std::string_view name) {
-  return !name.empty() && name.size() <= kTaskNameMax && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
-  });
-}
-
-/// One dimension of a matrix.
-struct Axis {
-  std::string key;                  // as JSON text
-  std::vector<std::string> values;  // as JSON text
-};
 
 struct Need {
   std::string task;
@@ -118,9 +43,9 @@ struct Task {
   wire::Group group;
 };
 
-class Reader {
+class Reader : public TomlReader {
  public:
-  Reader(const std::string& name, const Surroundings& around) : name_(name), around_(around) {}
+  Reader(const std::string& name, const Surroundings& around) : TomlReader(name), around_(around), items_(name) {}
 
   Result<Done> job(const toml::table& file, wire::Job& job) {
     for (const auto& [key, value] : in_order(file)) {
@@ -154,25 +79,7 @@ class Reader {
     return put_in_order(tasks, job);
   }
 
-  Error at(const toml::source_position& place, std::string why, std::string remedy) const {
-    return {failed(), fmt::format("line {}, column {}: {}", place.line, place.column, why), std::move(remedy)};
-  }
-
  private:
-  std::string failed() const { return "cannot use the job file " + souk::quoted(name_); }
-  Error at(const toml::node& node, std::string why, std::string remedy) const { return at(node.source().begin, std::move(why), std::move(remedy)); }
-  /// What was said elsewhere, of a value here.
-  Error at(const toml::node& node, std::string_view key, const Error& error) const {
-    return at(node.source().begin, fmt::format("{}: {}", key, error.why.empty() ? error.what : error.why), error.remedy);
-  }
-  Error wrong(const toml::node& node, std::string_view key, std::string_view expected) const {
-    return at(node, fmt::format("{} is {}", key, kind_of(node)), fmt::format("it should be {}", expected));
-  }
-  Error unknown(const toml::key& key, const std::vector<std::string>& known, std::string_view of) const {
-    const auto best = nearest(key.str(), known);
-    return at(key.source().begin, fmt::format("{} is no key {}", souk::quoted(key.str()), of),
-              best.empty() ? fmt::format("known are {}", fmt::join(known, ", ")) : fmt::format("did you mean {}?", best));
-  }
   Result<Done> one_of(const std::vector<std::string_view>& line, const Keys& keys) const {
     std::string_view found;
     for (const auto key : line) {
@@ -184,23 +91,6 @@ class Reader {
     return Done{};
   }
 
-  Result<std::string> text(const toml::node& node, std::string_view key, std::string_view example) const {
-    const auto* value = node.as_string();
-    if (!value) return wrong(node, key, fmt::format("text, such as {} = {}", key, example));
-    if (value->get().find('\0') != std::string::npos) return at(node, fmt::format("{} holds a NUL byte", key), "no command can be given one");
-    return value->get();
-  }
-  Result<bool> flag(const toml::node& node, std::string_view key) const {
-    const auto* value = node.as_boolean();
-    if (!value) return wrong(node, key, "true or false, without quotes");
-    return value->get();
-  }
-  Result<std::int64_t> whole(const toml::node& node, std::string_view key, std::int64_t min, std::int64_t max) const {
-    const auto* value = node.as_integer();
-    if (!value) return wrong(node, key, fmt::format("a whole number from {} to {}", min, max));
-    if (value->get() < min || value->get() > max) return at(node, fmt::format("{} is {}", key, value->get()), fmt::format("give a number from {} to {}", min, max));
-    return value->get();
-  }
   Result<std::chrono::milliseconds> time(const toml::node& node, std::string_view key) const {
     const auto said = text(node, key, "\"90s\"");
     if (!said) return said.error();
@@ -293,7 +183,7 @@ class Reader {
   Result<Done> task(const toml::key& key, const toml::node& node, const Keys& defaults, Task& task) {
     task.name = std::string(key.str());
     task.place = key.source().begin;
-    if (!is_task_name(task.name))
+    if (!is_name(task.name, kTaskNameMax))
       return at(task.place, fmt::format("{} is no name for a task", souk::quoted(task.name)), fmt::format("use letters, digits, _, - and dots, at most {}", kTaskNameMax));
     const auto* table = node.as_table();
     if (!table) return wrong(node, "task " + souk::quoted(task.name), fmt::format("a table: [task.{}]", task.name));
@@ -352,11 +242,11 @@ class Reader {
       items = std::move(split.value());
       if (items->values.empty()) return at(*lines, items->from + " is empty", "give it one line a task");
     } else if (const auto* values = find("items")) {
-      auto made = listed(*values);
+      auto made = items_.listed(*values);
       if (!made) return made.error();
       items = std::move(made.value());
     } else if (const auto* matrix = find("matrix")) {
-      auto made = combined(*matrix, find("matrix-include"), find("matrix-exclude"));
+      auto made = items_.combined(*matrix, find("matrix-include"), find("matrix-exclude"));
       if (!made) return made.error();
       items = std::move(made.value());
     }
@@ -578,215 +468,6 @@ class Reader {
     return read;
   }
 
-  /// A TOML value as compact JSON text, at the end of `out`.
-  Result<Done> json(const toml::node& node, std::string& out, std::size_t depth = 0) const {
-    if (depth > kJsonDepthMax) return at(node, fmt::format("values are more than {} deep inside each other", kJsonDepthMax), "make it flatter");
-    if (out.size() > kItemMax) return at(node, fmt::format("an item of over {} bytes", kItemMax), "put it into a file, and its name here");
-    if (const auto* table = node.as_table()) {
-      out += '{';
-      bool first = true;
-      for (const auto& [key, value] : in_order(*table)) {
-        out += (first ? "" : ",") + Json(std::string(key->str())).dump() + ":";
-        first = false;
-        if (auto done = json(*value, out, depth + 1); !done) return done;
-      }
-      out += '}';
-    } else if (const auto* array = node.as_array()) {
-      out += '[';
-      bool first = true;
-      for (const auto& value : *array) {
-        if (!first) out += ',';
-        first = false;
-        if (auto done = json(value, out, depth + 1); !done) return done;
-      }
-      out += ']';
-    } else if (const auto* word = node.as_string()) {
-      out += Json(word->get()).dump();
-    } else if (const auto* number = node.as_integer()) {
-      out += std::to_string(number->get());
-    } else if (const auto* fraction = node.as_floating_point()) {
-      if (!std::isfinite(fraction->get())) return at(node, "infinities and NaN cannot stand in JSON", "write it as text");
-      out += Json(fraction->get()).dump();
-    } else if (const auto* yes = node.as_boolean()) {
-      out += yes->get() ? "true" : "false";
-    } else {
-      std::ostringstream shown;
-      if (const auto* day = node.as_date()) shown << day->get();
-      if (const auto* hour = node.as_time()) shown << hour->get();
-      if (const auto* both = node.as_date_time()) shown << both->get();
-      out += Json(shown.str()).dump();
-    }
-    if (out.size() > kItemMax) return at(node, fmt::format("an item of over {} bytes", kItemMax), "put it into a file, and its name here");
-    return Done{};
-  }
-
-  /// items = [...]: tables become JSON objects; texts and numbers are themselves.
-  Result<Items> listed(const toml::node& node) const {
-    const auto* array = node.as_array();
-    if (!array) return wrong(node, "items", "a list: items = [\"a\", \"b\"]");
-    if (array->empty()) return at(node, "items is empty", "give it one item a task");
-    Items items{{}, "items"};
-    items.json = array->front().is_table();
-    for (const auto& value : *array) {
-      if (value.is_table() != items.json) return at(value, "items mixes tables with other values", "let all be tables, or none");
-      if (const auto* word = value.as_string()) {
-        if (word->get().find('\0') != std::string::npos) return at(value, "an item holds a NUL byte", "no command can be given one");
-        if (word->get().size() > kItemMax) return at(value, fmt::format("an item of over {} bytes", kItemMax), "put it into a file, and its name here");
-        items.values.push_back(word->get());
-        continue;
-      }
-      if (auto done = json(value, items.values.emplace_back()); !done) return done.error();
-    }
-    return items;
-  }
-
-  Error too_many(const toml::node& node, double count) const {
-    const auto shown = count < 1e15 ? fmt::format("{:.0f}", count) : fmt::format("{:.3g}", count);
-    return at(node, fmt::format("the matrix has {} combinations, at most {} are allowed", shown, kMatrixMax), "split it into several jobs, or let each task work through a part");
-  }
-
-  /// { from = 1, to = 10, step = 3 }
-  Result<Done> sweep(const toml::table& table, const std::string& name, Axis& axis) const {
-    static const std::vector<std::string> known{"from", "to", "step"};
-    const toml::node* bound[3] = {table.get("from"), table.get("to"), table.get("step")};
-    for (const auto& [key, value] : in_order(table)) {
-      if (!is_one_of(key->str(), known)) return unknown(*key, known, "of a sweep");
-      if (!value->is_number()) return wrong(*value, std::string(key->str()), "a number");
-    }
-    if (!bound[0] || !bound[1]) return at(table, fmt::format("{} is a table without from and to", name), fmt::format("write {} = [1, 2, 3], or {} = {{ from = 1, to = 10, step = 3 }}", name, name));
-    if (bound[0]->is_integer() && bound[1]->is_integer() && (!bound[2] || bound[2]->is_integer())) {
-      const auto from = bound[0]->as_integer()->get(), to = bound[1]->as_integer()->get(), step = bound[2] ? bound[2]->as_integer()->get() : 1;
-      if (step <= 0) return at(*bound[2], fmt::format("step is {}", step), "give a number above 0");
-      if (to < from) return at(*bound[1], fmt::format("{} ends before it begins", name), "let to be at least from");
-      const Span span{from, to, static_cast<std::uint64_t>(step)};
-      if (span.count() > kMatrixMax) return too_many(table, static_cast<double>(span.count()));
-      auto value = static_cast<std::uint64_t>(from);
-      for (std::uint64_t i = 0; i < span.count(); ++i, value += span.step) axis.values.push_back(std::to_string(static_cast<std::int64_t>(value)));
-      return Done{};
-    }
-    const double from = bound[0]->value<double>().value_or(0), to = bound[1]->value<double>().value_or(0), step = bound[2] ? bound[2]->value<double>().value_or(0) : 1;
-    if (!(step > 0) || !std::isfinite(step)) return at(*bound[2], fmt::format("step is {}", step), "give a number above 0");
-    if (!std::isfinite(from) || !std::isfinite(to) || to < from) return at(*bound[1], fmt::format("{} ends before it begins", name), "let to be at least from");
-    const double count = std::floor((to - from) / step * (1 + 1e-12) + 1e-9) + 1;
-    if (count > static_cast<double>(kMatrixMax)) return too_many(table, count);
-    for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(count); ++i)  // 12 digits: 0.3 rather than 0.30000000000000004
-      axis.values.push_back(Json(std::stod(fmt::format("{:.12g}", from + static_cast<double>(i) * step))).dump());
-    return Done{};
-  }
-
-  /// Which value of each dimension a table names, by position; -1: any.
-  Result<std::vector<std::int64_t>> pick(const toml::node& node, const std::vector<Axis>& axes, std::string_view key) const {
-    const auto* table = node.as_table();
-    if (!table) return wrong(node, fmt::format("an entry of {}", key), "a table: { lr = 0.1 }");
-    if (table->empty()) return at(node, fmt::format("an entry of {} is empty", key), "write { lr = 0.1 }");
-    std::vector<std::int64_t> picked(axes.size(), -1);
-    for (const auto& [name, value] : in_order(*table)) {
-      const auto axis = std::find_if(axes.begin(), axes.end(), [&, text = Json(std::string(name->str())).dump()](const Axis& one) { return one.key == text; });
-      if (axis == axes.end()) return unknown(*name, names_of(axes), "of this matrix");
-      std::string text;
-      if (auto done = json(*value, text); !done) return done.error();
-      const auto found = std::find(axis->values.begin(), axis->values.end(), text);
-      if (found == axis->values.end()) return at(*value, fmt::format("{} = {} is not in the matrix", name->str(), plain(text, 60)), "write a value as the matrix has it");
-      picked[static_cast<std::size_t>(axis - axes.begin())] = found - axis->values.begin();
-    }
-    return picked;
-  }
-  static std::vector<std::string> names_of(const std::vector<Axis>& axes) {
-    std::vector<std::string> names;
-    for (const auto& axis : axes) names.push_back(axis.key.substr(1, axis.key.size() - 2));
-    return names;
-  }
-
-  Result<Items> combined(const toml::node& node, const toml::node* include, const toml::node* exclude) {
-    const auto* table = node.as_table();
-    if (!table) return wrong(node, "matrix", "a table: matrix = { lr = [0.1, 0.01], layers = [2, 4] }");
-    if (table->empty()) return at(node, "the matrix is empty", "write matrix = { lr = [0.1, 0.01], layers = [2, 4] }");
-    std::vector<Axis> axes;
-    double combinations = 1;
-    for (const auto& [key, value] : in_order(*table)) {
-      const std::string name(key->str());
-      if (!is_task_name(name)) return at(key->source().begin, fmt::format("{} is no name for a parameter", souk::quoted(name)), "use letters, digits, _, - and dots");
-      Axis axis{Json(name).dump(), {}};
-      if (const auto* sweep_table = value->as_table()) {
-        if (auto done = sweep(*sweep_table, name, axis); !done) return done.error();
-      } else if (const auto* values = value->as_array()) {
-        if (values->empty()) return at(*value, fmt::format("{} has no value", name), "give it at least one");
-        for (const auto& one : *values)
-          if (auto done = json(one, axis.values.emplace_back()); !done) return done.error();
-      } else {
-        return wrong(*value, name, fmt::format("a list: {} = [1, 2, 3]; or {} = {{ from = 1, to = 10, step = 3 }}", name, name));
-      }
-      combinations *= static_cast<double>(axis.values.size());
-      axes.push_back(std::move(axis));
-    }
-    if (combinations > static_cast<double>(kMatrixMax)) return too_many(node, combinations);
-    const auto count = static_cast<std::uint64_t>(combinations);
-
-    // How many bytes all of them will be is known before there is one.
-    std::uint64_t bytes = count * 4, longest = 2;
-    for (const auto& axis : axes) {
-      std::uint64_t sum = 0, most = 0;
-      for (const auto& value : axis.values) sum += value.size(), most = std::max<std::uint64_t>(most, value.size());
-      bytes += count * (axis.key.size() + 2) + count / axis.values.size() * sum;
-      longest += axis.key.size() + 2 + most;
-    }
-    if (bytes > kSubmitMax) return at(node, fmt::format("the matrix makes items of {} in all, at most {} MiB are allowed", size_text(bytes), kSubmitMax >> 20), "split it into several jobs");
-    if (longest > kItemMax) return at(node, fmt::format("a combination is over {} bytes", kItemMax), "put long values into files, and their names here");
-
-    std::vector<std::vector<std::int64_t>> excluded;
-    if (exclude) {
-      const auto* list = exclude->as_array();
-      if (!list) return wrong(*exclude, "matrix-exclude", "a list: matrix-exclude = [{ lr = 0.1, layers = 8 }]");
-      work_ += count * list->size() + count;
-      if (work_ > kMatrixWorkMax) return at(*exclude, fmt::format("{} combinations and {} exclusions are too many to compare", count, list->size()), "exclude less, or write the items themselves");
-      for (const auto& one : *list) {
-        auto picked = pick(one, axes, "matrix-exclude");
-        if (!picked) return picked.error();
-        excluded.push_back(std::move(picked.value()));
-      }
-    }
-    Items items{{}, "the matrix"};
-    items.json = true;
-    std::vector<std::size_t> at_value(axes.size(), 0);
-    for (std::uint64_t i = 0; i < count; ++i) {
-      const auto matches = [&](const std::vector<std::int64_t>& picked) {
-        for (std::size_t a = 0; a < axes.size(); ++a)
-          if (picked[a] >= 0 && static_cast<std::size_t>(picked[a]) != at_value[a]) return false;
-        return true;
-      };
-      if (std::none_of(excluded.begin(), excluded.end(), matches)) {
-        std::string text = "{";
-        for (std::size_t a = 0; a < axes.size(); ++a) text += (a == 0 ? "" : ",") + axes[a].key + ":" + axes[a].values[at_value[a]];
-        items.values.push_back(text + "}");
-      }
-      for (std::size_t a = axes.size(); a-- > 0;) {  // the last one turns fastest
-        if (++at_value[a] < axes[a].values.size()) break;
-        at_value[a] = 0;
-      }
-    }
-    if (include) {
-      const auto names = names_of(axes);
-      const auto* list = include->as_array();
-      if (!list) return wrong(*include, "matrix-include", "a list: matrix-include = [{ lr = 1.0, layers = 1 }]");
-      for (const auto& one : *list) {
-        const auto* more = one.as_table();
-        if (!more) return wrong(one, "an entry of matrix-include", "a table: { lr = 1.0, layers = 1 }");
-        for (const auto& [name, value] : in_order(*more))
-          if (!table->contains(name->str())) return unknown(*name, names, "of this matrix");
-        for (const auto& axis : names)
-          if (!more->contains(axis)) return at(one, fmt::format("an entry of matrix-include lacks {}", axis), "name each parameter of the matrix");
-        std::string text = "{";
-        for (std::size_t a = 0; a < axes.size(); ++a) {
-          text += (a == 0 ? "" : ",") + axes[a].key + ":";
-          if (auto done = json(*more->get(names[a]), text); !done) return done.error();
-        }
-        items.values.push_back(text + "}");
-      }
-    }
-    if (items.values.empty()) return at(node, "every combination of the matrix is excluded", "leave at least one");
-    return items;
-  }
-
   Result<Done> needed(const toml::node& node, Task& task) {
     std::set<std::string> seen;
     const auto add = [&](const toml::node& part) -> Result<Done> {
@@ -879,9 +560,9 @@ class Reader {
     return at(next(way[0]).place, "tasks need each other in a circle: " + shown, "take one of these needs away");
   }
 
-  const std::string& name_;
   const Surroundings& around_;
-  std::uint64_t tasks_ = 0, work_ = 0;
+  ItemsReader items_;
+  std::uint64_t tasks_ = 0;
   std::size_t bytes_ = 0, needs_ = 0;
 };
 
@@ -891,7 +572,7 @@ Result<Done> job_file_of(std::string_view text, const std::string& name, const S
   Reader reader(name, surroundings);
   const std::string failed = "cannot use the job file " + souk::quoted(name);
   if (text.size() > kJobFileMax) return Error{failed, fmt::format("it has {}, at most {} MiB are allowed", size_text(text.size()), kJobFileMax >> 20), "put lists into files of their own: lines = \"list.txt\""};
-  if (const auto line = line_of_deep_key(text); line != 0) return Error{failed, fmt::format("line {}: a key of more than {} parts", line, kKeyPartsMax), "keys are short here: task.NAME.KEY"};
+  if (const auto line = line_of_deep_key(text, kKeyPartsMax); line != 0) return Error{failed, fmt::format("line {}: a key of more than {} parts", line, kKeyPartsMax), "keys are short here: task.NAME.KEY"};
   try {
     return reader.job(toml::parse(text, name), job);
   } catch (const toml::parse_error& failure) {
