@@ -139,6 +139,14 @@ TEST_F(ProfileTest, NamesTheLineThatIsNoToml) {
   EXPECT_FALSE(load(kUser + "\xFF\xFE"));
 }
 
+TEST_F(ProfileTest, OutlivesTextsThatTheParserAssertsOn) {
+  // toml++ asserts on these before it refuses them: with its assertions on, the program ends here.
+  for (const char* text : {"[=", "[=]", "[[=", "[ =x]\n", "\n\n[=\n"}) {
+    const std::string said = why(kUser + text);
+    EXPECT_NE(said.find("line "), std::string::npos) << text << ": " << said;
+  }
+}
+
 TEST_F(ProfileTest, RefusesAPasswordThatOthersCanRead) {
   for (const mode_t mode : {0640, 0604, 0660, 0620, 0601}) {
     put("user.password", "s3cret\n", mode);
