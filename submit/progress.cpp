@@ -50,6 +50,9 @@ std::size_t columns(std::string_view text) {
 
 double share_of(std::uint64_t part, std::uint64_t whole) { return whole == 0 ? 1.0 : static_cast<double>(part) / static_cast<double>(whole); }
 
+/// Why nothing of it runs, if that is known.
+std::string idle_text(const wire::JobStatus& job) { return job.held() ? "held" : job.note().empty() ? "waiting" : plain(job.note(), 40); }
+
 void write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const auto sent = ::write(fd, text.data(), text.size());
@@ -88,14 +91,14 @@ std::string progress_bar(const wire::JobStatus& job, const Rate& rate, Instant n
   const std::uint64_t done = ended_tasks(job);
   const std::string title = job.name().empty() ? fmt::format("job {}", job.job()) : plain(job.name(), 20);
   // Of one task there is no share to show.
-  if (job.tasks() == 1 && !ended(job)) return plain(title + (job.running() == 0 ? " waiting, " : " running, ") + seconds_text(elapsed), width);
+  if (job.tasks() == 1 && !ended(job)) return plain(title + " " + (job.running() == 0 ? idle_text(job) : "running") + ", " + seconds_text(elapsed), width);
   const std::string percent = fmt::format("{:3.0f}%", std::floor(100 * share_of(done, job.tasks())));
 
   // From most to least important; what comes later is dropped first.
   std::vector<std::string> facts{fmt::format("{}/{}", done, job.tasks())};
   if (job.failed() != 0) facts.push_back(fmt::format("{} failed", job.failed()));
   if (!ended(job)) {
-    facts.push_back(job.running() == 0 && done < job.tasks() ? "waiting" : fmt::format("{} running", job.running()));
+    facts.push_back(job.running() == 0 && done < job.tasks() ? idle_text(job) : fmt::format("{} running", job.running()));
     if (const auto left = rate.until(job.tasks() - std::min(done, job.tasks()), now)) {
       facts.push_back(left_text(*left) + " left");
       facts.push_back(rate_text(rate.per_second(now)));
@@ -125,7 +128,7 @@ std::string progress_words(const wire::JobStatus& job, const Rate& rate, Instant
   std::string text = fmt::format("job {}: {} of {} done", job.job(), done, job.tasks());
   if (job.failed() != 0) text += fmt::format(", {} failed", job.failed());
   if (ended(job)) return text;
-  text += fmt::format(", {} running", job.running());
+  text += job.running() == 0 && idle_text(job) != "waiting" ? ", " + idle_text(job) : fmt::format(", {} running", job.running());
   if (const auto left = rate.until(job.tasks() - std::min(done, job.tasks()), now))
     text += fmt::format(", {}, about {} left", rate_text(rate.per_second(now)), left_text(*left));
   return text;

@@ -94,6 +94,17 @@ TEST(Progress, BarIsNeverFullBeforeTheEnd) {
   EXPECT_NE(progress_bar(status(100'000, 100'000), {}, at(0s), 1s, {}).find("100%"), std::string::npos);
 }
 
+TEST(Progress, WhatDoesNotRunSaysWhy) {
+  auto one = status(1, 0, 0, 0), many = status(10, 3, 0, 0);
+  one.set_note("waits for job 7"), many.set_note("waits for job 7");
+  EXPECT_EQ(progress_bar(one, {}, at(0s), 12s, {}), "job 12 waits for job 7, 12s");
+  EXPECT_NE(progress_bar(many, {}, at(0s), 12s, {.width = 120}).find("3/10, waits for job 7, 12s"), std::string::npos);
+  EXPECT_EQ(progress_words(many, {}, at(0s)), "job 12: 3 of 10 done, waits for job 7");
+  many.set_held(true);
+  EXPECT_EQ(progress_words(many, {}, at(0s)), "job 12: 3 of 10 done, held");
+  EXPECT_EQ(progress_words(status(10, 3, 0, 0), {}, at(0s)), "job 12: 3 of 10 done, 0 running");
+}
+
 TEST(Progress, OneTaskHasNoShare) {
   EXPECT_EQ(progress_bar(status(1, 0, 0, 1), {}, at(0s), 12s, {}), "job 12 running, 12s");
   EXPECT_EQ(progress_bar(status(1, 0, 0, 0), {}, at(0s), 12s, {}), "job 12 waiting, 12s");
