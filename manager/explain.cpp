@@ -53,6 +53,32 @@ struct Tally {
   std::uint64_t least = ~0ull, most = 0;
 };
 
+/// What a request would have to do without so that workers could run it which lack the same things; the least of it over these workers.
+struct Change {
+  std::uint32_t workers = 0;
+  double loss = 0;
+  std::string text;
+};
+
+/// `ask for 2 slots instead of 4 and for 8 GiB of memory instead of 64 GiB, and do without gpus`
+Change change_for(const std::vector<Shortage>& lacking, const std::vector<std::string>& unmet) {
+  Change change;
+  std::string less, without;
+  for (const Shortage& shortage : lacking) {
+    if (shortage.has == 0) {
+      change.loss += 1, without += (without.empty() ? "" : " and ") + shortage.name;
+      continue;
+    }
+    change.loss += 1 - static_cast<double>(shortage.has) / static_cast<double>(shortage.asked);
+    const std::string name = shortage.has == 1 && shortage.name == "slots" ? "slot" : shortage.has == 1 && shortage.name == "gpus" ? "gpu" : shortage.name;
+    less += (less.empty() ? "ask for " : " and for ") + shortage.text(shortage.has) + (shortage.bytes ? " of " : " ") + name + " instead of " + shortage.text(shortage.asked);
+  }
+  for (const std::string& part : unmet) change.loss += 0.5, without += (without.empty() ? "" : " and ") + part;
+  change.text = less + (less.empty() || without.empty() ? "" : ", and ") + (without.empty() ? "" : "do without " + without);
+  return change;
+}
+constexpr std::size_t kChangesMax = 5;
+
 }  // namespace
 
 /// Looks at every worker here once: what keeps it from such a task?
@@ -61,18 +87,19 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
   Fit fit;
   std::map<std::string, std::uint32_t> plain;             // reason -> workers
   std::map<std::string, std::pair<Shortage, Tally>> few;  // by resource: never enough there
-  std::map<std::string, Tally> only_short;                // workers that only lack this resource
-  std::map<std::string, std::uint32_t> only_part;         // workers that only this part of the requirement keeps out
+  std::map<std::vector<std::string>, Change> would;       // by what workers lack
   const std::vector<Expression> parts = task.require ? task.require->conjuncts() : std::vector<Expression>{};
   std::vector<std::pair<Score, Ix>> good;
   for (const auto& [id, ix] : worker_ix_) {
     const Worker& worker = workers_[ix];
     const WorkerFacts facts = facts_of(worker);
     const OfferAttributes attributes(*worker.offer, &facts, &task.job, &task.needs);
-    std::vector<std::string> unmet;
+    std::vector<std::string> unmet, parts_unmet;
     for (const Expression& part : parts)
-      if (const Value value = part.evaluate(attributes); !holds(value))
-        unmet.push_back("requirement `" + part.text() + "`" + (std::holds_alternative<Undefined>(value) ? " is undefined there" : " does not hold"));
+      if (const Value value = part.evaluate(attributes); !holds(value)) {
+        parts_unmet.push_back("`" + part.text() + "`");
+        unmet.push_back("requirement " + parts_unmet.back() + (std::holds_alternative<Undefined>(value) ? " is undefined there" : " does not hold"));
+      }
     const auto lacking = shortages(market_, task.need, market_.worker(worker.worker_class).capacity);
     if (!unmet.empty() || !lacking.empty() || task.impossible) {
       if (task.impossible) ++plain["its requirement cannot be read by this version"];
@@ -82,11 +109,14 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
         ++tally.workers;
         tally.least = std::min(tally.least, lacking.front().has), tally.most = std::max(tally.most, lacking.front().has);
       }
-      if (unmet.empty() && lacking.size() == 1) {
-        Tally& tally = only_short[lacking.front().name];
-        ++tally.workers, tally.most = std::max(tally.most, lacking.front().has);
+      if (!task.impossible) {
+        Change change = change_for(lacking, parts_unmet);
+        for (const Shortage& shortage : lacking) parts_unmet.push_back(shortage.name);
+        Change& best = would[std::move(parts_unmet)];
+        change.workers = best.workers + 1;
+        if (best.workers == 0 || change.loss < best.loss) best = std::move(change);
+        else best.workers = change.workers;
       }
-      if (unmet.size() == 1 && lacking.empty()) ++only_part[unmet.front().substr(12, unmet.front().rfind('`') - 11)];
       continue;
     }
     ++fit.fitting;
@@ -137,18 +167,15 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
   }
   std::stable_sort(fit.reasons.begin(), fit.reasons.end(), [](const Reason& a, const Reason& b) { return a.workers > b.workers; });
   if (fit.fitting > 0) return fit;
-  // What helps most workers with the least loss comes first.
-  std::vector<std::pair<double, std::string>> changes;
-  for (const auto& [name, tally] : only_short) {
-    const Shortage& shortage = few.at(name).first;
-    if (tally.most == 0) changes.emplace_back(1.0, "without " + name + ", " + count_text(tally.workers, "worker") + " could run it");
-    else
-      changes.emplace_back(1 - static_cast<double>(tally.most) / static_cast<double>(shortage.asked),
-                           "ask for " + shortage.text(tally.most) + (shortage.bytes ? " of " : " ") + name + " instead of " + shortage.text(shortage.asked));
+  // The smallest first; of equal ones that which more workers could run then.
+  std::vector<const Change*> changes;
+  for (const auto& [lacks, change] : would) changes.push_back(&change);
+  std::stable_sort(changes.begin(), changes.end(), [](const Change* a, const Change* b) { return a->loss < b->loss || (a->loss == b->loss && a->workers > b->workers); });
+  for (std::size_t i = 0; i < std::min(kChangesMax, changes.size()); ++i) {
+    // Of less of something, the best of these workers may be the only one.
+    const bool all_could = changes[i]->text.starts_with("do without");
+    fit.changes.push_back(changes[i]->text + (all_could ? ": " + count_text(changes[i]->workers, "worker") + " could run it then" : ""));
   }
-  for (const auto& [part, workers] : only_part) changes.emplace_back(0.5, "without " + part + ", " + count_text(workers, "worker") + " could run it");
-  std::stable_sort(changes.begin(), changes.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto& [loss, text] : changes) fit.changes.push_back(std::move(text));
   return fit;
 }
 
@@ -178,6 +205,31 @@ std::uint64_t Scheduler::tasks_ahead(const Job& job, std::uint32_t task, std::ui
   return higher + equals + before;
 }
 
+/// Of a job's tasks that wait: the next that may start, else that whose retry is soonest, else one of a group that waits for others.
+std::optional<std::uint32_t> Scheduler::next_waiting(const Job& job) const {
+  if (job.counts.waiting == 0) return std::nullopt;
+  const auto waits = [&](std::uint32_t task) { return job.states.get(task) == TaskState::waiting; };
+  const auto retried = [&](std::uint32_t task) {
+    const auto past = job.history.find(task);
+    return past != job.history.end() && past->second.not_before != Instant{};
+  };
+  std::optional<std::uint32_t> behind;
+  for (const GroupState& group : job.groups) {
+    if (group.unmet == 0 && group.again && !group.again->empty()) return group.first + *group.again->begin();
+    if (group.unmet > 0 && behind) continue;
+    for (std::uint32_t at = group.cursor; at < group.tasks; ++at) {
+      if (!waits(group.first + at) || retried(group.first + at)) continue;
+      if (group.unmet == 0) return group.first + at;
+      behind = group.first + at;
+      break;
+    }
+  }
+  std::optional<std::uint32_t> soonest;
+  for (const auto& [task, past] : job.history)
+    if (waits(task) && past.not_before != Instant{} && (!soonest || past.not_before < job.history.at(*soonest).not_before)) soonest = task;
+  return soonest ? soonest : behind;
+}
+
 Explanation Scheduler::why(TaskId id) const {
   Explanation told;
   const Job* job = live(id.job);
@@ -185,20 +237,23 @@ Explanation Scheduler::why(TaskId id) const {
     told.summary = "it has ended, or never was";
     return told;
   }
-  std::uint32_t task = 0;
-  if (id.task.value > 0) {
-    task = static_cast<std::uint32_t>(id.task.value - 1);
-  } else {
-    // The next one of the job's; one that runs if none waits.
-    const auto waits = std::find_if(job->groups.begin(), job->groups.end(), [](const GroupState& g) { return g.unmet == 0 && (g.cursor < g.tasks || (g.again && !g.again->empty())); });
-    if (waits != job->groups.end()) task = waits->first + (waits->again && !waits->again->empty() ? *waits->again->begin() : waits->cursor);
-    else if (!job->history.empty()) task = job->history.begin()->first;
-    else if (!job->running.empty()) task = std::min_element(job->running.begin(), job->running.end())->first;
+  const bool whole = id.task.value == 0 && job->states.size() > 1;  // of one task, the job is that task
+  std::uint32_t task = id.task.value > 0 ? static_cast<std::uint32_t>(id.task.value - 1) : 0;
+  if (whole) {
+    const auto waits = next_waiting(*job);
+    told.state = job->counts.running > 0 ? TaskState::running : TaskState::waiting;
+    if (!waits) {
+      told.summary = count_text(job->counts.running, "task") + (job->counts.running == 1 ? " of it runs" : " of it run") + ", none waits";
+      if (job->canceled) told.summary += "; it is being canceled";
+      else if (job->dropped && !job->why.empty()) told.summary += "; it fails: " + job->why;
+      return told;
+    }
+    task = *waits;
   }
   const std::uint32_t number = group_of(*job, task);
   const GroupState& group = job->groups[number];
-  told.state = job->states.get(task);
-  if (told.state == TaskState::running) {
+  if (!whole) told.state = job->states.get(task);
+  if (!whole && told.state == TaskState::running) {
     const Run& run = runs_[job->running.at(task)];
     const Worker& worker = workers_[run.worker];
     told.summary = run.ahead ? "it is on " + worker.name + " and starts there next" : "it runs on " + worker.name + " since " + seconds_text(now_ - run.placed);
@@ -207,7 +262,7 @@ Explanation Scheduler::why(TaskId id) const {
     if (run.other != kNone) told.summary += "; a second attempt runs on " + workers_[runs_[run.other].worker].name;
     return told;
   }
-  if (souk::ended(told.state)) {
+  if (!whole && souk::ended(told.state)) {
     told.summary = "it " + std::string(told.state == TaskState::canceled ? "was canceled" : name_of(told.state));
     if (told.state == TaskState::canceled && !job->why.empty()) told.summary += ": " + job->why;
     return told;
@@ -218,13 +273,15 @@ Explanation Scheduler::why(TaskId id) const {
     told.summary = "it waits for job " + std::to_string(job->waits_for.front().value) + " to end";
     if (job->waits_for.size() > 1) told.summary += ", and " + count_text(job->waits_for.size() - 1, "other");
   } else if (job->held) {
-    told.summary = "its job is held";
+    told.summary = whole ? "it is held" : "its job is held";
     told.changes.push_back("release the job");
   } else if (group.unmet > 0) {
+    if (whole) told.next = {task + 1ull};
     told.summary = "it waits for " + count_text(group.unmet, "group") + " of its job to end";
   } else if (!open_) {
     told.summary = "the manager cannot reach the market just now";
   } else if (past != job->history.end() && past->second.not_before > now_) {
+    if (whole) told.next = {task + 1ull};
     const bool failed_there = job->terms[group.terms].retry.delay == Duration(0);
     told.summary = failed_there ? "it failed where there is room now, and waits a little for another worker" : "it failed and runs again in " + seconds_text(past->second.not_before - now_);
   } else if (owner.limited()) {
@@ -242,6 +299,7 @@ Explanation Scheduler::why(TaskId id) const {
     if (waiting[i].second == job->owner) told.owner_place = static_cast<std::uint32_t>(i + 1);
   told.tasks_ahead = tasks_ahead(*job, task, number);
   if (!told.summary.empty()) return told;
+  if (whole) told.next = {task + 1ull};
   if (worker_ix_.empty()) told.summary = "no worker is in the market";
   else if (found.fitting == 0) told.summary = "none of the " + count_text(worker_ix_.size(), "worker") + " here could run it";
   else {

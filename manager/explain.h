@@ -14,6 +14,7 @@ struct Reason {
 };
 struct Explanation {
   TaskState state = TaskState::waiting;
+  TaskNumber next{};                 // asked of a job: the task that the summary tells of, its next; 0: it tells of the job
   std::string summary;               // one sentence
   std::vector<Reason> reasons;       // most workers first
   std::vector<std::string> changes;  // smallest that would make it run, first

@@ -611,7 +611,13 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
       return reply(answer);
     }
     const Explanation why = scheduler_.why(task);
-    answer.set_state(static_cast<wire::State>(why.state)), answer.set_summary(printable(why.summary));
+    answer.set_state(task.task.value == 0 ? answer.job().state() : static_cast<wire::State>(why.state));
+    std::string summary = why.summary;
+    if (why.next.value > 0) {
+      const std::string& group = entry.group_name(why.next);
+      summary = fmt::format("task {}.{}{} is next: {}", task.job.value, why.next.value, group.empty() ? "" : " (" + group + ")", why.summary);
+    }
+    answer.set_summary(printable(summary));
     for (const Reason& reason : why.reasons) write(reason, *answer.add_reasons());
     for (const std::string& change : why.changes) answer.add_changes(printable(change));
     answer.set_tasks_ahead(why.tasks_ahead), answer.set_owner_place(why.owner_place), answer.set_owners_waiting(why.owners_waiting);

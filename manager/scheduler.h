@@ -352,6 +352,7 @@ class Scheduler {
 
   // explain.cpp
   Fit fit_of(TaskClassId, const std::optional<Instant>& deadline) const;
+  std::optional<std::uint32_t> next_waiting(const Job&) const;
   std::uint64_t tasks_ahead(const Job&, std::uint32_t task, std::uint32_t group) const;
 
   Epoch epoch_;

@@ -310,6 +310,12 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with,
   table.add(std::move(cells));
 }
 
+std::string tasks_text(const wire::JobStatus& job) {
+  std::string tasks = fmt::format("{}: {} succeeded, {} failed, {} running, {} waiting", job.tasks(), job.succeeded(), job.failed(), job.running(), job.waiting());
+  if (job.canceled() != 0) tasks += fmt::format(", {} canceled", job.canceled());
+  return tasks;
+}
+
 std::string job_details(const wire::JobStatus& job, WallTime now) {
   std::string text;
   const auto line = [&text](std::string_view name, const std::string& value) { text += fmt::format("{:<11}{}\n", name, value); };
@@ -321,9 +327,7 @@ std::string job_details(const wire::JobStatus& job, WallTime now) {
   if (!job.note().empty()) line("note", plain(job.note(), 1000));
   if (job.priority() != 0) line("priority", std::to_string(job.priority()));
   if (job.deadline_ms() != 0) line("deadline", time_text(job.deadline_ms()));
-  std::string tasks = fmt::format("{}: {} succeeded, {} failed, {} running, {} waiting", job.tasks(), job.succeeded(), job.failed(), job.running(), job.waiting());
-  if (job.canceled() != 0) tasks += fmt::format(", {} canceled", job.canceled());
-  line("tasks", tasks);
+  line("tasks", tasks_text(job));
   if (job.retried() != 0) line("retried", count_text(job.retried(), "attempt") + " after a failure");
   if (job.requeued() != 0) line("requeued", count_text(job.requeued(), "attempt") + " after the loss of a worker");
   line("submitted", fmt::format("{} ({})", time_text(job.submitted_ms()), ago_text(job.submitted_ms(), now)));

@@ -80,6 +80,8 @@ bool ended(const wire::TaskResult& result);
 std::uint64_t ended_tasks(const wire::JobStatus& job);
 
 /// Everything about one job, a line a fact.
+/// `10: 3 succeeded, 0 failed, 2 running, 5 waiting`
+std::string tasks_text(const wire::JobStatus& job);
 std::string job_details(const wire::JobStatus& job, WallTime now);
 /// One line when a job has ended: `job 12: 997 of 1000 tasks succeeded, 3 failed, in 4.2s`.
 std::string job_verdict(const wire::JobStatus& job);

@@ -74,9 +74,10 @@ std::string why_text(const wire::WhyAnswer& answer, WallTime now) {
   else
     facts.line("task", fmt::format("{}.{}{}{}", job.job(), answer.task(), name, answer.group().empty() ? "" : ", of " + plain(answer.group(), 60)));
   facts.line("state", fmt::format("{}{}", name_of_state(answer.state()), job.held() && !ended(job) ? ", held" : ""));
+  if (answer.task() == 0 && !ended(job)) facts.line("tasks", tasks_text(job));
   if (!answer.summary().empty()) facts.line("why", plain(answer.summary(), 1000));
   for (const auto& reason : answer.reasons()) facts.line("why", reason_text(reason));
-  for (const auto& change : answer.changes()) facts.line("would run", plain(change, 500));
+  for (const auto& change : answer.changes()) facts.line("to run it", plain(change, 500));
   if (answer.owner_place() != 0 || answer.tasks_ahead() != 0) {
     std::string place;
     if (answer.owner_place() != 0)
@@ -95,6 +96,11 @@ std::string json_of(const wire::WhyAnswer& answer) {
   if (!answer.group().empty()) json["group"] = plain(answer.group(), 1000);
   json["state"] = name_of_state(answer.state());
   json["held"] = answer.job().held();
+  if (answer.task() == 0) {
+    const auto& job = answer.job();
+    json["tasks"] = job.tasks(), json["waiting"] = job.waiting(), json["running"] = job.running();
+    json["succeeded"] = job.succeeded(), json["failed"] = job.failed(), json["canceled"] = job.canceled();
+  }
   json["summary"] = plain(answer.summary(), 2000);
   json["reasons"] = reasons_json(answer.reasons());
   json["changes"] = plain_list(answer.changes());
@@ -141,7 +147,7 @@ std::string matches_text(const wire::SubmitAnswer& answer) {
     bool first = true;
     for (const auto& reason : match.reasons()) text += fmt::format("  {:<11}{}\n", std::exchange(first, false) ? "others" : "", reason_text(reason));
     first = true;
-    for (const auto& change : match.changes()) text += fmt::format("  {:<11}{}\n", std::exchange(first, false) ? "would run" : "", plain(change, 500));
+    for (const auto& change : match.changes()) text += fmt::format("  {:<11}{}\n", std::exchange(first, false) ? "to run it" : "", plain(change, 500));
   }
   return text;
 }

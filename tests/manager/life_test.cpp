@@ -297,6 +297,76 @@ TEST(Life, WhyCountsReasonsOverWorkersAndNamesTheSmallestChange) {
   EXPECT_TRUE(stage.core.fit(job.groups[0], "ada").seen);
 }
 
+TEST(Life, WhyNamesTheSmallestChangeWhateverDoesNotFit) {
+  Stage stage;
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    auto joined = Stage::simple_worker(id, id == 3 ? 2 : 1);
+    Offer offer = *joined.offer;
+    offer.os = "linux";
+    joined.offer = std::make_shared<const Offer>(offer);
+    stage.tell(joined);
+  }
+  Group group;
+  const auto changes = [&] {
+    const Fit fit = stage.core.fit(group, "ada");
+    std::string all = std::to_string(fit.fitting);
+    for (const std::string& change : fit.changes) all += " | " + change;
+    return all;
+  };
+  EXPECT_EQ(changes(), "3");
+  group.needs.cpus = 4;
+  EXPECT_EQ(changes(), "0 | ask for 2 slots instead of 4");
+  group.require = "os == \"beos\"";
+  EXPECT_EQ(changes(), "0 | ask for 2 slots instead of 4, and do without `os == \"beos\"`");
+  group.needs.cpus = 2;
+  EXPECT_EQ(changes(), "0 | do without `os == \"beos\"`: 1 worker could run it then | ask for 1 slot instead of 2, and do without `os == \"beos\"`");
+  group.needs.cpus = 1, group.require = "os == \"beos\" && cpus >= 2";
+  EXPECT_EQ(changes(), "0 | do without `os == \"beos\"`: 1 worker could run it then | do without `os == \"beos\"` and `cpus >= 2`: 2 workers could run it then");
+  group.require = "os == \"linux\"", group.needs.gpus = 1;
+  EXPECT_EQ(changes(), "0 | do without gpus: 3 workers could run it then");
+}
+
+TEST(Life, WhyOfAJobTellsOfItsNextTask) {
+  Stage stage;
+  const auto why = [&stage](std::uint64_t job) {
+    const auto told = stage.core.why({{job}, {}});
+    return std::string(name_of(told.state)) + ", " + std::to_string(told.next.value) + ": " + told.summary;
+  };
+  stage.join(1, 2);
+  stage.tell(graph(1, {{2, {}}, {1, {{0}}}, {1, {{1}}}}));
+  EXPECT_EQ(why(1), "running, 3: it waits for 1 group of its job to end") << "not that its first task runs";
+  stage.submit(2, 3);
+  EXPECT_EQ(why(2), "waiting, 1: it waits for room: 1 of 1 worker could run it");
+  stage.done(1, stage.held(1, 1, 1));
+  EXPECT_EQ(why(2), "running, 2: it waits for room: 1 of 1 worker could run it");
+  stage.tell(JobHeld{{2}});
+  EXPECT_EQ(why(2), "running, 0: it is held");
+  stage.done(1, stage.held(2, 1, 2));
+  EXPECT_EQ(why(1), "running, 4: it waits for 1 group of its job to end");
+  stage.tell(JobCanceled{{1}});
+  EXPECT_EQ(why(1), "running, 0: 1 task of it runs, none waits; it is being canceled");
+}
+
+TEST(Life, WhyOfAJobOfOneTaskIsThatOfTheTask) {
+  Stage stage;
+  stage.join(1);
+  stage.submit(1, 1);
+  EXPECT_EQ(stage.core.why({{1}, {}}).summary, "it runs on w1 since 0 s");
+}
+
+TEST(Life, WhyOfAJobNamesTheRetryThatIsNext) {
+  Stage stage;
+  stage.join(1);
+  auto job = Stage::simple_job(1, 2, 1);
+  job.groups[0].retry.delay = 10s;
+  stage.tell(job);
+  stage.failed(1, stage.held(1, 1, 1));
+  stage.failed(1, stage.held(2, 1, 2));
+  const auto told = stage.core.why({{1}, {}});
+  EXPECT_EQ(told.next.value, 1u);
+  EXPECT_EQ(told.summary.substr(0, 25), "it failed and runs again ");
+}
+
 TEST(Life, WhyTellsThePlaceInTheQueue) {
   Stage stage;
   stage.join(1, 1);

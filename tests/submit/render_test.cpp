@@ -229,13 +229,25 @@ TEST(Render, WhyATaskWaits) {
             "why        no worker has the memory it asks\n"
             "           12 workers: memory 8 GiB < 64 GiB asked; largest seen 32 GiB\n"
             "           the job is held\n"
-            "would run  --memory 32GiB\n"
+            "to run it  --memory 32GiB\n"
             "place      turn 2 of 3 users who wait; 40 tasks of the same owner go first\n");
   const auto json = Json::parse(json_of(why));
   EXPECT_EQ(json["reasons"][0]["workers"], 12);
   EXPECT_EQ(json["changes"][0], "--memory 32GiB");
   EXPECT_EQ(json["owner_place"], 2);
   EXPECT_EQ(json["state"], "waiting");
+}
+
+TEST(Render, WhyAJobGoesOnAsItDoes) {
+  wire::WhyAnswer why;
+  *why.mutable_job() = sample_job();
+  why.mutable_job()->set_state(wire::RUNNING);
+  why.mutable_job()->set_ended_ms(0);
+  why.set_state(wire::RUNNING);
+  why.set_summary("task 12.4 (train) is next: it waits for 1 group of its job to end");
+  const std::string text = why_text(why, kNow);
+  EXPECT_NE(text.find("state      running\ntasks      " + tasks_text(why.job()) + "\nwhy        task 12.4 (train) is next: it waits"), std::string::npos) << text;
+  EXPECT_EQ(Json::parse(json_of(why))["tasks"], why.job().tasks());
 }
 
 TEST(Render, WhyATaskEndedSo) {
@@ -296,7 +308,7 @@ TEST(Render, WhatADryRunFound) {
             "  best       w1, w2\n"
             "  others     1 worker: gpus 0 < 1 asked\n"
             "report: 1 task; no worker fits\n"
-            "  would run  --memory 32GiB\n");
+            "  to run it  --memory 32GiB\n");
   const auto json = Json::parse(matches_json(answer));
   EXPECT_EQ(json["matches"][0]["best"][1], "w2");
   EXPECT_EQ(json["matches"][1]["fitting"], 0);

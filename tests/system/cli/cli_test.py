@@ -401,6 +401,9 @@ class Terms(unittest.TestCase):
         good, any_end = submit("--after", first, "true"), submit("--after", f"{first}:any", "echo", "after")
         self.assertEqual((job_of(good)["state"], job_of(any_end)["state"]), ("waiting", "waiting"))
         self.assertIn(str(first), souk("why", good).text)
+        noted = {line.split()[0]: line for line in souk("jobs").text.splitlines()}
+        self.assertIn("held", noted[str(first)])
+        self.assertIn(f"waits for job {first}", noted[str(good)])
         souk("release", first)
         self.assertEqual(ended(any_end)["state"], "succeeded")
         dropped = ended(good)
@@ -566,6 +569,14 @@ matrix-exclude = [{ lr = 0.1, layers = 4 }]
         self.assertEqual([task["state"] for task in tasks_of(job)], ["failed", "canceled", "succeeded"])
         self.assertIn("a", souk("why", f"{job}.2").text)
 
+    def test_why_of_a_job_tells_what_waits_while_some_run(self):
+        job = submit("--file", self.file("[task.a]\nrun='sleep 60'\n[task.b]\nneeds=['a']\nrun='true'\n"))
+        until(lambda: job_of(job)["running"] == 1, "task a runs")
+        why = one_line("why", job)
+        self.assertEqual((why["state"], why["running"], why["waiting"]), ("running", 1, 1))
+        self.assertEqual(why["summary"], f"task {job}.2 (b) is next: it waits for 1 group of its job to end")
+        souk("cancel", job)
+
     def test_what_the_command_line_says_of_the_job_goes_before(self):
         job = submit("--file", self.file(self.STUDY), "--name", "other", "--hold", "--priority", 7)
         now = job_of(job)
@@ -603,6 +614,7 @@ class Mistakes(unittest.TestCase):
         self.assertRefused(souk("wait"), 2, "JOB")
         self.assertRefused(souk("jobs", "--limit", "many"), 2, "--limit")
         self.assertRefused(souk("run", "--array", "5-1", "true"), 2, "ends before it begins")
+        self.assertRefused(souk("run", "--array", "1-20000000", "true"), 2, "it has more than 10000000 tasks; submit it as several jobs")
         self.assertRefused(souk("run", "--time-limit", "90", "true"), 2, "no unit")
         self.assertRefused(souk("run", "--array", "1-3", "--each-line", "x", "true"), 2, "--each-line")
         self.assertRefused(souk("run", "--memory", "512", "true"), 2, "write a unit, such as 512MiB")
