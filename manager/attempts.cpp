@@ -117,7 +117,9 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
   const auto task = static_cast<std::uint32_t>(held.task.task.value - 1);
   const std::uint32_t group = group_of(*job, task);
   const TaskState state = job->states.get(task);
-  if (souk::ended(state) || job->groups[group].unmet > 0) {
+  const auto before = job->history.find(task);
+  const bool over = before != job->history.end() && before->second.over == held.attempt;  // its result is known, and was not acknowledged yet
+  if (souk::ended(state) || job->groups[group].unmet > 0 || over) {
     actions.push_back(Stop{worker.id, held});
     return;
   }
@@ -371,12 +373,14 @@ void Scheduler::requeue(Ix ix, std::string_view why, bool counts_as_loss, Action
     ++past.past;
     lost_[run.attempt] = {worker, id};
     lost_of_[id].push_back(run.attempt);
-    actions.push_back(Failed{{run.attempt, id}, worker, run.run, why});
     // Only a worker that went away speaks against the task; silence has other causes.
-    if (why == "worker-lost" && ++past.losses >= job.crash_limit && !other_runs && !job.canceled && !job.dropped) {
-      const unsigned runs = past.past;
+    const bool gone = why == "worker-lost";
+    if (gone) ++past.losses;
+    actions.push_back(Failed{{run.attempt, id}, worker, run.run, why, past.failures, past.losses});
+    if (gone && past.losses >= job.crash_limit && !other_runs && !job.canceled && !job.dropped) {
+      const unsigned runs = past.past, losses = past.losses;
       end_task(run.job, run.task, TaskState::failed);
-      actions.push_back(GiveUp{id, runs, "workers-lost"});
+      actions.push_back(GiveUp{id, runs, "workers-lost", losses});
       task_failed_for_good(run.job, actions);
       settle(run.job, actions);
       return;
@@ -521,9 +525,10 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
   if (current) release(run_at);
 
   if (current && !e.succeeded && other != kNone) {  // the other attempt goes on
-    ++job->history[task].past;
-    if (own_fault) ++job->history[task].failures;
-    if (own_fault) actions.push_back(Failed{e.what, where, run_number, "failed"});
+    History& past = job->history[task];
+    ++past.past;
+    if (own_fault) ++past.failures;
+    if (own_fault) actions.push_back(Failed{e.what, where, run_number, "failed", past.failures, past.losses});
     return;
   }
   const bool over = job->canceled || job->dropped;
@@ -552,7 +557,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
         }
         past.anywhere = now_ + delay + rules_.elsewhere;
       }
-      actions.push_back(Failed{e.what, where, run_number, own_fault ? "failed" : "stopped-by-worker"});
+      actions.push_back(Failed{e.what, where, run_number, own_fault ? "failed" : "stopped-by-worker", past.failures, past.losses, delay});
       set_waiting(job_at, task, group, delay);
       actions.push_back(Requeued{e.what.task, e.what.attempt, where, own_fault ? "failed" : "stopped-by-worker"});
       return;

@@ -83,11 +83,19 @@ struct JobSubmitted {
   Terms terms{};
   std::string name{};                  // for expressions
 };
+/// What a task went through before: it goes on from there.
+struct Past {
+  TaskNumber task;
+  unsigned runs = 0, failures = 0, losses = 0;  // runs that ended; of these its own failures, and those whose worker went away
+  std::optional<Instant> not_before{};          // a retry waits for that time
+  AttemptId over{};                             // the last one whose end is on disk: who brings it again was not told so yet
+};
 /// A job of an earlier life of the manager, or one that runs again. In a restart it comes before any worker joins.
 struct JobRestored {
   JobSubmitted job;
   std::vector<std::pair<TaskNumber, TaskState>> ended;  // outcomes that stay, in task order
   bool canceled = false;
+  std::vector<Past> past{};
 };
 /// How a job of an earlier life ended that others may wait for.
 struct JobKnown { JobId job; TaskState state; };
@@ -149,10 +157,17 @@ struct Assign { WorkerId worker; TaskId task; AttemptId attempt; bool speculativ
 struct Stop { WorkerId worker; Held what; };
 /// The finished attempt is the task's outcome: journal it. `attempts`: how many runs the task took in all.
 struct Commit { Held what; WorkerId worker; TaskState state; unsigned attempts; };
-/// The finished attempt failed or was lost, and the task goes on without it: for its history.
-struct Failed { Held what; WorkerId worker; unsigned run; std::string_view why; };
+/// The finished attempt failed or was lost, and the task goes on without it: for its history, and for a later life, which goes on from these counts of the task.
+struct Failed {
+  Held what;
+  WorkerId worker;
+  unsigned run;
+  std::string_view why;
+  unsigned failures = 0, losses = 0;  // as in Past, this one included
+  Duration delay{0};                  // before it runs again
+};
 /// The task ends as failed without an attempt's result: its workers were lost too often, or its deadline passed.
-struct GiveUp { TaskId task; unsigned attempts; std::string_view why; };
+struct GiveUp { TaskId task; unsigned attempts; std::string_view why; unsigned losses = 0; };
 /// The result is acknowledged and forgotten.
 struct Drop { Held what; std::string_view why; };
 struct Requeued { TaskId task; AttemptId attempt; WorkerId worker; std::string_view why; };

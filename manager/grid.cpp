@@ -53,6 +53,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   handle(MarketClosed{});
   for (const OwnerSet& event : limits_.events()) handle(event);
   auto ended = restored.ended.begin();
+  auto past = restored.past.begin();
   const Clocks clocks = Clocks::read();
   for (JobRow& row : restored.jobs) {
     wire::Job job;
@@ -64,6 +65,8 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     if (!readable) event.job.groups.front().tasks = entry.row.tasks;
     event.job.terms.hold = entry.row.held;
     for (; ended != restored.ended.end() && ended->first.job == event.job.job; ++ended) event.ended.emplace_back(ended->first.task, ended->second);
+    for (; past != restored.past.end() && past->task.job == event.job.job; ++past)
+      event.past.push_back({past->task.task, past->runs, past->failures, past->losses, past->again_ms > 0 ? std::optional(clocks.at(past->again_ms)) : std::nullopt, past->over});
     for (const JobKnown& known : book_.ended_before(entry.job)) handle(known);
     handle(event);
   }
@@ -139,7 +142,7 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
   } else if (const auto* c = std::get_if<Commit>(&action)) {
     JobEntry* entry = book_.find(c->what.task.job);
     OutcomeRow row{c->what.task, c->state, c->attempts, pool_.nick(c->worker), entry ? item_of(*entry, c->what.task.task) : "", {}, {}, {}};
-    if (c->state == TaskState::failed) remember(c->worker, attempt_row(c->what.task, c->attempts, finished->outcome));
+    if (c->state != TaskState::succeeded) remember(c->worker, attempt_row(c->what.task, c->attempts, finished->outcome));
     row.out = std::move(finished->outcome.out), row.err = std::move(finished->outcome.err);
     finished->outcome.out.clear(), finished->outcome.err.clear();
     wire::Outcome outcome;
@@ -148,10 +151,16 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
     journal_->add(std::move(row));
     touch(c->what.task.job);
   } else if (const auto* f = std::get_if<Failed>(&action)) {
-    if (finished && finished->what == f->what) return remember(f->worker, attempt_row(f->what.task, f->run, finished->outcome));
     AttemptRow row;
-    row.task = f->what.task, row.run = f->run, row.ending = f->why;
-    std::replace(row.ending.begin(), row.ending.end(), '-', ' ');
+    if (finished && finished->what == f->what) {
+      row = attempt_row(f->what.task, f->run, finished->outcome);
+      row.over = f->what.attempt;
+    } else {
+      row.task = f->what.task, row.run = f->run, row.ending = f->why;
+      std::replace(row.ending.begin(), row.ending.end(), '-', ' ');
+    }
+    row.failures = f->failures, row.losses = f->losses;
+    if (f->delay > Duration(0)) row.again_ms = now_ms() + static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(f->delay).count());
     remember(f->worker, std::move(row));
   } else if (const auto* g = std::get_if<GiveUp>(&action)) {
     given_up(*g);
@@ -167,10 +176,11 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
   }
 }
 
-/// One more line in the history of a task; on disk with what is committed next.
+/// One more line in the history of a task. Losses answer nobody, whose answer would bring them to the disk.
 void Grid::remember(WorkerId worker, AttemptRow row) {
   row.worker = pool_.nick(worker), row.host = pool_.host(worker), row.ended_ms = now_ms();
   journal_->add(std::move(row));
+  journal_->commit([] {});
 }
 
 void Grid::given_up(const GiveUp& given) {
@@ -179,7 +189,7 @@ void Grid::given_up(const GiveUp& given) {
   Outcome end;
   const bool late = given.why.find("deadline") != given.why.npos;
   end.cause = late ? Cause::not_started : Cause::lost;
-  end.why = late ? std::string(given.why) : fmt::format("its worker was lost {} times; the task may be what kills it", given.attempts);
+  end.why = late ? std::string(given.why) : fmt::format("its worker was lost {} times; the task may be what kills it", given.losses);
   wire::Outcome outcome;
   write(end, outcome);
   row.outcome = outcome.SerializeAsString();
@@ -556,6 +566,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   row.succeeded = row.failed = row.canceled_tasks = row.requeued = row.retried = 0;
   journal_->reopen(row);
   auto event = std::make_shared<JobRestored>(JobRestored{event_of(id, row.owner, job, clocks), std::move(kept.succeeded), false});
+  for (const auto& [task, runs] : kept.runs) event->past.push_back({task, runs});  // only their numbers go on: it may fail as often as at first
   spdlog::info("job runs again job={} by={} tasks={}", id.value, asker.owner, tasks);
   wire::SubmitAnswer answer;
   answer.set_job(id.value), answer.set_tasks(tasks);
@@ -593,8 +604,8 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
       const auto outcome = souk::read(message);
       const std::string ending = outcome ? ending_of(outcome.value()) : "";
       answer.set_state(static_cast<wire::State>(row.state));
-      // A failed one has its row already, unless it never ran, or was stored by an earlier version.
-      const bool told = row.state == TaskState::failed && answer.attempts_size() > 0 && answer.attempts(answer.attempts_size() - 1).run() >= row.attempts;
+      // One that did not succeed has its row already, unless it never ran, or was stored by an earlier version.
+      const bool told = row.state != TaskState::succeeded && answer.attempts_size() > 0 && answer.attempts(answer.attempts_size() - 1).run() >= row.attempts;
       if (!told && row.attempts > 0 && !row.worker.empty()) {
         auto& last = *answer.add_attempts();
         last.set_run(row.attempts), last.set_worker(printable(row.worker)), last.set_ending(ending), last.set_wall_us(message.wall_us());

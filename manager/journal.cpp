@@ -32,7 +32,8 @@ ALTER TABLE jobs ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN deadline_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN layout TEXT NOT NULL DEFAULT '';
-CREATE TABLE attempts(job INTEGER, task INTEGER, run INTEGER, worker TEXT, host TEXT, ending TEXT, last_lines BLOB, ended_ms INTEGER, wall_us INTEGER);
+CREATE TABLE attempts(job INTEGER, task INTEGER, run INTEGER, failures INTEGER, losses INTEGER, again_ms INTEGER, epoch INTEGER, number INTEGER,
+  worker TEXT, host TEXT, ending TEXT, ended_ms INTEGER, wall_us INTEGER, last_lines BLOB);
 CREATE INDEX attempt_of_task ON attempts(job, task);
 )"};
 constexpr int kVersion = std::size(kSteps);
@@ -222,9 +223,10 @@ class SqliteJournal final : public Journal {
     s.exec();
   }
   void put(const AttemptRow& r) {
-    SQLite::Statement& s = prepared(attempt_, "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?)");
-    s.bind(1, number(r.task.job.value)), s.bind(2, number(r.task.task.value)), s.bind(3, r.run), s.bind(4, r.worker), s.bind(5, r.host);
-    s.bind(6, r.ending), bind(s, 7, r.last_lines), s.bind(8, number(r.ended_ms)), s.bind(9, number(r.wall_us));
+    SQLite::Statement& s = prepared(attempt_, "INSERT INTO attempts(job,task,run,failures,losses,again_ms,epoch,number,worker,host,ending,ended_ms,wall_us,last_lines) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+    s.bind(1, number(r.task.job.value)), s.bind(2, number(r.task.task.value)), s.bind(3, r.run), s.bind(4, r.failures), s.bind(5, r.losses);
+    s.bind(6, number(r.again_ms)), s.bind(7, number(r.over.epoch.value)), s.bind(8, number(r.over.number));
+    s.bind(9, r.worker), s.bind(10, r.host), s.bind(11, r.ending), s.bind(12, number(r.ended_ms)), s.bind(13, number(r.wall_us)), bind(s, 14, r.last_lines);
     s.exec();
     s.reset();
     SQLite::Statement& old = prepared(forget_, "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE job=? AND task=? ORDER BY rowid DESC LIMIT -1 OFFSET ?)");
@@ -237,6 +239,9 @@ class SqliteJournal final : public Journal {
     SQLite::Statement gone(db_, "DELETE FROM outcomes WHERE job=? AND state<>?");
     gone.bind(1, number(r.id.value)), gone.bind(2, static_cast<int>(TaskState::succeeded));
     gone.exec();
+    SQLite::Statement anew(db_, "UPDATE attempts SET failures=0,losses=0,again_ms=0 WHERE job=?");
+    anew.bind(1, number(r.id.value));
+    anew.exec();
     SQLite::Statement s(db_, "UPDATE jobs SET key=?,spec=?,deadline_ms=?,held=0,canceled=0,note='',started_ms=0,ended_ms=0,state=0,succeeded=0,failed=0,canceled_tasks=0,"
                              "requeued=0,retried=0 WHERE id=?");
     s.bind(1, r.key), bind(s, 2, r.spec), s.bind(3, number(r.deadline_ms)), s.bind(4, number(r.id.value));
@@ -274,6 +279,16 @@ class SqliteJournal final : public Journal {
     while (ended.executeStep())
       restored.ended.push_back({{{static_cast<std::uint64_t>(ended.getColumn(0).getInt64())}, {static_cast<std::uint64_t>(ended.getColumn(1).getInt64())}},
                                 static_cast<TaskState>(ended.getColumn(2).getInt())});
+    // The last row of a task has its counts.
+    SQLite::Statement past(db_, "SELECT job,task,run,failures,losses,again_ms,epoch,number FROM attempts WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0) ORDER BY job,task,rowid");
+    while (past.executeStep()) {
+      auto n = [&](int at) { return static_cast<std::uint64_t>(past.getColumn(at).getInt64()); };
+      const TaskId task{{n(0)}, {n(1)}};
+      if (restored.past.empty() || restored.past.back().task != task) restored.past.push_back({task, 0, 0, 0, 0, {}});
+      Past& p = restored.past.back();
+      p.runs = std::max(p.runs, static_cast<unsigned>(n(2))), p.failures = static_cast<unsigned>(n(3)), p.losses = static_cast<unsigned>(n(4)), p.again_ms = n(5);
+      if (const AttemptId over{{n(6)}, n(7)}; over != AttemptId{}) p.over = over;
+    }
   }
 
   std::vector<OutcomeRow> select(const Page& page) {
@@ -321,6 +336,9 @@ class SqliteJournal final : public Journal {
     SQLite::Statement succeeded(db_, "SELECT task FROM outcomes WHERE job=? AND state=? ORDER BY task");
     succeeded.bind(1, number(job.value)), succeeded.bind(2, static_cast<int>(TaskState::succeeded));
     while (succeeded.executeStep()) found.succeeded.emplace_back(TaskNumber{static_cast<std::uint64_t>(succeeded.getColumn(0).getInt64())}, TaskState::succeeded);
+    SQLite::Statement runs(db_, "SELECT task,MAX(run) FROM attempts WHERE job=? GROUP BY task ORDER BY task");
+    runs.bind(1, number(job.value));
+    while (runs.executeStep()) found.runs.emplace_back(TaskNumber{static_cast<std::uint64_t>(runs.getColumn(0).getInt64())}, runs.getColumn(1).getUInt());
     return found;
   }
 

@@ -42,23 +42,33 @@ struct OutcomeRow {
   std::uint64_t out_kept = 0, err_kept = 0;  // bytes kept; out and err may be left unread
 };
 
-/// An attempt that did not succeed, for the history of its task.
+/// An attempt that did not succeed, for the history of its task; the last one says how the task goes on.
 struct AttemptRow {
   TaskId task;
   unsigned run = 1;
   std::string worker, host, ending;  // nick, host name, for people: `exit code 3`
   std::string last_lines;            // of stderr, else of stdout
   std::uint64_t ended_ms = 0, wall_us = 0;
+  unsigned failures = 0, losses = 0;  // of the task so far, this one included
+  std::uint64_t again_ms = 0;         // it runs again not before; 0: at once
+  AttemptId over;                     // the attempt, if its worker told how it ended; of none else
 };
 
 class Journal {
  public:
   static constexpr int kAttemptsKept = 20;  // of one task; older ones are forgotten
 
+  struct Past {
+    TaskId task;
+    unsigned runs = 0, failures = 0, losses = 0;
+    std::uint64_t again_ms = 0;
+    AttemptId over;
+  };
   struct Restored {
     Epoch epoch;  // of the life that begins now, already stored
     std::vector<JobRow> jobs;
     std::vector<std::pair<TaskId, TaskState>> ended;  // outcomes of jobs that have not ended
+    std::vector<Past> past;                            // of tasks of such jobs, in their order
   };
   struct Page {
     JobId job;
@@ -80,6 +90,7 @@ class Journal {
   struct Kept {
     std::string spec;
     std::vector<std::pair<TaskNumber, TaskState>> succeeded;  // in task order
+    std::vector<std::pair<TaskNumber, unsigned>> runs;             // how often tasks ran, as far as remembered
   };
   /// Opens or makes the store, and brings that of an older version up to date. Fails if it is of a newer version, damaged, or in use by another manager.
   static Result<std::unique_ptr<Journal>> open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored);
@@ -91,7 +102,7 @@ class Journal {
   virtual void add(OutcomeRow outcome) = 0;
   virtual void add(AttemptRow attempt) = 0;
   virtual void end(JobRow job) = 0;     // its times, state, note and counts
-  virtual void reopen(JobRow job) = 0;  // it runs again, with this spec and key: outcomes that are no success are forgotten
+  virtual void reopen(JobRow job) = 0;  // it runs again, with this spec and key: outcomes that are no success are forgotten, and failures no longer count
   /// `then` is called from the loop once all that was added before is on disk. Calls of one turn of the loop share a transaction.
   /// While the disk is full nothing is called, nothing is lost, and `trouble` says why; it is tried again every second.
   virtual void commit(std::function<void()> then) = 0;

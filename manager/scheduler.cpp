@@ -126,12 +126,29 @@ void Scheduler::on(const JobRestored& e, Actions& actions) {
   const Ix ix = add_job(e.job);
   Job& job = jobs_[ix];
   job.restored = true;
+  for (const Past& past : e.past) recall(ix, past);
   for (const auto& [task, state] : e.ended)
     if (task.value >= 1 && task.value <= job.counts.tasks && souk::ended(state) && !souk::ended(job.states.get(task.value - 1)))
       end_task(ix, static_cast<std::uint32_t>(task.value - 1), state);
   if (e.canceled) job.canceled = true;
   task_failed_for_good(ix, actions);
   begin(ix, actions);
+}
+
+/// A task goes on from what an earlier life knew of it.
+void Scheduler::recall(Ix ix, const Past& known) {
+  Job& job = jobs_[ix];
+  if (known.task.value < 1 || known.task.value > job.counts.tasks) return;
+  const auto bounded = [](unsigned count) { return static_cast<std::uint16_t>(std::min(count, 0x7FFFu)); };
+  const auto task = static_cast<std::uint32_t>(known.task.value - 1);
+  History& history = job.history[task];
+  history.past = bounded(known.runs), history.failures = bounded(known.failures), history.losses = bounded(known.losses), history.over = known.over;
+  job.counts.retried += history.failures;
+  if (!known.not_before || *known.not_before <= now_) return;
+  // The wall's clock may have been set since: no retry waits longer than it was asked to, with its jitter.
+  const Retry& retry = job.terms[job.groups[group_of(job, task)].terms].retry;
+  history.not_before = std::min(*known.not_before, now_ + std::max(retry.delay, retry.delay_max) * 5 / 4);
+  delayed_.insert({history.not_before, job.id, task});
 }
 
 void Scheduler::on(const JobKnown& e, Actions&) {

@@ -106,6 +106,7 @@ class Scheduler {
     WorkerId avoid[3];           // where it failed last
     Instant anywhere{};          // from then on it may run there again
     Instant not_before{};        // it waits for this time, in delayed_
+    AttemptId over{};            // of an earlier life, whose end is known
   };
   struct GroupState {
     std::uint32_t first = 0, tasks = 0;  // task numbers first+1 to first+tasks
@@ -274,6 +275,7 @@ class Scheduler {
   // scheduler.cpp
   Ix add_job(const JobSubmitted&);
   void begin(Ix job, Actions&);
+  void recall(Ix job, const Past&);
   void drop_waiting(Ix job);
   void stop_running(Ix job, Actions&);
   void cancel_group(Job&, std::uint32_t group);

@@ -49,7 +49,7 @@ class JournalTest : public ::testing::Test {
   }
 
   static AttemptRow attempt(std::uint64_t job, std::uint64_t task, unsigned run) {
-    return {{{job}, {task}}, run, "w1", "lab7", "exit code 3", std::string("b\0ad\n", 5), 77, 1000};
+    return {{{job}, {task}}, run, "w1", "lab7", "exit code 3", std::string("b\0ad\n", 5), 77, 1000, 0, 0, 0, {}};
   }
   Journal::History history_of(Journal& journal, TaskId task) {
     Journal::History history;
@@ -205,6 +205,35 @@ TEST_F(JournalTest, RemembersTheLastAttemptsOfATask) {
   EXPECT_FALSE(history.outcome);
 }
 
+TEST_F(JournalTest, TellsHowTasksOfOpenJobsGoOnAlsoAfterMoreAttemptsThanItKeeps) {
+  {
+    auto journal = open();
+    JobRow ended = row(2, 1);
+    journal->add(row(1, 9)), journal->add(ended);
+    for (unsigned run = 1; run <= Journal::kAttemptsKept + 5; ++run) {
+      AttemptRow failed = attempt(1, 7, run);
+      failed.failures = run, failed.again_ms = 1000 + run, failed.over = {{1}, 100 + run};
+      journal->add(std::move(failed));
+    }
+    AttemptRow lost = attempt(1, 7, 3);  // the late end of a second attempt
+    lost.failures = 25, lost.losses = 2;
+    journal->add(lost), journal->add(attempt(1, 3, 1)), journal->add(attempt(2, 1, 1));
+    ended.ended_ms = 9;
+    journal->end(ended);
+    commit(*journal);
+  }
+  auto journal = open();
+  ASSERT_EQ(restored_.past.size(), 2u);  // none of the ended job
+  EXPECT_EQ(restored_.past[0].task, (TaskId{{1}, {3}}));
+  const Journal::Past& past = restored_.past[1];
+  EXPECT_EQ(past.task, (TaskId{{1}, {7}}));
+  EXPECT_EQ(past.runs, 25u);
+  EXPECT_EQ(past.failures, 25u);
+  EXPECT_EQ(past.losses, 2u);
+  EXPECT_EQ(past.again_ms, 0u);  // it waits for nothing since
+  EXPECT_EQ(past.over, (AttemptId{{1}, 125}));
+}
+
 TEST_F(JournalTest, AJobThatRunsAgainKeepsItsSuccessesAndItsHistory) {
   {
     auto journal = open();
@@ -213,7 +242,10 @@ TEST_F(JournalTest, AJobThatRunsAgainKeepsItsSuccessesAndItsHistory) {
     journal->add(outcome(1, 2)), journal->add(outcome(1, 4));
     OutcomeRow failed = outcome(1, 1), canceled = outcome(1, 3);
     failed.state = TaskState::failed, canceled.state = TaskState::canceled;
-    journal->add(failed), journal->add(canceled), journal->add(attempt(1, 1, 1)), journal->cancel({1});
+    journal->add(failed), journal->add(canceled), journal->cancel({1});
+    AttemptRow third = attempt(1, 1, 3);
+    third.failures = 3, third.losses = 1, third.again_ms = 99;
+    journal->add(attempt(1, 1, 2)), journal->add(third);
     ended.ended_ms = 9, ended.state = TaskState::failed, ended.note = "too many", ended.succeeded = 2, ended.failed = 1;
     journal->end(ended);
     Journal::Kept kept;
@@ -222,6 +254,7 @@ TEST_F(JournalTest, AJobThatRunsAgainKeepsItsSuccessesAndItsHistory) {
     });
     EXPECT_EQ(kept.spec, std::string("\0spec", 5));  // also of an ended job
     EXPECT_EQ(kept.succeeded, (std::vector<std::pair<TaskNumber, TaskState>>{{{2}, TaskState::succeeded}, {{4}, TaskState::succeeded}}));
+    EXPECT_EQ(kept.runs, (std::vector<std::pair<TaskNumber, unsigned>>{{{1}, 3}}));
     ended.spec = "new", ended.key = "again", ended.deadline_ms = 0;
     journal->reopen(ended);
     journal->add(outcome(1, 1));
@@ -236,7 +269,10 @@ TEST_F(JournalTest, AJobThatRunsAgainKeepsItsSuccessesAndItsHistory) {
   ASSERT_EQ(restored_.ended.size(), 3u);
   EXPECT_EQ(restored_.ended[0].first.task, TaskNumber{1});
   EXPECT_EQ(restored_.ended[0].second, TaskState::succeeded);
-  EXPECT_EQ(history_of(*journal, {{1}, {1}}).attempts.size(), 1u);
+  EXPECT_EQ(history_of(*journal, {{1}, {1}}).attempts.size(), 2u);
+  ASSERT_EQ(restored_.past.size(), 1u);
+  EXPECT_EQ(restored_.past[0].runs, 3u);
+  EXPECT_EQ(restored_.past[0].failures + restored_.past[0].losses + restored_.past[0].again_ms, 0u);  // it may fail as often as at first
 }
 
 }  // namespace

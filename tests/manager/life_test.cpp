@@ -268,8 +268,70 @@ TEST(Life, AJobRunsAgainAndKeepsWhatSucceeded) {
   stage.submit(1, 2);
   stage.done(1, stage.held(1, 1, 1));
   EXPECT_EQ(stage.failed(1, stage.held(2, 1, 2)), "commit 1.2 failed; job 1 failed");
-  EXPECT_EQ(stage.tell(JobRestored{Stage::simple_job(1, 2), {{{1}, TaskState::succeeded}}, false}), "assign 1.2 as 3 to 1");
-  EXPECT_EQ(stage.done(1, stage.held(3, 1, 2)), "commit 1.2 succeeded; job 1 succeeded");
+  EXPECT_EQ(stage.tell(JobRestored{Stage::simple_job(1, 2), {{{1}, TaskState::succeeded}}, false, {{{2}, 1}}}), "assign 1.2 as 3 to 1");
+  EXPECT_EQ(stage.done(1, stage.held(3, 1, 2)), "commit 1.2 succeeded after 2; job 1 succeeded");  // runs are numbered on
+}
+
+/// A job whose tasks may fail twice, 10 s apart, and take two workers with them.
+JobSubmitted delicate(std::uint64_t tasks) {
+  auto job = Stage::simple_job(1, tasks, 2);
+  job.groups[0].retry.delay = 10s;
+  job.terms.crash_limit = 2;
+  return job;
+}
+
+TEST(Life, ATaskGoesOnInTheNextLifeFromWhatItWentThrough) {
+  Stage stage({}, Epoch{3});
+  stage.now += 1h;
+  EXPECT_EQ(stage.tell(JobRestored{delicate(4), {{{4}, TaskState::succeeded}}, false, {{{1}, 1, 1, 0, stage.now + 5s}, {{2}, 4, 2, 1}, {{4}, 2, 1}, {{9}, 1}}}), "");
+  EXPECT_EQ(stage.core.attempts({{1}, {1}}), 1u);
+  EXPECT_EQ(stage.core.counts({1})->retried, 4u);
+  EXPECT_EQ(stage.join(1), "assign 1.2 as 1 to 1");  // not the first one, whose time has not come
+  EXPECT_EQ(stage.core.why({{1}, {1}}).summary, "it failed and runs again in 5 s");
+  EXPECT_EQ(stage.core.attempts({{1}, {2}}), 5u);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 2)), "commit 1.2 failed after 5; assign 1.3 as 2 to 1");  // both its retries were before
+  EXPECT_EQ(stage.done(1, stage.held(2, 1, 3)), "commit 1.3 succeeded");
+  EXPECT_EQ(stage.after(4s), "");
+  EXPECT_EQ(stage.after(1s), "assign 1.1 as 3 to 1");
+  EXPECT_EQ(stage.failed(1, stage.held(3, 1, 1)), "requeue 1.1: failed");
+  const auto& failed = std::get<Failed>(stage.actions.at(0));
+  EXPECT_EQ(failed.run, 2u);
+  EXPECT_EQ(failed.failures, 2u);
+  EXPECT_EQ(failed.delay, *stage.core.wake_at() - stage.now);
+  EXPECT_GE(failed.delay, 15s);  // the second one
+  EXPECT_EQ(stage.after(26s), "assign 1.1 as 4 to 1");
+  EXPECT_EQ(stage.failed(1, stage.held(4, 1, 1)), "commit 1.1 failed after 3; job 1 failed");
+}
+
+TEST(Life, WorkersLostInAnEarlierLifeCountAgainstTheirTask) {
+  Stage stage({}, Epoch{2});
+  stage.join(1);
+  EXPECT_EQ(stage.tell(JobRestored{delicate(1), {}, false, {{{1}, 3, 0, 1}}}), "assign 1.1 as 1 to 1");
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "give up 1.1 after 4; job 1 failed");
+  EXPECT_EQ(std::get<Failed>(stage.actions.at(0)).losses, 2u);
+}
+
+TEST(Life, ARetryOfAnEarlierLifeIsAdoptedButAFailureIsCountedOnce) {
+  Stage stage({}, Epoch{2});
+  stage.now += 1h;
+  stage.tell(JobRestored{delicate(2), {}, false, {{{1}, 1, 1, 0, stage.now + 5s, {{1}, 7}}, {{2}, 1, 1, 0, stage.now + 5s, {{1}, 8}}}});
+  // Task 1: its result is known, only the worker was not told. Task 2: an attempt that was lost before the other one failed.
+  EXPECT_EQ(stage.join(1, 2, {{{{1}, 7}, {{1}, {1}}}, {{{1}, 6}, {{1}, {2}}}}), "stop 7 on 1");
+  EXPECT_EQ(stage.core.state({{1}, {2}}), TaskState::running);
+  EXPECT_EQ(stage.failed(1, {{{1}, 7}, {{1}, {1}}}), "drop 1.1: never given to this worker");
+  EXPECT_EQ(stage.after(5s), "assign 1.1 as 1 to 1");
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1)), "requeue 1.1: failed");
+}
+
+TEST(Life, ARetryOfAnEarlierLifeWaitsNoLongerThanAskedWhateverTheClockWas) {
+  Stage stage({}, Epoch{2});
+  auto job = delicate(1);
+  job.groups[0].retry.delay_max = 20s;
+  stage.join(1);
+  stage.tell(JobRestored{job, {}, false, {{{1}, 1, 1, 0, stage.now + 24h}}});
+  EXPECT_EQ(*stage.core.wake_at() - stage.now, 25s);
+  EXPECT_EQ(stage.tell(JobCanceled{{1}}), "job 1 canceled");
+  EXPECT_FALSE(stage.core.wake_at());
 }
 
 TEST(Life, WhyCountsReasonsOverWorkersAndNamesTheSmallestChange) {

@@ -109,6 +109,7 @@ void Laws::told(const Event& event, const std::vector<Action>& actions, const Ma
     learn(r->job);
     for (const auto& [task, state] : r->ended) ended(jobs_[r->job.job], task.value, state);
     jobs_[r->job.job].canceled = r->canceled;
+    for (const Past& past : r->past) jobs_[r->job.job].failures[past.task.value] = {past.failures, past.not_before.value_or(Instant{})};
   } else if (const auto* k = std::get_if<JobKnown>(&event)) over_[k->job] = k->state;
   else if (const auto* c = std::get_if<JobCanceled>(&event)) jobs_[c->job].canceled = true;
   else if (const auto* h = std::get_if<JobHeld>(&event)) jobs_[h->job].held = true;

@@ -33,6 +33,7 @@ Market::Market(Simulation& simulation, Journal& journal)
     JobRestored event{job.spec, {}, job.canceled};
     event.job.terms.hold = job.held;
     event.ended.assign(job.outcomes.begin(), job.outcomes.end());
+    for (const auto& [task, past] : job.past) event.past.push_back(past);
     handle(event);
   }
   tick();
@@ -82,6 +83,15 @@ void Market::perform(const Action& action) {
     flush_soon(*host);
   } else if (const auto* c = std::get_if<Commit>(&action)) {
     save([this, task = c->what.task, state = c->state] { simulation_.laws.on_disk(journal_, task, state); });
+  } else if (const auto* f = std::get_if<Failed>(&action)) {
+    save([this, failed = *f, now = simulation_.world.now()] {
+      Past& past = journal_.jobs.at(failed.what.task.job).past[failed.what.task.task];
+      past.task = failed.what.task.task;
+      past.runs = std::max(past.runs, failed.run), past.failures = failed.failures, past.losses = failed.losses;
+      past.not_before.reset();
+      if (failed.delay > Duration(0)) past.not_before = now + failed.delay;
+      if (failed.why == "failed" || failed.why == "stopped-by-worker") past.over = failed.what.attempt;
+    });
   } else if (const auto* g = std::get_if<GiveUp>(&action)) {
     save([this, task = g->task] { simulation_.laws.on_disk(journal_, task, TaskState::failed); });
     commit([] {});

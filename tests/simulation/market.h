@@ -21,6 +21,7 @@ struct Journal {
     bool canceled = false, held = false, over = false;
     TaskState state = TaskState::waiting;  // once over
     std::map<TaskNumber, TaskState> outcomes;
+    std::map<TaskNumber, Past> past;
   };
   Epoch epoch{0};
   std::map<JobId, Job> jobs;

@@ -124,6 +124,30 @@ class Losses(unittest.TestCase):
     def test_a_manager_killed_in_the_middle_adopts_what_runs(self):
         self.runs_once_although("manager")
 
+    def test_a_retry_waits_and_counts_although_the_manager_was_killed(self):
+        grid = Grid("--workers", 1, "--slots", 1)
+        self.addCleanup(grid.close)
+        with tempfile.TemporaryDirectory() as folder:
+            log = os.path.join(folder, "log")
+            def started():
+                with open(log) as lines:
+                    return lines.read().split()
+            waits = lambda: "runs again in" in grid.souk("why", f"{job}.1").text
+            job = grid.submit("--retries", 1, "--retry-delay", "8s", "--shell", f"echo $SOUK_ATTEMPT $(date +%s.%N) >> '{log}'; exit 3")
+            until(waits, "it waits for its retry")
+            grid.kill("manager")
+            until(lambda: grid.souk("run", "true").code == 0, "the manager is back")
+            self.assertEqual(len(started()), 2, grid.souk("why", f"{job}.1").text)  # one run: it still waits
+            self.assertEqual(grid.souk("wait", job).code, 1)
+            first, at, second, again = started()  # and no third one
+            self.assertEqual((first, second), ("1", "2"))
+            self.assertGreaterEqual(float(again) - float(at), 5.9, "a quarter less than asked at the least")
+            self.assertEqual([attempt["run"] for attempt in grid.souk("why", f"{job}.1", "--json").json[0]["attempts"]], [1, 2])
+            self.assertEqual(grid.souk("rerun", job).code, 0)
+            until(waits, "it may fail as often as at first")
+            self.assertEqual(started()[4::2], ["3"])  # and its runs are numbered on
+            self.assertEqual(grid.souk("cancel", job).code, 0)
+
     def test_a_server_killed_in_the_middle_is_joined_again(self):
         self.runs_once_although("server")
 
