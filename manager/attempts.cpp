@@ -234,7 +234,18 @@ void Scheduler::on(const AttemptRefused& e, Actions& actions) {
   const Ix ix = runs_[at->second].worker;
   workers_[ix].resting = true;  // else it would be asked again at once, for ever
   resting_.insert(e.worker);
+  // It may say no for good, whatever it offers: others first.
+  const Run& run = runs_[at->second];
+  avoid(jobs_[run.job].history[run.task], e.worker, false);
   requeue(at->second, "refused", false, actions);
+}
+
+/// Not there again soon, if it fits elsewhere.
+void Scheduler::avoid(History& past, WorkerId worker, bool failed) {
+  past.avoid[past.avoided % 3] = worker;
+  past.failed_there[past.avoided % 3] = failed;
+  past.avoided = static_cast<std::uint8_t>(past.avoided >= 252 ? 3 : past.avoided + 1);
+  past.anywhere = now_ + rules_.elsewhere;
 }
 
 void Scheduler::on(const AttemptReturned& e, Actions& actions) {
@@ -548,8 +559,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
       Duration delay{0};
       if (own_fault) {
         ++past.failures, ++job->counts.retried;
-        past.avoid[past.avoided % 3] = where;
-        past.avoided = static_cast<std::uint8_t>(past.avoided >= 252 ? 3 : past.avoided + 1);
+        avoid(past, where, true);
         if (terms.retry.delay > Duration(0)) {
           const double doubled = static_cast<double>(terms.retry.delay.count()) * std::exp2(std::min(40, past.failures - 1));
           const double most = static_cast<double>(std::max(terms.retry.delay, terms.retry.delay_max).count());
@@ -578,7 +588,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
   const auto past = job->history.find(task);
   if (e.succeeded && past != job->history.end())
     for (int i = 0; i < std::min<int>(3, past->second.avoided); ++i)
-      if (const auto failed = worker_ix_.find(past->second.avoid[i]); failed != worker_ix_.end() && failed->first != where) {
+      if (const auto failed = worker_ix_.find(past->second.avoid[i]); past->second.failed_there[i] && failed != worker_ix_.end() && failed->first != where) {
         Worker& worker = workers_[failed->second];
         worker.faults += (1 - worker.faults) / 16;
         if (++worker.strikes >= rules_.strikes_max)

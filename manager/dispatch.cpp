@@ -167,6 +167,14 @@ void Scheduler::refresh(TaskClassId task_class) {
   }
 }
 
+/// How long such tasks take there, against the average, in steps of a quarter; by what the worker says of its speed until something was seen.
+int Scheduler::pace_of(TaskClassId task_class, WorkerClassId worker_class) const {
+  const Queue& queue = queues_[task_class];
+  if (worker_class < queue.position.size() && queue.position[worker_class] != kNone) return queue.pace[queue.position[worker_class]];
+  const double speed = market_.worker(worker_class).offer->speed;
+  return speed > 0 ? static_cast<int>(std::lround(std::clamp(-3 * std::log2(speed), -60.0, 60.0))) : 0;
+}
+
 bool Scheduler::fits_class(TaskClassId task_class, WorkerClassId worker_class) const {
   const auto& position = queues_[task_class].position;
   return worker_class < position.size() && position[worker_class] != kNone;

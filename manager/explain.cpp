@@ -23,7 +23,11 @@ std::string seconds_text(Duration time) {
   const auto s = std::chrono::duration_cast<std::chrono::seconds>(time).count();
   if (s >= 7200) return std::to_string(s / 3600) + " h";
   if (s >= 120) return std::to_string(s / 60) + " min";
-  return std::to_string(s) + " s";
+  if (s >= 10) return std::to_string(s) + " s";
+  char text[32];
+  std::snprintf(text, sizeof text, time < std::chrono::milliseconds(100) ? "%.3g ms" : "%.1f s",
+                time < std::chrono::milliseconds(100) ? static_cast<double>(time.count()) / 1e3 : static_cast<double>(time.count()) / 1e6);
+  return text;
 }
 
 /// One thing that is asked for and that a worker has too little of.
@@ -135,7 +139,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
     } else {
       Room room = worker.room;
       for (; fits(task.need, room) && fit.room < 1'000'000; ++fit.room) take(room, task.need);
-      Score made{0, key_of(worker)};
+      Score made{0, key_of(worker) + (static_cast<std::uint64_t>(pace_of(task_class, worker.worker_class) + 128) << 40)};
       if (task.rank) made.rank = market_.judge(task, *worker.offer, facts).rank;
       good.emplace_back(made, ix);
     }
@@ -278,6 +282,11 @@ Explanation Scheduler::why(TaskId id) const {
   } else if (group.unmet > 0) {
     if (whole) told.next = {task + 1ull};
     told.summary = "it waits for " + count_text(group.unmet, "group") + " of its job to end";
+    for (const Edge& edge : job->edges)
+      if (edge.to == number && job->groups[edge.from].ended < job->groups[edge.from].tasks) {
+        told.waits_for_groups.push_back(edge.from);
+        if (told.waits_for_groups.size() == 5) break;
+      }
   } else if (!open_) {
     told.summary = "the manager cannot reach the market just now";
   } else if (past != job->history.end() && past->second.not_before > now_) {

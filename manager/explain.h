@@ -18,6 +18,7 @@ struct Explanation {
   std::string summary;               // one sentence
   std::vector<Reason> reasons;       // most workers first
   std::vector<std::string> changes;  // smallest that would make it run, first
+  std::vector<std::uint32_t> waits_for_groups;  // positions in the job; a few
   std::uint64_t tasks_ahead = 0;     // of the same owner's, that go first
   std::uint32_t owner_place = 0, owners_waiting = 0;  // its owner's turn, from 1; 0: does not wait
 };

@@ -103,6 +103,7 @@ class Scheduler {
   struct History {  // of a task with attempts that ended without an outcome
     std::uint16_t past = 0, failures = 0, losses = 0;
     std::uint8_t avoided = 0;
+    bool failed_there[3]{};      // else it was refused there
     WorkerId avoid[3];           // where it failed last
     Instant anywhere{};          // from then on it may run there again
     Instant not_before{};        // it waits for this time, in delayed_
@@ -312,6 +313,7 @@ class Scheduler {
   void failed_there(Ix worker, Ix job, TaskClassId, Actions&);
   void set_aside(Ix worker, TaskClassId, std::string why, Actions&);
   void heard(Ix worker);
+  void avoid(History&, WorkerId, bool failed);
   void charge(Run&, Duration whole);
   void speculate(Actions&);
   bool takes_work(const Worker&) const;
@@ -338,6 +340,7 @@ class Scheduler {
   };
   std::optional<Score> score(TaskClassId, Ix worker) const;
   bool fits_class(TaskClassId, WorkerClassId) const;
+  int pace_of(TaskClassId, WorkerClassId) const;
   void defer(const Pick&);
   void assign(const Pick&, Ix worker, bool ahead, bool speculative, Actions&);
   void prefetch(Ix worker, Actions&);

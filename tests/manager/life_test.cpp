@@ -117,6 +117,13 @@ TEST(Life, ARetryWaitsALittleForAnotherWorkerButNotForEver) {
   EXPECT_EQ(stage.after(22s), "assign 1.1 as 3 to 1");
 }
 
+TEST(Life, WhatOneWorkerRefusesAnotherGets) {
+  Stage stage;
+  stage.join(1, 4), stage.join(2, 1);
+  stage.submit(1);  // the larger one says that it has room, and refuses
+  EXPECT_EQ(stage.tell(AttemptRefused{{1}, {stage.epoch, 1}}), "requeue 1.1: refused; assign 1.1 as 2 to 2");
+}
+
 TEST(Life, OnlySomeExitCodesAreWorthARetry) {
   Stage stage;
   auto job = Stage::simple_job(1, 2, 5);
@@ -442,7 +449,7 @@ TEST(Life, WhyTellsThePlaceInTheQueue) {
   EXPECT_EQ(why.tasks_ahead, 8u);
   EXPECT_EQ(why.owners_waiting, 1u);
   EXPECT_EQ(why.owner_place, 1u);
-  EXPECT_EQ(stage.core.why({{1}, {1}}).summary, "it runs on w1 since 0 s");
+  EXPECT_EQ(stage.core.why({{1}, {1}}).summary, "it runs on w1 since 0 ms");
 }
 
 }  // namespace
