@@ -182,6 +182,11 @@ void Scheduler::on(const WorkerLost& e, Actions& actions) {
   auto held = worker.held;
   std::sort(held.begin(), held.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; });
   for (const Ix run : held) requeue(run, "worker-lost", true, actions);
+  // Whose leases had ended before it was seen to be gone, it took with it all the same.
+  if (worker.silent)
+    for (const auto& [attempt, who] : lost_)
+      if (who.first == e.worker)
+        if (Job* job = live(who.second.job)) ++job->history[static_cast<std::uint32_t>(who.second.task.value - 1)].losses;
   if (worker.reserved != kNone) unreserve(ix);
   slots_ -= worker.slots, gpus_ -= static_cast<int>(worker.offer->gpus.size()), memory_ -= worker.offer->memory_bytes;
   resting_.erase(worker.id), aside_.erase(worker.id), silent_.erase(worker.id);
@@ -255,7 +260,7 @@ void Scheduler::on(const AttemptReturned& e, Actions& actions) {
   // It was prefetched behind something long: believe no more that this group's tasks are short here.
   const Run& run = runs_[at->second];
   Worker& worker = workers_[run.worker];
-  const std::uint64_t key = estimate_key(jobs_[run.job], run.group);
+  const std::uint64_t key = ahead_key(jobs_[run.job], run.group);
   const float least = static_cast<float>(rules_.prefetch.count()) * 4;
   const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
   if (known != worker.estimates.end()) known->mean_us = std::max(known->mean_us, least);
@@ -430,7 +435,7 @@ void Scheduler::learn(Ix worker_at, Ix run_at, Duration wall) {
   Job& job = jobs_[run.job];
   GroupState& group = job.groups[run.group];
   const auto took = std::max(1.0f, static_cast<float>(wall.count()));
-  const std::uint64_t key = estimate_key(job, run.group);
+  const std::uint64_t key = ahead_key(job, run.group);
   const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
   if (known != worker.estimates.end()) {
     known->mean_us += (took - known->mean_us) / 8;
@@ -458,6 +463,13 @@ void Scheduler::learn(Ix worker_at, Ix run_at, Duration wall) {
   group.mean_us += (took - group.mean_us) / static_cast<float>(std::min(group.seen, 32u));
 }
 
+/// Whether so many failures in a row are nothing special, by how often the job fails elsewhere.
+bool Scheduler::by_chance(const Job& job, const Streak& streak) const {
+  const double elsewhere = std::max(0.0, static_cast<double>(job.counts.failed + job.counts.retried) - streak.failures);
+  const double share = (elsewhere + 1) / (elsewhere + static_cast<double>(job.counts.succeeded) + 2);
+  return std::pow(share, streak.failures) > 0.001;
+}
+
 /// A failure there. So many in a row that chance would do it once in a thousand, by how often the job fails elsewhere, and the worker is set aside.
 void Scheduler::failed_there(Ix ix, Ix job_at, TaskClassId task_class, Actions& actions) {
   Worker& worker = workers_[ix];
@@ -465,10 +477,7 @@ void Scheduler::failed_there(Ix ix, Ix job_at, TaskClassId task_class, Actions& 
   Streak& streak = job.failed_on.try_emplace(worker.id, Streak{0, job.counts.succeeded}).first->second;
   ++streak.failures;
   if (streak.failures < rules_.strikes_max || job.counts.succeeded == streak.succeeded_before) return;  // nobody else did better meanwhile
-  const double all = static_cast<double>(job.counts.failed + job.counts.retried);
-  const double elsewhere = std::max(0.0, all - streak.failures);
-  const double share = (elsewhere + 1) / (elsewhere + static_cast<double>(job.counts.succeeded) + 2);
-  if (std::pow(share, streak.failures) > 0.001) return;
+  if (by_chance(job, streak)) return;
   set_aside(ix, task_class, "its last " + std::to_string(streak.failures) + " attempts of job " + std::to_string(job.id.value) + " failed, and others did them well", actions);
 }
 
@@ -675,7 +684,8 @@ void Scheduler::on(const Tick&, Actions& actions) {
 void Scheduler::speculate(Actions& actions) {
   for (const Ix ix : std::set(speculative_)) {
     Job& job = jobs_[ix];
-    if (!job.startable() || job.counts.waiting > 0 || job.counts.running == 0) continue;
+    // At its end, or where the rest waits for what runs.
+    if (!job.startable() || job.counts.running == 0 || std::any_of(job.lanes.begin(), job.lanes.end(), [](const Lane& lane) { return lane.queued || lane.deferred; })) continue;
     std::vector<Ix> late;
     for (const auto& [task, at] : job.running) {
       const Run& run = runs_[at];
@@ -688,7 +698,7 @@ void Scheduler::speculate(Actions& actions) {
     std::sort(late.begin(), late.end(), [this](Ix a, Ix b) { return runs_[a].placed < runs_[b].placed || (runs_[a].placed == runs_[b].placed && runs_[a].task < runs_[b].task); });
     for (const Ix at : late) {
       const Run run = runs_[at];
-      if (shares_[job.owner].limited()) return;
+      if (shares_[job.owner].limited()) break;
       const Pick pick{job.lanes[job.groups[run.group].lane].task_class, ix, job.groups[run.group].lane, run.group, run.task};
       const Ix worker = find(pick);
       if (worker == kNone || worker == run.worker) continue;

@@ -84,7 +84,7 @@ void Scheduler::serve(Ix ix, Actions& actions) {
     }
     if (!best) return;
     if (market_.task(best->task_class).of_each_worker && !score(best->task_class, ix)) refused.push_back(best->task_class);
-    else if (!suits(*best, worker)) defer(*best);
+    else if (!suits(*best, worker)) unsuited_ = ix, defer(*best);
     else assign(*best, ix, false, false, actions);
   }
 }
@@ -94,6 +94,7 @@ void Scheduler::dispatch(Actions& actions) {
   do {
     const auto roomy = std::exchange(roomy_, {});
     for (const Ix ix : roomy) workers_[ix].roomy = false;
+    if (!roomy.empty() && !deferred_.empty()) undefer(roomy);
     const bool all_stuck = std::all_of(queued_.begin(), queued_.end(), [this](TaskClassId id) { return queues_[id].stuck; });
     if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
     for (const Ix ix : roomy) hint(ix);  // of one that was served: what is left, for what steps aside for a moment
@@ -109,7 +110,7 @@ void Scheduler::dispatch(Actions& actions) {
       if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
     }
     hungry_.clear();
-  } while (!queued_.empty() && (!roomy_.empty() || next_pick()));  // the last task of a class may have freed a worker that was kept for it
+  } while (!roomy_.empty() || next_pick());  // the last task of a class may have freed a worker that was kept for it
 }
 
 /// There is room, but not where this task may run now: it steps aside for a moment.
@@ -122,9 +123,24 @@ void Scheduler::defer(const Pick& pick) {
     delayed_.insert({when, job.id, pick.task});
   } else {
     job.lanes[pick.lane].deferred = true;
+    job.lanes[pick.lane].unsuited = unsuited_;
     deferred_.insert({now_ + kDefer, job.id, pick.lane});
   }
   sync_lane(pick.job, pick.lane);
+}
+
+/// Another worker got room: maybe it suits.
+void Scheduler::undefer(const std::vector<Ix>& roomy) {
+  std::erase_if(deferred_, [&](const auto& entry) {
+    const auto& [when, id, number] = entry;
+    const Ix ix = job_ix(id);
+    if (ix == kNone || number >= jobs_[ix].lanes.size()) return true;
+    Lane& lane = jobs_[ix].lanes[number];
+    if (std::all_of(roomy.begin(), roomy.end(), [&](Ix worker) { return worker == lane.unsuited || !fits_class(lane.task_class, workers_[worker].worker_class); })) return false;
+    lane.deferred = false;
+    sync_lane(ix, number);
+    return true;
+  });
 }
 
 void Scheduler::assign(const Pick& pick, Ix worker_at, bool ahead, bool speculative, Actions& actions) {
@@ -233,10 +249,11 @@ bool Scheduler::suits(const Pick& pick, const Worker& worker) const {
   if (!job.running.empty())
     if (const auto running = job.running.find(pick.task); running != job.running.end())
       if (const Run& run = runs_[running->second]; workers_[run.worker].id == worker.id) return false;
-  // It failed there again and again, nobody did well yet, and others are at it: their results tell whether it is the worker or the job.
-  if (!job.failed_on.empty() && job.counts.succeeded == 0)
-    if (const auto streak = job.failed_on.find(worker.id); streak != job.failed_on.end() && streak->second.failures >= rules_.strikes_max && job.failed_on.size() == 1 &&
-                                                           std::any_of(job.running.begin(), job.running.end(), [&](const auto& entry) { return workers_[runs_[entry.second].worker].id != worker.id; }))
+  // It failed there again and again, nobody did well since, and others are at it: their results tell whether it is the worker or the job.
+  if (!job.failed_on.empty())
+    if (const auto streak = job.failed_on.find(worker.id);
+        streak != job.failed_on.end() && streak->second.failures >= rules_.strikes_max && job.counts.succeeded == streak->second.succeeded_before &&
+        (job.counts.succeeded == 0 ? job.failed_on.size() == 1 : !by_chance(job, streak->second)) && std::any_of(job.running.begin(), job.running.end(), [&](const auto& entry) { return workers_[runs_[entry.second].worker].id != worker.id; }))
       return false;
   if (job.history.empty()) return true;
   const auto past = job.history.find(pick.task);
@@ -260,6 +277,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
   Queue& queue = queues_[pick.task_class];
   const Market::TaskClass& task = market_.task(pick.task_class);
   wishes_failed_ = false;
+  unsuited_ = kNone;
   Ix best = kNone;
   Score best_score;
   const auto consider = [&](Ix ix) {  // false: no room
@@ -267,7 +285,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
     if (!has_room(pick, worker)) return false;
     const auto made = score(pick.task_class, ix);
     if (!made) return false;
-    if (!suits(pick, worker)) wishes_failed_ = true;
+    if (!suits(pick, worker)) wishes_failed_ = true, unsuited_ = unsuited_ == kNone || unsuited_ == ix ? ix : kSeveral;
     else if (best == kNone || made->better_than(best_score) || (!best_score.better_than(*made) && worker.id < workers_[best].id)) best = ix, best_score = *made;
     return true;
   };
@@ -308,6 +326,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
         if (!has_room(pick, workers_[ix])) continue;
         if (!suits(pick, workers_[ix])) {
           wishes_failed_ = true;
+          unsuited_ = unsuited_ == kNone || unsuited_ == ix ? ix : kSeveral;
           continue;
         }
         best = ix, best_score = made;
@@ -321,7 +340,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
 
 /// A worker may have room for what had none; dispatch() looks.
 void Scheduler::more_room(Ix ix) {
-  if (!queued_.empty() && !std::exchange(workers_[ix].roomy, true)) roomy_.push_back(ix);
+  if ((!queued_.empty() || !deferred_.empty()) && !std::exchange(workers_[ix].roomy, true)) roomy_.push_back(ix);
 }
 
 /// Every class that waits for a worker like this one looks at it.
@@ -350,7 +369,7 @@ void Scheduler::hint(Ix ix) {
 
 /// Attempts the worker may hold beyond what it runs: `prefetch` of work for each slot, by what such tasks took there.
 std::size_t Scheduler::ahead_max(const Pick& pick, const Worker& worker) const {
-  const std::uint64_t key = estimate_key(jobs_[pick.job], pick.group);
+  const std::uint64_t key = ahead_key(jobs_[pick.job], pick.group);
   const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
   if (known == worker.estimates.end()) return 0;
   const double each = std::min(static_cast<double>(rules_.prefetch_max), static_cast<double>(rules_.prefetch.count()) / std::max(1.0, static_cast<double>(known->mean_us)));

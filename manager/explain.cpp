@@ -86,7 +86,7 @@ constexpr std::size_t kChangesMax = 5;
 }  // namespace
 
 /// Looks at every worker here once: what keeps it from such a task?
-Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& deadline) const {
+Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t group) const {
   const Market::TaskClass& task = market_.task(task_class);
   Fit fit;
   std::map<std::string, std::uint32_t> plain;             // reason -> workers
@@ -130,8 +130,8 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
     else if (worker.silent) ++plain["silent for longer than a lease"];
     else if (worker.resting) ++plain["refused work a moment ago"];
     else if (task.need.slots > worker.slots) ++plain["their owners offer too few slots for now"];
-    else if (worker.until && now_ + task.time_limit > *worker.until) ++plain["their owners want them back before it could end"];
-    else if (deadline && now_ + task.time_limit > *deadline) ++plain["it could not end before its deadline"];
+    else if (const Duration time = job ? bound(*job, group, worker) : task.time_limit; worker.until && now_ + time > *worker.until) ++plain["their owners want them back before it could end"];
+    else if (job && job->deadline && now_ + time > *job->deadline) ++plain["it could not end there before its deadline"];
     else if (worker.reserved != kNone && worker.reserved != task_class) ++plain["kept for a task that needs more"];
     else if (!worker.ahead.empty() || !fits(task.need, worker.room)) {
       const auto now_short = shortages(market_, task.need, worker.room);
@@ -186,7 +186,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const std::optional<Instant>& dead
 Fit Scheduler::fit(const Group& group, const std::string& owner) {
   const TaskClassId task_class = market_.task_class(group, {owner, {}, 0, group.tasks});
   if (task_class >= queues_.size()) queues_.resize(task_class + 1);
-  Fit made = fit_of(task_class, std::nullopt);
+  Fit made = fit_of(task_class, nullptr, 0);
   if (market_.task(task_class).users == 1) queues_[task_class] = {};
   market_.give_up(task_class);
   return made;
@@ -296,7 +296,7 @@ Explanation Scheduler::why(TaskId id) const {
   } else if (owner.limited()) {
     told.summary = "its owner runs as many tasks at a time as allowed: " + std::to_string(owner.running_max);
   }
-  const Fit found = fit_of(job->lanes[group.lane].task_class, job->deadline);
+  const Fit found = fit_of(job->lanes[group.lane].task_class, job, number);
   told.reasons = found.reasons;
   told.changes.insert(told.changes.end(), found.changes.begin(), found.changes.end());
   std::vector<std::pair<double, OwnerId>> waiting;

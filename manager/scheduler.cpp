@@ -81,7 +81,7 @@ Scheduler::Ix Scheduler::add_job(const JobSubmitted& e) {
     const TaskClassId task_class = market_.task_class(group, facts);
     if (task_class >= queues_.size()) queues_.resize(task_class + 1);
     const auto [lane, fresh] = lanes.try_emplace(task_class, static_cast<std::uint32_t>(job.lanes.size()));
-    if (fresh) job.lanes.push_back({task_class, {}, last_turn_, false, false});  // after those that wait for their turn
+    if (fresh) job.lanes.push_back({task_class, {}, last_turn_, false, false, kNone});  // after those that wait for their turn
     else market_.give_up(task_class);  // one reference a lane
     state.lane = lane->second;
     before = &group;
@@ -513,7 +513,10 @@ std::optional<Scheduler::Load> Scheduler::load(WorkerId id) const {
   const auto at = worker_ix_.find(id);
   if (at == worker_ix_.end()) return std::nullopt;
   const Worker& worker = workers_[at->second];
-  return Load{worker.slots, worker.slots - worker.room.slots, worker.state, worker.held.size(), worker.succeeded, worker.failed, worker.aside.empty() && worker.silent ? "it was silent for longer than a lease" : worker.aside};
+  std::string aside = worker.aside;
+  if (!aside.empty()) aside += "; it is tried again in " + std::to_string(std::max<std::int64_t>(1, (worker.aside_until - now_) / std::chrono::seconds(60) + 1)) + " min";
+  else if (worker.silent) aside = "it was silent for longer than a lease";
+  return Load{worker.slots, worker.slots - worker.room.slots, worker.state, worker.held.size(), worker.succeeded, worker.failed, std::move(aside)};
 }
 
 Scheduler::Totals Scheduler::totals() const { return {waiting_, running_}; }

@@ -96,7 +96,7 @@ class Scheduler {
 
  private:
   using Ix = std::uint32_t;
-  static constexpr Ix kNone = ~Ix{0};
+  static constexpr Ix kNone = ~Ix{0}, kSeveral = kNone - 1;
   using Actions = std::vector<Action>;
 
   // ---- Jobs
@@ -126,7 +126,8 @@ class Scheduler {
     std::vector<std::uint32_t> groups;  // heap, lowest first
     std::uint64_t turn = 0;             // when it was served last
     bool queued = false;                // in its class's queue
-    bool deferred = false;              // in deferred_: no worker would make its deadline
+    bool deferred = false;              // in deferred_: the workers with room do not suit, for its deadline or their time
+    Ix unsuited = kNone;                // which worker that was; kSeveral
   };
   struct GroupTerms {
     Retry retry;
@@ -318,6 +319,11 @@ class Scheduler {
   void speculate(Actions&);
   bool takes_work(const Worker&) const;
   static std::uint64_t estimate_key(const Job& job, std::uint32_t group) { return job.id.value << 20 ^ group; }
+  /// Small groups share what is known for work ahead, in their lane: each of them alone is over before anything is known of it.
+  static std::uint64_t ahead_key(const Job& job, std::uint32_t group) {
+    return job.groups[group].tasks >= 16 ? estimate_key(job, group) : job.id.value << 20 ^ 0x8000'0000'0000'0000u ^ job.groups[group].lane;
+  }
+  bool by_chance(const Job&, const Streak&) const;
   std::optional<float> estimate(const Job&, std::uint32_t group, const Worker&) const;
   Duration bound(const Job&, std::uint32_t group, const Worker&) const;
   TaskId task_id(const Run& run) const { return {jobs_[run.job].id, {run.task + 1ull}}; }
@@ -342,6 +348,7 @@ class Scheduler {
   bool fits_class(TaskClassId, WorkerClassId) const;
   int pace_of(TaskClassId, WorkerClassId) const;
   void defer(const Pick&);
+  void undefer(const std::vector<Ix>& roomy);
   void assign(const Pick&, Ix worker, bool ahead, bool speculative, Actions&);
   void prefetch(Ix worker, Actions&);
   std::size_t ahead_max(const Pick&, const Worker&) const;
@@ -356,7 +363,7 @@ class Scheduler {
   WorkerFacts facts_of(const Worker&) const;
 
   // explain.cpp
-  Fit fit_of(TaskClassId, const std::optional<Instant>& deadline) const;
+  Fit fit_of(TaskClassId, const Job*, std::uint32_t group) const;
   std::optional<std::uint32_t> next_waiting(const Job&) const;
   std::uint64_t tasks_ahead(const Job&, std::uint32_t task, std::uint32_t group) const;
 
@@ -397,6 +404,7 @@ class Scheduler {
   std::vector<Ix> roomy_;                // workers that may have room for what waits
   std::vector<Ix> hungry_;               // workers that gave something back in this step: may hold work ahead of their slots
   std::uint64_t waiting_ = 0, running_ = 0;  // tasks of all jobs
+  Ix unsuited_ = kNone;                  // the worker that find() or serve() passed over for a task's wishes
   bool wishes_failed_ = false;           // the last find(): there was room, but not where this task may run
   bool open_ = true;
   Instant last_tick_{};

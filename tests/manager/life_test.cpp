@@ -269,6 +269,67 @@ TEST(Life, AWorkerThatFailsSingleTasksOfManyJobsIsFoundOut) {
   EXPECT_LE(failures, 12);
 }
 
+TEST(Life, ABadWorkerThatJoinsLateDoesNotEatTheJob) {
+  Stage stage;
+  stage.join(1);
+  stage.submit(1, 300);
+  Held good = {{stage.epoch, 1}, {{1}, {1}}}, bad{};
+  const auto take = [&] {
+    for (const Action& action : stage.actions)
+      if (const auto* a = std::get_if<Assign>(&action)) (a->worker == WorkerId{1} ? good : bad) = {a->attempt, a->task};
+  };
+  for (int i = 0; i < 20; ++i) stage.now += 3s, stage.done(1, good, 3s), take();
+  stage.join(2), take();
+  int failures = 0;
+  for (; bad.attempt.number != 0 && failures < 100; ++failures) {
+    const Held what = std::exchange(bad, {});
+    stage.failed(2, what), take();
+  }
+  EXPECT_EQ(failures, 5);
+  stage.now += 3s, stage.done(1, good, 3s), take();  // the verdict
+  stage.after(2s), take();
+  if (bad.attempt.number != 0) stage.failed(2, std::exchange(bad, {}));
+  EXPECT_FALSE(stage.core.load({2})->set_aside.empty());
+}
+
+TEST(Life, AWorkerThatCannotMakeTheDeadlineDoesNotHoldUpOneThatCan) {
+  Stage stage({.lease = 1h, .prefetch = 0s});
+  stage.join(1), stage.join(2);
+  auto job = Stage::simple_job(1, 1000);
+  job.terms.deadline = stage.now + 100s;
+  stage.tell(job);
+  Held fast = {{stage.epoch, 1}, {{1}, {1}}};
+  stage.now += 80s;
+  stage.done(2, {{stage.epoch, 2}, {{1}, {2}}}, 80s);  // it takes 80 s: too long now
+  int done = 0;
+  for (; done < 50; ++done) {
+    stage.now += 100ms;
+    stage.done(1, fast, 100ms);
+    const auto* next = [&]() -> const Assign* {
+      for (const Action& action : stage.actions)
+        if (const auto* a = std::get_if<Assign>(&action); a && a->worker == WorkerId{1}) return a;
+      return nullptr;
+    }();
+    if (!next) break;
+    fast = {next->attempt, next->task};
+  }
+  EXPECT_EQ(done, 50);
+}
+
+TEST(Life, SpeculatesOnAGroupWhileLaterOnesWaitForIt) {
+  Stage stage({.lease = 1h});
+  auto job = graph(1, {{4, {}}, {1, {{0}}}});
+  job.terms.speculate = true;
+  stage.join(1, 4), stage.join(2, 4);
+  stage.tell(job);
+  std::vector<std::pair<std::uint64_t, Held>> runs;
+  for (const Action& action : stage.actions)
+    if (const auto* a = std::get_if<Assign>(&action)) runs.push_back({a->worker.value, {a->attempt, a->task}});
+  stage.now += 1s;
+  for (int i = 0; i < 3; ++i) stage.done(runs[i].first, runs[i].second, 1s);
+  EXPECT_NE(stage.after(3s).find("assign 1.4 as 5"), std::string::npos);
+}
+
 TEST(Life, AJobRunsAgainAndKeepsWhatSucceeded) {
   Stage stage;
   stage.join(1);
@@ -420,7 +481,7 @@ TEST(Life, WhyOfAJobOfOneTaskIsThatOfTheTask) {
   Stage stage;
   stage.join(1);
   stage.submit(1, 1);
-  EXPECT_EQ(stage.core.why({{1}, {}}).summary, "it runs on w1 since 0 s");
+  EXPECT_EQ(stage.core.why({{1}, {}}).summary, "it runs on w1 since 0 ms");
 }
 
 TEST(Life, WhyOfAJobNamesTheRetryThatIsNext) {
