@@ -183,8 +183,8 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   return fit;
 }
 
-Fit Scheduler::fit(const Group& group, const std::string& owner) {
-  const TaskClassId task_class = market_.task_class(group, {owner, {}, 0, group.tasks});
+Fit Scheduler::fit(const Group& group, const JobFacts& job) {
+  const TaskClassId task_class = market_.task_class(group, job);
   if (task_class >= queues_.size()) queues_.resize(task_class + 1);
   Fit made = fit_of(task_class, nullptr, 0);
   if (market_.task(task_class).users == 1) queues_[task_class] = {};

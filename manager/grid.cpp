@@ -296,6 +296,7 @@ std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tas
   if (most == 0) return std::nullopt;
   const std::uint64_t queued = book_.queued(owner, scheduler_);
   if (queued + tasks <= most) return std::nullopt;
+  if (tasks > most) return Refusal{"not-acceptable", fmt::format("the job has {}, and you may have {} queued (--limit): split it, or ask who runs the grid", tasks_shown(tasks), most)};
   return Refusal{"resource-constraint", fmt::format("you have {} queued, at most {} (--limit), and this job has {}: wait until some of them ran", tasks_shown(queued), most, tasks)};
 }
 
@@ -315,13 +316,15 @@ void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, 
   if (pool_.members().empty()) answer.add_warnings("no worker is in the market yet: the job waits for one");
   // A job file makes many groups that ask for the same; each request is looked up once.
   std::map<std::tuple<Needs, std::string, std::string, Duration>, Fit> fits;
+  std::uint64_t all_tasks = 0;
+  for (const Group& group : event.groups) all_tasks += group.tasks;
   for (std::size_t at = 0; at < event.groups.size(); ++at) {
     const Group& group = event.groups[at];
     const bool known = fits.contains({group.needs, group.require, group.rank, group.time_limit});
     if (!known && fits.size() >= (in_full ? kMatchesMax : kWarnedMax)) continue;
     Fit& fit = fits[{group.needs, group.require, group.rank, group.time_limit}];
     if (!known) {
-      fit = scheduler_.fit(group, event.owner);
+      fit = scheduler_.fit(group, {event.owner, event.name, event.terms.priority, all_tasks});
       warn_of_names(group.require, "requirement", answer), warn_of_names(group.rank, "rank", answer);
     }
     const std::string name = job.groups_size() > 0 ? job.groups(static_cast<int>(at)).name() : "";
@@ -628,7 +631,10 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
       const std::string& group = entry.group_name(why.next);
       summary = fmt::format("task {}.{}{} is next: {}", task.job.value, why.next.value, group.empty() ? "" : " (" + group + ")", why.summary);
     }
-    answer.set_summary(printable(summary));
+    std::string waits_for;
+    for (const std::uint32_t at : why.waits_for_groups)
+      if (at < entry.places.size() && !entry.places[at].name.empty()) waits_for += (waits_for.empty() ? ": " : ", ") + entry.places[at].name;
+    answer.set_summary(printable(summary + waits_for));
     for (const Reason& reason : why.reasons) write(reason, *answer.add_reasons());
     for (const std::string& change : why.changes) answer.add_changes(printable(change));
     answer.set_tasks_ahead(why.tasks_ahead), answer.set_owner_place(why.owner_place), answer.set_owners_waiting(why.owners_waiting);

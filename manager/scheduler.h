@@ -87,8 +87,8 @@ class Scheduler {
 
   /// Why a task of a job that has not ended waits; task 0: the next of the job's.
   Explanation why(TaskId task) const;
-  /// What a group of this owner's would find, without submitting it.
-  Fit fit(const Group& group, const std::string& owner);
+  /// What a group of such a job would find, without submitting it.
+  Fit fit(const Group& group, const JobFacts& job);
 
   const Market& market() const { return market_; }
   /// Names the first broken invariant, or nothing. Tests ask after every step.

@@ -295,7 +295,7 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with,
   std::sort(tags.begin(), tags.end());  // a protobuf map has no order of its own
   for (const auto& gpu : offer.gpus()) tags.push_back("gpu:" + gpu);
   const auto here = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())};
-  std::vector<std::string> cells{plain(worker.nick(), 40), std::string(worker_state_name(worker.state())), std::to_string(worker.slots()), std::to_string(worker.running()),
+  std::vector<std::string> cells{plain(worker.nick(), 40), worker.set_aside().empty() || worker.state() > wire::BUSY ? std::string(worker_state_name(worker.state())) : "set aside", std::to_string(worker.slots()), std::to_string(worker.running()),
              std::to_string(worker.succeeded()), std::to_string(worker.failed()),
              worker.since_ms() == 0 ? "-" : seconds_text(here), std::to_string(offer.cpus())};
   if (with.speed) cells.push_back(offer.speed() > 0 ? fmt::format("{:.1f}", offer.speed()) : "-");

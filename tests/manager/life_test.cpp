@@ -422,9 +422,9 @@ TEST(Life, WhyCountsReasonsOverWorkersAndNamesTheSmallestChange) {
   EXPECT_EQ(why.reasons[0].why, "memory 8 GiB < 64 GiB asked; largest seen 32 GiB");
   ASSERT_EQ(why.changes.size(), 1u);
   EXPECT_EQ(why.changes[0], "ask for 8 GiB of memory instead of 64 GiB");
-  EXPECT_FALSE(stage.core.fit(job.groups[0], "ada").seen);
+  EXPECT_FALSE(stage.core.fit(job.groups[0], {"ada", {}}).seen);
   job.groups[0].needs.memory_bytes = 16ull << 30;
-  EXPECT_TRUE(stage.core.fit(job.groups[0], "ada").seen);
+  EXPECT_TRUE(stage.core.fit(job.groups[0], {"ada", {}}).seen);
 }
 
 TEST(Life, WhyNamesTheSmallestChangeWhateverDoesNotFit) {
@@ -438,7 +438,7 @@ TEST(Life, WhyNamesTheSmallestChangeWhateverDoesNotFit) {
   }
   Group group;
   const auto changes = [&] {
-    const Fit fit = stage.core.fit(group, "ada");
+    const Fit fit = stage.core.fit(group, {"ada", {}});
     std::string all = std::to_string(fit.fitting);
     for (const std::string& change : fit.changes) all += " | " + change;
     return all;
