@@ -23,7 +23,7 @@ std::string seconds_text(Duration time) {
   const auto s = std::chrono::duration_cast<std::chrono::seconds>(time).count();
   if (s >= 7200) return std::to_string(s / 3600) + " h";
   if (s >= 120) return std::to_string(s / 60) + " min";
-  if (s >= 10) return std::to_string(s) + " s";
+  if (s >= 10 || (s > 0 && time == std::chrono::seconds(s))) return std::to_string(s) + " s";
   char text[32];
   std::snprintf(text, sizeof text, time < std::chrono::milliseconds(100) ? "%.3g ms" : "%.1f s",
                 time < std::chrono::milliseconds(100) ? static_cast<double>(time.count()) / 1e3 : static_cast<double>(time.count()) / 1e6);
