@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kEstimatesMax = 64;               // groups remembered per worker; the oldest is forgotten
 constexpr Duration kTickGap = std::chrono::seconds(3);  // between ticks; a longer one means that we stood still, not the workers
+constexpr Duration kRest = std::chrono::milliseconds(900);  // after a refusal, until the next tick of a second; doubles each time, to a minute
 constexpr Duration kAsideMax = std::chrono::hours(1);
 constexpr Duration kChargedAtOnce = std::chrono::seconds(1);  // at most, of an attempt's expected time; the rest as it runs
 constexpr std::uint32_t kSeenMin = 3;                   // results before a mean says something
@@ -237,7 +238,8 @@ void Scheduler::on(const AttemptRefused& e, Actions& actions) {
   const auto at = run_ix_.find(e.attempt);
   if (at == run_ix_.end() || workers_[runs_[at->second].worker].id != e.worker) return;
   const Ix ix = runs_[at->second].worker;
-  workers_[ix].resting = true;  // else it would be asked again at once, for ever
+  // Else it would be asked again at once, for ever. Several refusals of one message count once.
+  if (!std::exchange(workers_[ix].resting, true)) workers_[ix].resting_until = now_ + kRest * (1 << std::min(workers_[ix].times_refused++, 6u));
   resting_.insert(e.worker);
   // It may say no for good, whatever it offers: others first.
   const Run& run = runs_[at->second];
@@ -522,6 +524,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
   if (worker_at != kNone) {
     Worker& worker = workers_[worker_at];
     if (worker.resting) worker.resting = false, resting_.erase(worker.id);
+    worker.times_refused = 0;
     heard(worker_at);
     if (e.succeeded) ++worker.succeeded;
     else if (own_fault) ++worker.failed;  // what its owner stopped is no failure
@@ -630,7 +633,8 @@ void Scheduler::on(const Tick&, Actions& actions) {
       queue.head_known = false;
       for (const auto& [owner, turns] : queue.turns) list_owner(task_class, owner);
     }
-  for (const WorkerId id : std::set(resting_)) rested(worker_ix_.at(id));
+  for (const WorkerId id : std::set(resting_))
+    if (const Ix ix = worker_ix_.at(id); workers_[ix].resting_until <= now_) rested(ix);
   for (const WorkerId id : std::set(silent_)) {
     const Ix ix = worker_ix_.at(id);
     if (workers_[ix].silent_until > now_) continue;

@@ -211,7 +211,8 @@ class Scheduler {
     bool resting = false;         // refused something: gets nothing until it is heard of again, or a tick
     bool silent = false;          // a lease of its ended: gets nothing until it is heard of again, and a tick does not count
     bool hungry = false, roomy = false;  // in the lists of these names
-    unsigned times_silent = 0;
+    unsigned times_silent = 0, times_refused = 0;
+    Instant resting_until{};
     Instant silent_until{};       // then it is tried once more
     TaskClassId reserved = kNone;
     Instant reserved_at{};        // when there should be room

@@ -574,7 +574,7 @@ matrix-exclude = [{ lr = 0.1, layers = 4 }]
         until(lambda: job_of(job)["running"] == 1, "task a runs")
         why = one_line("why", job)
         self.assertEqual((why["state"], why["running"], why["waiting"]), ("running", 1, 1))
-        self.assertEqual(why["summary"], f"task {job}.2 (b) is next: it waits for 1 group of its job to end")
+        self.assertEqual(why["summary"], f"task {job}.2 (b) is next: it waits for 1 group of its job to end: a")
         souk("cancel", job)
 
     def test_what_the_command_line_says_of_the_job_goes_before(self):
