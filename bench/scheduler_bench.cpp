@@ -21,19 +21,12 @@
 // ---- Memory in use, as the allocator counts it -----------------------------------------------------------------------------------
 
 namespace {
-std::size_t in_use = 0;  // one thread
+/// Small blocks with their headers, and large ones that the allocator maps by themselves.
+std::size_t in_use() {
+  const auto info = ::mallinfo2();
+  return info.uordblks + info.hblkhd;
 }
-void* operator new(std::size_t size) {
-  void* memory = std::malloc(size);
-  if (memory == nullptr) throw std::bad_alloc();
-  in_use += malloc_usable_size(memory) + sizeof(std::size_t);  // the block and its header
-  return memory;
-}
-void operator delete(void* memory) noexcept {
-  if (memory != nullptr) in_use -= malloc_usable_size(memory) + sizeof(std::size_t);
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept { operator delete(memory); }
+}  // namespace
 
 namespace souk {
 namespace {
@@ -210,7 +203,7 @@ void Memory(benchmark::State& state) {
   for (auto _ : state) {
     Grid grid(0);
     grid.submit_array(1);  // what is there once
-    const std::size_t before = in_use;
+    const std::size_t before = in_use();
     const double start = cpu_seconds();
     if (shape == jobs_of_one_task) {
       for (std::uint64_t i = 0; i < tasks; ++i) grid.submit_array(1);
@@ -220,7 +213,7 @@ void Memory(benchmark::State& state) {
       grid.submit_array(tasks);
     }
     state.SetIterationTime(cpu_seconds() - start);
-    const double each = static_cast<double>(in_use - before) / static_cast<double>(tasks);
+    const double each = static_cast<double>(in_use() - before) / static_cast<double>(tasks);
     state.counters["bytes/task"] = each;
     figures[std::string("memory as ") + kShapes[shape]].push_back(each);
   }

@@ -32,8 +32,10 @@ const Scheduler::Head* Scheduler::head(TaskClassId task_class) {
       queue.head_known = true;
       return &queue.head;
     }
-    queue.owners.erase(queue.owners.begin());
-    if (!gone) queue.owners.insert({shares_[owner].used, owner});
+    auto node = queue.owners.extract(queue.owners.begin());
+    if (gone) continue;
+    node.value().first = shares_[owner].used;
+    queue.owners.insert(std::move(node));
   }
   return nullptr;
 }

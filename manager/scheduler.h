@@ -382,7 +382,7 @@ class Scheduler {
   std::vector<std::uint32_t> ended_groups_;  // being gone through
   bool ending_groups_ = false;
 
-  std::deque<Worker> workers_;
+  std::vector<Worker> workers_;
   std::map<WorkerId, Ix> worker_ix_;
   std::vector<Ix> free_workers_;
   std::vector<ClassIndex> class_index_;  // by WorkerClassId
