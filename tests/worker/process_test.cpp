@@ -93,8 +93,9 @@ char state_of(int pid) {  // as proc(5) has it: R, S, T, ...
 TEST_P(ExecutorTest, PausesAndResumesAllOfAnAttempt) {
   Stage stage(GetParam());
   std::optional<Outcome> outcome;
-  stage.start("sleep 60.25 & touch here; while [ ! -e go ]; do sleep 0.01; done; kill $!; echo went on", [&](Outcome o) { outcome = o; });
-  const auto sleepers = processes_with("60.25");
+  const std::string nap = "60." + std::to_string(::getpid());  // nobody else's: another test like this one may run beside it
+  stage.start("sleep " + nap + " & touch here; while [ ! -e go ]; do sleep 0.01; done; kill $!; echo went on", [&](Outcome o) { outcome = o; });
+  const auto sleepers = processes_with(nap);
   ASSERT_EQ(sleepers.size(), 2u);  // the shell's line names it too
   stage.executor->pause(0);
   stage.executor->pause(0);
