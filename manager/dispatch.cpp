@@ -169,6 +169,15 @@ void Scheduler::assign(const Pick& pick, Ix worker_at, bool ahead, bool speculat
 
 // ---- The best worker ---------------------------------------------------------------------------------------------------------------
 
+/// Times a quarter longer are a step up.
+std::int8_t Scheduler::bucket_of(float ratio) { return static_cast<std::int8_t>(std::lround(std::clamp(3 * std::log2(ratio), -60.0f, 60.0f))); }
+
+/// Until something was seen to run there, what the worker says of its speed has to do.
+float Scheduler::offered_ratio(WorkerClassId worker_class) const {
+  const double speed = market_.worker(worker_class).offer->speed;
+  return speed > 0 ? static_cast<float>(std::clamp(1 / speed, 0.01, 100.0)) : 1.0f;
+}
+
 /// Judges worker classes that are new to this class of tasks.
 void Scheduler::refresh(TaskClassId task_class) {
   Queue& queue = queues_[task_class];
@@ -177,11 +186,8 @@ void Scheduler::refresh(TaskClassId task_class) {
   queue.position.resize(market_.worker_classes(), kNone);
   for (std::size_t i = queue.ratio.size(); i < fitting.size(); ++i) {
     queue.position[fitting[i].worker_class] = static_cast<std::uint32_t>(i);
-    // Until something was seen to run there, what the worker says of its speed has to do.
-    const double speed = market_.worker(fitting[i].worker_class).offer->speed;
-    const float ratio = speed > 0 ? static_cast<float>(std::clamp(1 / speed, 0.01, 100.0)) : 1.0f;
-    queue.ratio.push_back(ratio);
-    queue.pace.push_back(static_cast<std::int8_t>(std::lround(std::clamp(3 * std::log2(ratio), -60.0f, 60.0f))));
+    queue.ratio.push_back(offered_ratio(fitting[i].worker_class));
+    queue.pace.push_back(bucket_of(queue.ratio.back()));
   }
 }
 
@@ -189,8 +195,7 @@ void Scheduler::refresh(TaskClassId task_class) {
 int Scheduler::pace_of(TaskClassId task_class, WorkerClassId worker_class) const {
   const Queue& queue = queues_[task_class];
   if (worker_class < queue.position.size() && queue.position[worker_class] != kNone) return queue.pace[queue.position[worker_class]];
-  const double speed = market_.worker(worker_class).offer->speed;
-  return speed > 0 ? static_cast<int>(std::lround(std::clamp(-3 * std::log2(speed), -60.0, 60.0))) : 0;
+  return bucket_of(offered_ratio(worker_class));
 }
 
 bool Scheduler::fits_class(TaskClassId task_class, WorkerClassId worker_class) const {

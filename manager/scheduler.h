@@ -12,7 +12,8 @@
 // Tables hold plain structs that name each other by their index (Ix): a decision costs a few memory accesses, whatever the number of queued tasks,
 // jobs and workers. docs/ARCHITECTURE.md, "Choice of worker", has the rules; market.h the classes; shares.h whose turn it is.
 //   scheduler.cpp  jobs: their life, dependencies, queues         dispatch.cpp  which task next, on which worker
-//   attempts.cpp   workers and attempts: results, losses, leases  explain.cpp   why a task waits; invariants.cpp what must always hold
+//   workers.cpp    who is there, and has room                     explain.cpp   why a task waits
+//   attempts.cpp   results, losses, leases, what they teach       invariants.cpp  what must always hold
 #pragma once
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
@@ -302,7 +303,7 @@ class Scheduler {
   Ix job_ix(JobId) const;
   void task_failed_for_good(Ix job, Actions&);
 
-  // attempts.cpp
+  // workers.cpp, attempts.cpp
   Ix place(Ix job, std::uint32_t task, std::uint32_t group, Ix worker, AttemptId, bool ahead);
   void release(Ix run);
   void promote(Ix worker);
@@ -348,6 +349,8 @@ class Scheduler {
   std::optional<Score> score(TaskClassId, Ix worker) const;
   bool fits_class(TaskClassId, WorkerClassId) const;
   int pace_of(TaskClassId, WorkerClassId) const;
+  static std::int8_t bucket_of(float ratio);
+  float offered_ratio(WorkerClassId) const;
   void defer(const Pick&);
   void undefer(const std::vector<Ix>& roomy);
   void assign(const Pick&, Ix worker, bool ahead, bool speculative, Actions&);

@@ -124,6 +124,94 @@ TEST(Life, WhatOneWorkerRefusesAnotherGets) {
   EXPECT_EQ(stage.tell(AttemptRefused{{1}, {stage.epoch, 1}}), "requeue 1.1: refused; assign 1.1 as 2 to 2");
 }
 
+TEST(Life, AWorkerThatKeepsRefusingIsAskedLessAndLess) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  int asked = 0;
+  for (int second = 0; second < 120; ++second) {
+    for (bool again = true; again;) {
+      again = false;
+      for (const Action& action : std::vector(stage.actions))
+        if (const auto* a = std::get_if<Assign>(&action)) ++asked, stage.tell(AttemptRefused{{1}, a->attempt}), again = true;
+    }
+    stage.now += 1s;
+    stage.tell(Tick{});
+  }
+  EXPECT_GE(asked, 5);
+  EXPECT_LE(asked, 9);
+}
+
+TEST(Life, AMachineThatDiesSilentlyCountsAgainstItsTask) {
+  Stage stage({.crash_limit = 2});
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "");  // only now somebody sees that it is gone
+  EXPECT_EQ(stage.join(2), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(stage.tell(WorkerLost{{2}}), "give up 1.1 after 2; job 1 failed");
+}
+
+TEST(Life, ASilentWorkerIsTriedAgainAfterALeaseThenAfterTwo) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.after(31s), "assign 1.1 as 2 to 1");
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.after(55s), "");
+  EXPECT_EQ(stage.after(6s), "assign 1.1 as 3 to 1");
+}
+
+TEST(Life, ShortTasksOfSmallGroupsAreGivenAheadToo) {
+  Stage stage;
+  std::vector<std::pair<std::uint64_t, std::vector<Group::After>>> groups(40, {1, {}});
+  stage.join(1);
+  EXPECT_EQ(stage.tell(graph(1, groups)), "assign 1.1 as 1 to 1");
+  stage.now += 1ms;
+  stage.done(1, stage.held(1, 1, 1), 1ms);
+  EXPECT_GT(stage.core.load({1})->held, 10u);
+}
+
+TEST(Life, OneOwnerAtALimitDoesNotKeepOthersFromSecondAttempts) {
+  Stage stage({.lease = 1h});
+  stage.tell(OwnerSet{"ada", 1, 4});
+  stage.join(1, 8), stage.join(2, 8);
+  for (const char* owner : {"ada", "bob"}) {
+    auto job = Stage::simple_job(owner[0] == 'a' ? 1 : 2, owner[0] == 'a' ? 7 : 4, 0, owner);
+    job.terms.speculate = true;
+    stage.tell(job);
+  }
+  stage.now += 1s;
+  for (std::uint64_t n : {1, 2, 3}) stage.done(stage.core.runner({{1}, {n}})->value, stage.held(n, 1, n), 1s);
+  for (std::uint64_t n : {5, 6, 7}) stage.done(stage.core.runner({{2}, {n - 4}})->value, stage.held(n, 2, n - 4), 1s);
+  EXPECT_EQ(stage.core.counts({1})->running, 4u);  // at the limit
+  EXPECT_NE(stage.after(4s).find("assign 2.4"), std::string::npos);
+}
+
+TEST(Life, WhatARequestWouldFindIsRankedBySpeed) {
+  Stage stage;
+  for (const std::uint64_t id : {1, 2}) {
+    auto joined = Stage::simple_worker(id);
+    Offer offer = *joined.offer;
+    offer.speed = id == 1 ? 0.2 : 1.1;
+    joined.offer = std::make_shared<const Offer>(offer);
+    stage.tell(joined);
+  }
+  EXPECT_EQ(stage.core.fit(Group{}, {"ada", {}}).best, (std::vector{WorkerId{2}, WorkerId{1}}));
+}
+
+TEST(Life, WhySaysThatItCouldNotEndBeforeItsDeadline) {
+  Stage stage({.lease = 1h});
+  stage.join(1);
+  auto job = Stage::simple_job(1, 2);
+  job.terms.deadline = stage.now + 100s;
+  stage.tell(job);
+  stage.now += 60s;
+  stage.done(1, stage.held(1, 1, 1), 60s);
+  const auto why = stage.core.why({{1}, {2}});
+  EXPECT_EQ(why.summary, "1 of 1 worker could run it, and none of them takes it now");
+  ASSERT_EQ(why.reasons.size(), 1u);
+  EXPECT_EQ(why.reasons[0].why, "it could not end there before its deadline");
+}
+
 TEST(Life, OnlySomeExitCodesAreWorthARetry) {
   Stage stage;
   auto job = Stage::simple_job(1, 2, 5);
