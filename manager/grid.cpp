@@ -114,7 +114,7 @@ void Grid::handle(const Event& event, Pool::Finished* finished) {
   scheduler_.step(now(), event, actions);
   for (const Action& action : actions) perform(action, finished);
   wake_in_time();
-  if (std::holds_alternative<WorkerJoined>(event) && !std::exchange(had_worker_, true)) on_worker();
+  if (const auto* joined = std::get_if<WorkerJoined>(&event); joined && joined->worker > met_) met_ = joined->worker, on_worker();
 }
 
 /// The scheduler may want to be woken before the next tick: a retry is due, a deadline passes.

@@ -62,7 +62,7 @@ class Grid {
   void why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::WhyAnswer> reply);
   void workers(const Asker& asker, Reply<wire::WorkersAnswer> reply);
 
-  /// The first worker joined.
+  /// A worker joined that had not been here in this life.
   std::function<void()> on_worker = [] {};
   /// All that was taken so far is on disk.
   void commit(std::function<void()> then) { journal_->commit(std::move(then)); }
@@ -102,7 +102,8 @@ class Grid {
   std::set<JobId> reopening_;  // being read to run again
   std::string me_;
   std::uint64_t started_ms_;
-  bool push_due_ = false, had_worker_ = false;
+  bool push_due_ = false;
+  WorkerId met_;  // the last that came for the first time
   bool linked_ = false, opening_ = false;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link
   std::optional<Instant> wake_at_;

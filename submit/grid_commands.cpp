@@ -233,7 +233,7 @@ void add_grid_commands(CLI::App& app, Common& common) {
   up_command->footer(
       "Examples:\n  souk up                          one worker with a slot for each core\n  souk up --workers 4 --slots 1    four workers\n"
       "  souk up --dir /tmp/other         a second grid beside the first\n"
-      "Returns when the first worker is in the market. Exit code: 0 it runs (also if it did already), 1 something is wrong.");
+      "Returns when the workers are in the market. Exit code: 0 it runs (also if it did already), 1 something is wrong.");
   up_command->callback([&common, options] { common.action = [&common, options] { return up(common, *options); }; });
 
   CLI::App* const hidden = app.add_subcommand("supervise", "")->group("");

@@ -1,4 +1,4 @@
-// starting ──first worker in the market──▶ running ──TERM──▶ stopping ──all gone──▶ stopped
+// starting ──workers in the market──▶ running ──TERM──▶ stopping ──all gone──▶ stopped
 //    └──a program ended, or 20 s passed──▶ failing ──all gone──▶ failed
 // The server comes first; manager and workers follow as soon as it listens on both ports. If another program sits on a port, the
 // server moves to others and everything that knew the old ones is written and started again.
@@ -162,23 +162,31 @@ class Supervisor {
         manager_ready_ = true;
         spdlog::info("manager ready pid={}", pid);
       } else if (line == "worker" && state_.phase != Phase::stopping && !failure_) {
-        market_open();
+        worker_came();
       }
       read_notices(program);
     });
   }
 
-  void market_open() {
-    spdlog::info("first worker in the market");
+  /// The grid runs when all its workers are in the market: who counts slots next is not to find half of them. One that cannot join holds up nobody for long.
+  void worker_came() {
+    spdlog::info("worker in the market workers={}", ++workers_come_);
     state_.market = true;
-    if (state_.phase == Phase::starting) {
-      state_.phase = Phase::running;
-      start_deadline_.cancel();
-      write_state();  // before the report: whoever hears it reads the state
-      reported_({});
-      return;
-    }
-    write_state();
+    if (state_.phase != Phase::starting) return write_state();
+    if (workers_come_ + 2 >= programs_.size()) return start_is_over();
+    if (workers_come_ > 1) return;
+    others_deadline_.expires_after(kOthersMax);
+    others_deadline_.async_wait([this](const boost::system::error_code& stopped) {
+      if (!stopped && state_.phase == Phase::starting) start_is_over();
+    });
+  }
+
+  void start_is_over() {
+    state_.phase = Phase::running;
+    start_deadline_.cancel();
+    others_deadline_.cancel();
+    write_state();  // before the report: whoever hears it reads the state
+    reported_({});
   }
 
   // --- The server's ports -----------------------------------------------------------------------------------------------
@@ -359,6 +367,7 @@ class Supervisor {
   void stop() {
     state_.phase = Phase::stopping;
     start_deadline_.cancel();
+    others_deadline_.cancel();
     port_timer_.cancel();
     sweep_timer_.cancel();
     log_timer_.cancel();
@@ -450,13 +459,14 @@ class Supervisor {
   asio::io_context loop_{1};
   asio::signal_set child_signal_{loop_, SIGCHLD};
   asio::signal_set stop_signal_{loop_, SIGTERM, SIGINT, SIGHUP};
-  asio::steady_timer start_deadline_{loop_}, port_timer_{loop_}, sweep_timer_{loop_}, stop_timer_{loop_}, log_timer_{loop_};
+  asio::steady_timer start_deadline_{loop_}, others_deadline_{loop_}, port_timer_{loop_}, sweep_timer_{loop_}, stop_timer_{loop_}, log_timer_{loop_};
   std::vector<std::unique_ptr<Program>> programs_;  // server, manager, workers
   std::optional<Error> failure_;
   std::vector<std::string> failure_lines_;
   std::set<int> not_ours_;                          // children this process had before: whoever started it may have given it some
   Clock::time_point one_port_since_;
   bool others_started_ = false, others_outdated_ = false, manager_ready_ = false;
+  std::size_t workers_come_ = 0;
   bool move_pending_ = false, stage_told_ = false, finished_ = false, state_write_failed_ = false;
   int moves_ = 0, stop_stage_ = 0;
 };

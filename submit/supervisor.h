@@ -22,7 +22,7 @@ StartReport parse_start_report(std::string_view json);
 /// Runs the grid until TERM, INT or HUP; then stops it. Call it on the main thread of a process without other threads: the
 /// programs get a signal when that thread ends (PR_SET_PDEATHSIG), so that nothing survives the supervisor, however it ends.
 /// grid:     its ports are wishes; others are taken if these are not free
-/// reported: called once, when the first worker is in the market or the start has failed
+/// reported: called once, when its workers are in the market, or the first of them for 3 s, or the start has failed
 /// yields:   the exit code: 0 after a stop that was asked for, 1 after a failed start
 int supervise(FolderLock lock, EmbeddedGrid grid, const ProgramPaths& programs, std::function<void(const StartReport&)> reported);
 
@@ -30,5 +30,7 @@ int supervise(FolderLock lock, EmbeddedGrid grid, const ProgramPaths& programs, 
 inline constexpr std::chrono::seconds kStopGrace{5}, kStopMax{20};
 /// The longest a start takes before it has failed.
 inline constexpr std::chrono::seconds kStartMax{20};
+/// The longest a start waits for other workers after the first.
+inline constexpr std::chrono::seconds kOthersMax{3};
 
 }  // namespace souk

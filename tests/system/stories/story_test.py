@@ -84,6 +84,11 @@ class Batches(unittest.TestCase):
 
 
 class Losses(unittest.TestCase):
+    def test_up_returns_when_all_its_workers_are_in_the_market(self):
+        grid = Grid("--workers", 6, "--slots", 1)
+        self.addCleanup(grid.close)
+        self.assertEqual(len(grid.souk("workers", "--json").json), 6)
+
     def test_a_worker_killed_in_the_middle_loses_no_task(self):
         grid = Grid("--workers", 2, "--slots", 1)
         self.addCleanup(grid.close)
