@@ -4,6 +4,10 @@
 
 namespace souk {
 
+std::string tasks_shown(std::uint64_t tasks) { return std::to_string(tasks) + (tasks == 1 ? " task" : " tasks"); }
+
+void write(const Reason& reason, wire::Reason& message) { message.set_workers(reason.workers), message.set_why(printable(reason.why)); }
+
 std::string ending_of(const Outcome& outcome) {
   const auto because = [&](std::string what) { return outcome.why.empty() ? what : what + ": " + outcome.why; };
   switch (outcome.cause) {

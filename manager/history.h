@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "manager/explain.h"
 #include "manager/journal.h"
 #include "protocol/command.h"
 #include "protocol/grid.pb.h"
@@ -18,5 +19,8 @@ std::string last_lines(std::string_view stream, std::size_t bytes_max = kLastLin
 /// A row without worker, host and time, which the caller knows. Of stderr if it wrote any, else of stdout.
 AttemptRow attempt_row(TaskId task, unsigned run, const Outcome& outcome);
 void write(const AttemptRow& row, wire::PastAttempt& message);
+void write(const Reason& reason, wire::Reason& message);
+/// `1 task`, `7 tasks`.
+std::string tasks_shown(std::uint64_t tasks);
 
 }  // namespace souk

@@ -1,0 +1,229 @@
+// What users can do to jobs: submit, cancel, hold, release, run again.
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "manager/grid.h"
+#include "manager/history.h"
+#include "protocol/expression.h"
+#include "protocol/payload.h"
+
+namespace souk {
+
+namespace {
+
+constexpr std::uint32_t kJobsMax = 500;         // jobs in one status answer
+constexpr std::size_t kMatchesMax = 100;        // groups told of in a dry run
+constexpr std::size_t kWarnedMax = 10;          // different requests that a job is warned of: each looks at every worker
+constexpr std::size_t kWarningsMax = 5;
+
+Instant now() { return Clocks::read().now; }
+
+}  // namespace
+
+JobEntry* Grid::visible(const Asker& asker, std::uint64_t job) {
+  JobEntry* entry = book_.find({job});
+  return entry && (asker.admin || entry->row.owner == asker.owner) ? entry : nullptr;
+}
+
+std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tasks) const {
+  const std::uint64_t most = limits_.queued_max(owner);
+  if (most == 0) return std::nullopt;
+  const std::uint64_t queued = book_.queued(owner, scheduler_);
+  if (queued + tasks <= most) return std::nullopt;
+  if (tasks > most) return Refusal{"not-acceptable", fmt::format("the job has {}, and you may have {} queued (--limit): split it, or ask who runs the grid", tasks_shown(tasks), most)};
+  return Refusal{"resource-constraint", fmt::format("you have {} queued, at most {} (--limit), and this job has {}: wait until some of them ran", tasks_shown(queued), most, tasks)};
+}
+
+/// Names in expressions that nobody has: the requirement never holds, which its author should hear now and not after waiting.
+static void warn_of_names(const std::string& text, const char* what, wire::SubmitAnswer& answer) {
+  const auto expression = Expression::parse(text);
+  if (text.empty() || !expression) return;
+  for (const std::string& name : unknown_names(expression.value())) {
+    if (static_cast<std::size_t>(answer.warnings_size()) >= kWarningsMax) return;
+    const std::string near = nearest_name(name);
+    answer.add_warnings(printable(fmt::format("the {} asks for '{}', which no worker has{}", what, name, near.empty() ? "" : ": did you mean " + near + "?")));
+  }
+}
+
+/// What the job's groups would find now: all of it for a dry run, else a warning for those that no worker ever seen could run.
+void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) {
+  if (pool_.members().empty()) answer.add_warnings("no worker is in the market yet: the job waits for one");
+  // A job file makes many groups that ask for the same; each request is looked up once.
+  std::map<std::tuple<Needs, std::string, std::string, Duration>, Fit> fits;
+  std::uint64_t all_tasks = 0;
+  for (const Group& group : event.groups) all_tasks += group.tasks;
+  for (std::size_t at = 0; at < event.groups.size(); ++at) {
+    const Group& group = event.groups[at];
+    const bool known = fits.contains({group.needs, group.require, group.rank, group.time_limit});
+    if (!known && fits.size() >= (in_full ? kMatchesMax : kWarnedMax)) continue;
+    Fit& fit = fits[{group.needs, group.require, group.rank, group.time_limit}];
+    if (!known) {
+      fit = scheduler_.fit(group, {event.owner, event.name, event.terms.priority, all_tasks});
+      warn_of_names(group.require, "requirement", answer), warn_of_names(group.rank, "rank", answer);
+    }
+    const std::string name = job.groups_size() > 0 ? job.groups(static_cast<int>(at)).name() : "";
+    if (!known && !fit.seen && fit.fitting == 0 && !fit.reasons.empty() && static_cast<std::size_t>(answer.warnings_size()) < kWarningsMax) {
+      std::string text = (name.empty() ? "no worker seen so far could run it" : "no worker seen so far could run " + name) + ": " +
+                         fmt::format("{} {}", fit.reasons.front().workers, fit.reasons.front().workers == 1 ? "worker: " : "workers: ") + fit.reasons.front().why;
+      if (!fit.changes.empty()) text += "; " + fit.changes.front();
+      answer.add_warnings(printable(text));
+    }
+    if (!in_full || static_cast<std::size_t>(answer.matches_size()) >= kMatchesMax) continue;
+    auto& one = *answer.add_matches();
+    one.set_group(name), one.set_tasks(group.tasks), one.set_fitting(fit.fitting);
+    one.set_room(static_cast<std::uint32_t>(std::min<std::uint64_t>(fit.room, UINT32_MAX)));
+    for (const WorkerId worker : fit.best) one.add_best(printable(pool_.nick(worker)));
+    for (const Reason& reason : fit.reasons) write(reason, *one.add_reasons());
+    for (const std::string& change : fit.changes) one.add_changes(printable(change));
+  }
+  if (in_full && event.groups.size() > kMatchesMax) answer.add_warnings(fmt::format("only the first {} of {} groups are told of", kMatchesMax, event.groups.size()));
+}
+
+void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer> reply) {
+  wire::SubmitAnswer answer;
+  if (const auto known = given.dry_run ? std::nullopt : book_.by_key(asker.owner, given.key)) {
+    const JobEntry* entry = book_.find(*known);
+    answer.set_job(known->value), answer.set_tasks(entry->row.tasks);
+    if (given.watch && entry->row.ended_ms == 0) watches_.add(now(), *known, asker.jid);
+    return journal_->commit([answer, reply] { reply(answer); });
+  }
+  if (const std::string trouble = journal_->trouble(); !trouble.empty() && !given.dry_run)
+    return reply(Refusal{"resource-constraint", "no new jobs for now: the manager cannot write its store (" + trouble + "); what it has is kept"});
+  wire::Job& job = given.job;
+  const Clocks clocks = Clocks::read();
+  const auto tasks = check(job, clocks.now_ms);
+  if (!tasks) return reply(Refusal{"not-acceptable", tasks.error().text()});
+  if (const auto good = book_.check_after(job, asker.owner, asker.admin); !good) return reply(Refusal{"not-acceptable", good.error().text()});
+  if (auto refusal = no_room(asker.owner, tasks.value())) return reply(std::move(*refusal));
+  answer.set_tasks(tasks.value());
+  if (given.dry_run) {
+    match(job, event_of({}, asker.owner, job, clocks), true, answer);
+    return reply(answer);
+  }
+  JobRow row;
+  row.id = book_.next_id();
+  row.owner = asker.owner, row.key = given.key, row.name = job.name(), row.command = shown(job);
+  row.tasks = tasks.value(), row.retries = job.retries(), row.notify = job.notify(), row.submitted_ms = clocks.now_ms;
+  row.priority = job.priority(), row.held = job.hold(), row.deadline_ms = job.deadline_ms(), row.layout = layout_of(job);
+  row.spec = job.SerializeAsString();
+  journal_->add(row);
+  auto event = std::make_shared<const JobSubmitted>(event_of(row.id, row.owner, job, clocks));
+  spdlog::info("job submitted job={} owner={} tasks={} groups={}", row.id.value, row.owner, row.tasks, event->groups.size());
+  answer.set_job(row.id.value);
+  match(job, *event, false, answer);
+  book_.add(std::move(row), std::move(job));
+  journal_->commit([this, event, answer, watch = given.watch, jid = asker.jid, reply] {
+    if (watch) watches_.add(now(), event->job, jid);
+    reply(answer);
+    for (const JobKnown& known : book_.ended_before(book_.find(event->job)->job)) handle(known);
+    handle(*event);
+  });
+}
+
+void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<wire::CancelAnswer> reply) {
+  if (request.jobs_size() == 0) return reply(Refusal{"bad-request", "name the jobs to cancel"});
+  for (const std::uint64_t id : request.jobs())
+    if (!visible(asker, id)) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id)});
+  std::vector<JobId> jobs;
+  for (const std::uint64_t id : request.jobs()) {
+    JobEntry* entry = book_.find({id});
+    if (entry->row.ended_ms > 0 || entry->row.canceled) continue;
+    entry->row.canceled = true;
+    journal_->cancel({id});
+    jobs.push_back({id});
+    spdlog::info("job canceled job={} by={}", id, asker.owner);
+  }
+  journal_->commit([this, jobs, request, reply] {
+    for (const JobId job : jobs) handle(JobCanceled{job});
+    wire::CancelAnswer answer;
+    for (const std::uint64_t id : request.jobs()) *answer.add_jobs() = book_.status(*book_.find({id}), scheduler_);
+    reply(answer);
+  });
+}
+
+void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply) {
+  if (request.jobs_size() == 0) return reply(Refusal{"bad-request", held ? "name the jobs to hold" : "name the jobs to release"});
+  if (static_cast<std::uint32_t>(request.jobs_size()) > kJobsMax) return reply(Refusal{"bad-request", fmt::format("name at most {} jobs", kJobsMax)});
+  for (const std::uint64_t id : request.jobs())
+    if (!visible(asker, id)) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id)});
+  std::vector<JobId> jobs;
+  for (const std::uint64_t id : request.jobs()) {
+    JobEntry* entry = book_.find({id});
+    if (entry->row.ended_ms > 0 || entry->row.held == held) continue;
+    entry->row.held = held;
+    journal_->hold({id}, held);
+    jobs.push_back({id});
+    spdlog::info("job {} job={} by={}", held ? "held" : "released", id, asker.owner);
+  }
+  journal_->commit([this, held, jobs, request, reply] {
+    for (const JobId job : jobs) {
+      handle(held ? Event(JobHeld{job}) : Event(JobReleased{job}));
+      touch(job);
+    }
+    wire::JobsAnswer answer;
+    for (const std::uint64_t id : request.jobs()) *answer.add_jobs() = book_.status(*book_.find({id}), scheduler_);
+    reply(answer);
+  });
+}
+
+void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wire::SubmitAnswer> reply) {
+  if (const auto known = book_.by_key(asker.owner, request.key())) {
+    wire::SubmitAnswer answer;
+    answer.set_job(known->value), answer.set_tasks(book_.find(*known)->row.tasks);
+    return journal_->commit([answer, reply] { reply(answer); });
+  }
+  const JobEntry* entry = visible(asker, request.job());
+  const JobId id{request.job()};
+  if (!entry) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id.value)});
+  if (const std::string trouble = journal_->trouble(); !trouble.empty())
+    return reply(Refusal{"resource-constraint", "nothing is run again for now: the manager cannot write its store (" + trouble + ")"});
+  if (!request.all() && entry->row.ended_ms == 0) return reply(Refusal{"not-acceptable", fmt::format("job {} has not ended: wait for its end, or cancel it, before it runs again", id.value)});
+  if (!request.all() && entry->row.succeeded == entry->row.tasks)
+    return reply(Refusal{"not-acceptable", fmt::format("every task of job {} succeeded: with --all a new job is made of it", id.value)});
+  if (!reopening_.insert(id).second) return reply(Refusal{"resource-constraint", fmt::format("job {} is being made ready to run again", id.value)});
+  journal_->read_kept(id, [this, asker, request, id, reply](Result<Journal::Kept> kept) {
+    reopening_.erase(id);
+    if (!kept) return reply(Refusal{"resource-constraint", kept.error().text()});
+    again(asker, request, std::move(kept.value()), reply);
+  });
+}
+
+void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply) {
+  const JobId id{request.job()};
+  JobEntry& entry = *book_.find(id);
+  const Clocks clocks = Clocks::read();
+  Submission given{{}, request.key(), request.watch(), false};
+  wire::Job& job = given.job;
+  if (!job.ParseFromString(kept.spec)) return reply(Refusal{"resource-constraint", fmt::format("job {} cannot be read from the store", id.value)});
+  job.set_hold(false);
+  if (job.deadline_ms() <= clocks.now_ms) job.set_deadline_ms(0);  // nothing could run by a deadline that has passed
+  if (request.all()) return submit(asker, std::move(given), reply);
+  JobRow& row = entry.row;
+  const std::uint64_t tasks = row.tasks - std::min<std::uint64_t>(row.tasks, kept.succeeded.size());
+  if (auto refusal = no_room(row.owner, tasks)) return reply(std::move(*refusal));
+  if (!request.key().empty()) row.key = request.key();
+  book_.remember_key(asker.owner, request.key(), id);
+  row.spec = job.SerializeAsString();
+  row.deadline_ms = job.deadline_ms(), row.held = row.canceled = false, row.note.clear(), row.started_ms = row.ended_ms = 0, row.state = TaskState::waiting;
+  row.succeeded = row.failed = row.canceled_tasks = row.requeued = row.retried = 0;
+  journal_->reopen(row);
+  auto event = std::make_shared<JobRestored>(JobRestored{event_of(id, row.owner, job, clocks), std::move(kept.succeeded), false});
+  for (const auto& [task, runs] : kept.runs) event->past.push_back({task, runs});  // only their numbers go on: it may fail as often as at first
+  spdlog::info("job runs again job={} by={} tasks={}", id.value, asker.owner, tasks);
+  wire::SubmitAnswer answer;
+  answer.set_job(id.value), answer.set_tasks(tasks);
+  match(job, event->job, false, answer);
+  book_.reopened(entry, std::move(job));
+  journal_->commit([this, event, answer, id, watch = request.watch(), jid = asker.jid, reply] {
+    if (watch) watches_.add(now(), id, jid);
+    reply(answer);
+    for (const JobKnown& known : book_.ended_before(book_.find(id)->job)) handle(known);
+    handle(*event);
+    touch(id);
+  });
+}
+
+}  // namespace souk
