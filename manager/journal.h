@@ -57,6 +57,8 @@ struct AttemptRow {
 class Journal {
  public:
   static constexpr int kAttemptsKept = 20;  // of one task; older ones are forgotten
+  static constexpr std::size_t kPendingMax = 64u << 20;  // of pending_bytes(); above it no results should be taken: workers keep them
+  static constexpr std::uint64_t kSpaceMin = 8u << 20;   // bytes of its disk; below it there is trouble
 
   struct Past {
     TaskId task;
@@ -66,9 +68,11 @@ class Journal {
   };
   struct Restored {
     Epoch epoch;  // of the life that begins now, already stored
+    JobId last_job;  // no lower number is free, also where jobs are no longer kept
     std::vector<JobRow> jobs;
     std::vector<std::pair<TaskId, TaskState>> ended;  // outcomes of jobs that have not ended
     std::vector<Past> past;                            // of tasks of such jobs, in their order
+    std::vector<JobId> untold;                         // jobs that ended, and their owners were not told so
   };
   struct Page {
     JobId job;
@@ -101,12 +105,21 @@ class Journal {
   virtual void hold(JobId job, bool held) = 0;
   virtual void add(OutcomeRow outcome) = 0;
   virtual void add(AttemptRow attempt) = 0;
-  virtual void end(JobRow job) = 0;     // its times, state, note and counts
+  virtual void end(JobRow job) = 0;     // its times, state, note and counts; its owner is to be told
+  virtual void told(JobId job) = 0;     // its owner was
   virtual void reopen(JobRow job) = 0;  // it runs again, with this spec and key: outcomes that are no success are forgotten, and failures no longer count
   /// `then` is called from the loop once all that was added before is on disk. Calls of one turn of the loop share a transaction.
   /// While the disk is full nothing is called, nothing is lost, and `trouble` says why; it is tried again every second.
   virtual void commit(std::function<void()> then) = 0;
-  virtual std::string trouble() const = 0;  // empty: healthy
+  /// Why nothing new should be promised, as part of a sentence: `the manager's disk is full`; empty: healthy. Already so when little space is left:
+  /// that is for the results of what was promised.
+  virtual std::string trouble() const = 0;
+  /// What was added and is not on disk yet, about.
+  virtual std::size_t pending_bytes() const = 0;
+  /// The job is no longer kept: it is gone with the next commit, its rows follow bit by bit between other work.
+  virtual void forget(JobId job) = 0;
+  /// Jobs whose rows are still to go.
+  virtual std::size_t forgetting() const = 0;
 
   /// Outcomes in task order, of what was committed before the call.
   /// Fails when the store cannot be read.

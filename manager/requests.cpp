@@ -91,7 +91,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
     return journal_->commit([answer, reply] { reply(answer); });
   }
   if (const std::string trouble = journal_->trouble(); !trouble.empty() && !given.dry_run)
-    return reply(Refusal{"resource-constraint", "no new jobs for now: the manager cannot write its store (" + trouble + "); what it has is kept"});
+    return reply(Refusal{"resource-constraint", "no new jobs for now: " + trouble + "; what it has is kept"});
   wire::Job& job = given.job;
   const Clocks clocks = Clocks::read();
   const auto tasks = check(job, clocks.now_ms);
@@ -179,7 +179,7 @@ void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wi
   const JobId id{request.job()};
   if (!entry) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id.value)});
   if (const std::string trouble = journal_->trouble(); !trouble.empty())
-    return reply(Refusal{"resource-constraint", "nothing is run again for now: the manager cannot write its store (" + trouble + ")"});
+    return reply(Refusal{"resource-constraint", "nothing is run again for now: " + trouble});
   if (!request.all() && entry->row.ended_ms == 0) return reply(Refusal{"not-acceptable", fmt::format("job {} has not ended: wait for its end, or cancel it, before it runs again", id.value)});
   if (!request.all() && entry->row.succeeded == entry->row.tasks)
     return reply(Refusal{"not-acceptable", fmt::format("every task of job {} succeeded: with --all a new job is made of it", id.value)});

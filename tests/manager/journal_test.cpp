@@ -1,68 +1,11 @@
 #include "manager/journal.h"
 
-#include <SQLiteCpp/SQLiteCpp.h>
-#include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <boost/asio/executor_work_guard.hpp>
-#include <cstdlib>
-#include <fstream>
+#include "journal_stage.h"
 
 namespace souk {
 namespace {
-
-class JournalTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "souk-journal-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::filesystem::path file() const { return folder_ / "grid.sqlite"; }
-  std::unique_ptr<Journal> open() {
-    restored_ = {};
-    auto journal = Journal::open(file(), loop_, restored_);
-    EXPECT_TRUE(journal) << journal.error().text();
-    return std::move(journal.value());
-  }
-  /// Runs the loop until `done` was called.
-  template <class Start>
-  void await(Start start) {
-    bool called = false;
-    start([&] { called = true; });
-    loop_.restart();
-    auto work = boost::asio::make_work_guard(loop_);
-    while (!called) loop_.run_one();
-  }
-  void commit(Journal& journal) {
-    await([&](auto done) { journal.commit(done); });
-  }
-  static JobRow row(std::uint64_t id, std::uint64_t tasks) {
-    JobRow r;
-    r.id = {id}, r.owner = "ada@x", r.key = "key", r.name = "na\"me", r.command = "true", r.tasks = tasks, r.retries = 2, r.submitted_ms = 5;
-    r.spec = std::string("\0spec", 5);
-    return r;
-  }
-  static OutcomeRow outcome(std::uint64_t job, std::uint64_t task, std::string out = "out") {
-    return {{{job}, {task}}, TaskState::succeeded, 1, "w1", "item", "meta", std::move(out), std::string("e\0r", 3)};
-  }
-
-  static AttemptRow attempt(std::uint64_t job, std::uint64_t task, unsigned run) {
-    return {{{job}, {task}}, run, "w1", "lab7", "exit code 3", std::string("b\0ad\n", 5), 77, 1000, 0, 0, 0, {}};
-  }
-  Journal::History history_of(Journal& journal, TaskId task) {
-    Journal::History history;
-    await([&](auto done) {
-      journal.read_history(task, [&, done](Result<Journal::History> got) { history = std::move(got.value()), done(); });
-    });
-    return history;
-  }
-
-  std::filesystem::path folder_;
-  boost::asio::io_context loop_;
-  Journal::Restored restored_;
-};
 
 TEST_F(JournalTest, GivesBackOpenJobsAndTheirOutcomesAndGrowsItsEpoch) {
   {
@@ -120,51 +63,6 @@ TEST_F(JournalTest, IsPrivateAndHasOneUser) {
   const auto second = Journal::open(file(), loop_, other);
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().remedy.find("other manager"), std::string::npos) << second.error().text();
-}
-
-TEST_F(JournalTest, RefusesAStoreOfANewerVersionAndADamagedOne) {
-  open().reset();
-  { SQLite::Database(file().string(), SQLite::OPEN_READWRITE).exec("PRAGMA user_version=99"); }
-  Journal::Restored restored;
-  const auto newer = Journal::open(file(), loop_, restored);
-  ASSERT_FALSE(newer);
-  EXPECT_NE(newer.error().why.find("newer version"), std::string::npos);
-  { std::ofstream(folder_ / "bad.sqlite") << std::string(5000, 'x'); }
-  EXPECT_FALSE(Journal::open(folder_ / "bad.sqlite", loop_, restored));
-}
-
-TEST_F(JournalTest, BringsAStoreOfTheFirstVersionUpToDateAndKeepsAllOfIt) {
-  {
-    SQLite::Database old(file().string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
-    old.exec(R"(
-CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
-CREATE TABLE jobs(id INTEGER PRIMARY KEY, owner TEXT, key TEXT, name TEXT, command TEXT, tasks INTEGER, retries INTEGER, notify INTEGER, canceled INTEGER,
-  submitted_ms INTEGER, started_ms INTEGER, ended_ms INTEGER, state INTEGER, succeeded INTEGER, failed INTEGER, canceled_tasks INTEGER,
-  requeued INTEGER, retried INTEGER, spec BLOB);
-CREATE TABLE outcomes(job INTEGER, task INTEGER, state INTEGER, attempts INTEGER, worker TEXT, item BLOB, outcome BLOB, out BLOB, err BLOB);
-CREATE UNIQUE INDEX outcome_of_task ON outcomes(job, task, state);
-INSERT INTO meta VALUES('epoch', 41);
-INSERT INTO jobs VALUES(1,'ada@x','k1','open one','true',3,2,1,0,5,6,0,0,0,0,0,0,0,x'00737065');
-INSERT INTO jobs VALUES(2,'bob@x','','ended one','false',1,0,0,0,7,8,9,3,0,1,0,0,0,x'73');
-INSERT INTO outcomes VALUES(1,2,2,1,'w1',x'',x'',x'6f7574',x'');
-INSERT INTO outcomes VALUES(2,1,3,4,'w2',x'',x'',x'',x'657272');
-PRAGMA user_version=1;)");
-  }
-  for (const std::uint64_t life : {42u, 43u}) {  // brought up to date once, and then opened like any other
-    auto journal = open();
-    EXPECT_EQ(restored_.epoch, Epoch{life});
-    ASSERT_EQ(restored_.jobs.size(), 2u);
-    EXPECT_EQ(restored_.jobs[0].name, "open one");
-    EXPECT_EQ(restored_.jobs[0].spec, std::string("\0spe", 4));
-    EXPECT_FALSE(restored_.jobs[0].held);
-    EXPECT_EQ(restored_.jobs[1].state, TaskState::failed);
-    EXPECT_EQ(restored_.jobs[1].note, "");
-    ASSERT_EQ(restored_.ended.size(), 1u);
-    const auto history = history_of(*journal, {{2}, {1}});
-    ASSERT_TRUE(history.outcome);
-    EXPECT_EQ(history.outcome->attempts, 4u);
-    EXPECT_TRUE(history.attempts.empty());
-  }
 }
 
 TEST_F(JournalTest, KeepsTheTermsOfAJobAndWhetherItIsHeld) {
