@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "protocol/notation.h"
+
 namespace souk {
 
 namespace {
@@ -13,7 +15,7 @@ bool is_name_part(char c) { return is_letter(c) || (c >= '0' && c <= '9') || c =
 Result<Done> check_resource_name(std::string_view name) {
   static constexpr std::array<std::string_view, 5> ours{"cpus", "memory", "disk", "gpus", "slots"};
   const auto bad = [&](std::string why, std::string remedy) {
-    return Error{"resource '" + std::string(name.substr(0, kResourceNameMax)) + "' refused", std::move(why), std::move(remedy)};
+    return Error{"resource " + quoted(name) + " refused", std::move(why), std::move(remedy)};
   };
   if (std::find(ours.begin(), ours.end(), name) != ours.end()) return bad("that one has an option of its own", "write --" + std::string(name));
   if (name.size() > kResourceNameMax) return bad("its name is over " + std::to_string(kResourceNameMax) + " bytes", "use a shorter one");

@@ -49,7 +49,13 @@ Result<Span> parse_span(std::string_view text) {
 
 std::string quoted(std::string_view text) {
   std::string shown;
-  for (const char c : text.substr(0, 60)) shown += (static_cast<unsigned char>(c) < 32 || c == 127) ? '?' : c;
+  unsigned char before = 0;
+  for (const char c : text.substr(0, 60)) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool second_control = before == 0xC2 && byte >= 0x80 && byte < 0xA0;  // U+0080 to U+009F: U+009B begins a sequence as ESC [ does
+    shown += (byte < 32 || byte == 127 || second_control) ? '?' : c;
+    before = byte;
+  }
   if (text.size() > 60) shown += "...";
   return "'" + shown + "'";
 }

@@ -3,6 +3,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -37,7 +38,9 @@ int fail(const Common& common, const Error& error, int code) {
     std::puts(answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
     std::fflush(stdout);
-    std::fprintf(stderr, "souk: %s\n", error.text().c_str());
+    std::string text = error.text();  // it may quote what others wrote: nothing of it moves the cursor
+    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return (c < ' ' && c != '\n' && c != '\t') || c == 0x7f; }, '?');
+    std::fprintf(stderr, "souk: %s\n", text.c_str());
   }
   return code;
 }

@@ -80,7 +80,7 @@ class FieldReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool begin(char bracket) {
-    if (++depth_ > kJsonDepthMax) return false;
+    if (++depth_ > kItemDepthMax) return false;
     if (depth_ == 1) return true;
     if (depth_ == 2) value_.clear();
     else separate();

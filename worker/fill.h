@@ -16,7 +16,7 @@ namespace souk {
 
 constexpr std::size_t kItemVariableMax = 64 << 10;  // bytes; a longer item gets no SOUK_ITEM, which the kernel would refuse from 128 KiB on
 
-constexpr int kJsonDepthMax = 64;             // of an item; a deeper one has no fields
+constexpr int kItemDepthMax = 100;            // of an item, as many as submit takes; a deeper one has no fields
 constexpr std::size_t kParamsMax = 1024;      // fields that get a variable, in order of their names
 
 /// One word for sh: in single quotes unless it is plain.

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "protocol/grid.pb.h"
+#include "protocol/notation.h"
 #include "protocol/payload.h"
 #include "tests/protocol/mutate.h"
 
@@ -158,6 +159,13 @@ TEST(NeedsOnTheWire, DamageIsRefusedOrIsInRange) {
     ASSERT_EQ(back.value(), needs.value()) << round;
   }
   EXPECT_GT(read_well, test::kRounds / 50);
+}
+
+TEST(Needs, ARefusedNameIsQuotedAsNoTerminalObeysIt) {
+  const auto refused = check_resource_name("li\x1b[2J\xc2\x9b" "31m");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().what, "resource 'li?[2J\xc2?31m' refused");
+  EXPECT_EQ(quoted("caf\xc3\xa9"), "'caf\xc3\xa9'");
 }
 
 }  // namespace

@@ -65,8 +65,8 @@ TEST(Fill, BoundsTheDepthOfAnItem) {
     for (int n = 1; n < levels; ++n) text += ']';
     return text + "}";
   };
-  EXPECT_EQ(fields_of(deep(kJsonDepthMax)).size(), 1u);
-  EXPECT_TRUE(fields_of(deep(kJsonDepthMax + 1)).empty());
+  EXPECT_EQ(fields_of(deep(kItemDepthMax)).size(), 1u);
+  EXPECT_TRUE(fields_of(deep(kItemDepthMax + 1)).empty());
   EXPECT_TRUE(fields_of(std::string(60'000, '[')).empty());
   std::string objects;
   for (int n = 0; n < 10'000; ++n) objects += "{\"a\":";
