@@ -29,6 +29,10 @@ double fraction_of(AttemptId attempt, TaskId task) {
 
 // ---- What workers say of them ---------------------------------------------------------------------------------------------------
 
+bool Scheduler::is_lost(Epoch epoch) const {
+  return std::any_of(rules_.lost.begin(), rules_.lost.end(), [&](const auto& range) { return range.first <= epoch && epoch <= range.second; });
+}
+
 /// A worker says it holds an attempt. One that we had given up, or of an earlier life of ours, it may keep: it has run for longer than any newer one.
 /// Attempts of earlier lives are believed only in the answer to our greeting and for jobs that came out of the journal.
 void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
@@ -41,6 +45,10 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
       return;
     }
     actions.push_back(Stop{worker.id, held});  // ours, but not for it
+    return;
+  }
+  if (is_lost(held.attempt.epoch)) {  // its task may be done since
+    actions.push_back(Stop{worker.id, held});
     return;
   }
   const Ix job_at = job_ix(held.task.job);
@@ -361,6 +369,7 @@ void Scheduler::set_aside(Ix ix, TaskClassId task_class, std::string why, Action
 }
 
 void Scheduler::on(const AttemptFinished& e, Actions& actions) {
+  if (is_lost(e.what.attempt.epoch)) return actions.push_back(Drop{e.what, kOfLostEpoch});
   const auto at = run_ix_.find(e.what.attempt);
   const bool current = at != run_ix_.end() && workers_[runs_[at->second].worker].id == e.worker && task_id(runs_[at->second]) == e.what.task;
   const Ix run_at = current ? at->second : kNone;

@@ -168,6 +168,8 @@ struct Failed {
 };
 /// The task ends as failed without an attempt's result: its workers were lost too often, or its deadline passed.
 struct GiveUp { TaskId task; unsigned attempts; std::string_view why; unsigned losses = 0; };
+/// Why a result is dropped whose attempt was given out in an epoch that the store lacks.
+inline constexpr std::string_view kOfLostEpoch = "given out in an epoch that this store lacks";
 /// The result is acknowledged and forgotten.
 struct Drop { Held what; std::string_view why; };
 struct Requeued { TaskId task; AttemptId attempt; WorkerId worker; std::string_view why; };

@@ -57,6 +57,7 @@ class SqliteJournal final : public Journal {
   void add(OutcomeRow outcome) override { gather(std::move(outcome)); }
   void add(AttemptRow attempt) override { gather(std::move(attempt)); }
   void hold(JobId job, bool held) override { gather(HoldRow{job, held}); }
+  void set(std::string fact, std::uint64_t value) override { gather(FactRow{std::move(fact), value}); }
   void reopen(JobRow job) override { gather(ReopenRow{std::move(job)}); }
   void end(JobRow job) override { gather(EndRow{std::move(job)}); }
   void told(JobId job) override { gather(ToldRow{job}), hand_over_soon(); }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -73,6 +74,7 @@ class Journal {
     std::vector<std::pair<TaskId, TaskState>> ended;  // outcomes of jobs that have not ended
     std::vector<Past> past;                            // of tasks of such jobs, in their order
     std::vector<JobId> untold;                         // jobs that ended, and their owners were not told so
+    std::map<std::string, std::uint64_t> facts;        // what set() kept, and more of the store's own
   };
   struct Page {
     JobId job;
@@ -107,6 +109,7 @@ class Journal {
   virtual void add(AttemptRow attempt) = 0;
   virtual void end(JobRow job) = 0;     // its times, state, note and counts; its owner is to be told
   virtual void told(JobId job) = 0;     // its owner was
+  virtual void set(std::string fact, std::uint64_t value) = 0;  // of the store itself, by name
   virtual void reopen(JobRow job) = 0;  // it runs again, with this spec and key: outcomes that are no success are forgotten, and failures no longer count
   /// `then` is called from the loop once all that was added before is on disk. Calls of one turn of the loop share a transaction.
   /// While the disk is full nothing is called, nothing is lost, and `trouble` says why; it is tried again every second.

@@ -153,7 +153,7 @@ void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool h
   for (const std::uint64_t id : request.jobs()) {
     JobEntry* entry = book_.find({id});
     if (entry->row.ended_ms > 0 || entry->row.held == held) continue;
-    entry->row.held = held;
+    entry->row.held = held, entry->row.note.clear();
     journal_->hold({id}, held);
     jobs.push_back({id});
     spdlog::info("job {} job={} by={}", held ? "held" : "released", id, asker.owner);

@@ -48,6 +48,7 @@ class Scheduler {
     unsigned strikes_max = 5;                           // failures in a row, at least, of what does well elsewhere, and a worker is set aside
     Duration set_aside = std::chrono::minutes(5);       // the first time; doubles up to an hour
     Duration elsewhere = std::chrono::seconds(30);      // a retry waits so long at most for a worker where it did not fail
+    std::vector<std::pair<Epoch, Epoch>> lost{};        // from the first to the second: epochs that the store knows nothing of, as it is an old copy
   };
   struct Counts {
     std::uint64_t tasks = 0, waiting = 0, running = 0, succeeded = 0, failed = 0, canceled = 0;
@@ -311,6 +312,7 @@ class Scheduler {
   void index(Ix worker, bool more_room);
   void rested(Ix worker);
   void adopt(Ix worker, const Held&, bool greeted, Actions&);
+  bool is_lost(Epoch epoch) const;
   void requeue(Ix run, std::string_view why, bool counts_as_loss, Actions&);
   void learn(Ix worker, Ix run, Duration wall);
   void failed_there(Ix worker, Ix job, TaskClassId, Actions&);

@@ -11,6 +11,8 @@ void StoreReader::restore(Journal::Restored& restored) {
   SQLite::Database& db = sql_.database();
   restored.epoch = {static_cast<std::uint64_t>(db.execAndGet("SELECT value FROM meta WHERE name='epoch'").getInt64())};
   restored.last_job = {static_cast<std::uint64_t>(db.execAndGet("SELECT coalesce(max(value),0) FROM meta WHERE name='last_job'").getInt64())};
+  SQLite::Statement facts_text(db, "SELECT name,value FROM meta");
+  for (Query row(facts_text); row.next();) restored.facts[row.bytes(0)] = row.number(1);
   SQLite::Statement jobs_text(db, "SELECT id,owner,key,name,command,tasks,retries,notify,canceled,submitted_ms,started_ms,ended_ms,state,succeeded,failed,"
                                   "canceled_tasks,requeued,retried,priority,held,deadline_ms,note,layout FROM jobs ORDER BY id");
   SQLite::Statement spec_text(db, "SELECT spec FROM specs WHERE job=?");

@@ -11,11 +11,12 @@ namespace souk {
 
 struct CancelRow { JobId job; };
 struct HoldRow { JobId job; bool held; };
+struct FactRow { std::string name; std::uint64_t value; };
 struct EndRow { JobRow job; };
 struct ReopenRow { JobRow job; };
 struct ForgetRow { JobId job; };
 struct ToldRow { JobId job; };
-using Write = std::variant<JobRow, OutcomeRow, AttemptRow, CancelRow, HoldRow, EndRow, ReopenRow, ForgetRow, ToldRow>;
+using Write = std::variant<JobRow, OutcomeRow, AttemptRow, CancelRow, HoldRow, FactRow, EndRow, ReopenRow, ForgetRow, ToldRow>;
 
 /// What a write takes in memory until it is on disk, about.
 std::size_t bytes_of(const Write& write);
@@ -33,6 +34,7 @@ class StoreWriter {
   void put_row(const AttemptRow&);
   void put_row(const CancelRow&);
   void put_row(const HoldRow&);
+  void put_row(const FactRow&);
   void put_row(const EndRow&);
   void put_row(const ReopenRow&);
   void put_row(const ForgetRow&);

@@ -79,6 +79,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   bool up() const { return state_ == State::up; }
   const std::string& jid() const { return jid_; }
   std::size_t queued() const { return connection_ ? connection_->queued() : 0; }
+  const std::string& stream_error() const { return condition_; }
   void send(Stanza stanza);
   void request(Stanza iq, milliseconds deadline, PendingRequests::Reply reply);
 
@@ -136,7 +137,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   std::vector<Stanza> held_;
   int attempts_ = 0;  // connects since the link was last stable
   Clock::time_point up_since_{}, last_heard_{};
-  std::minstd_rand random_{std::random_device{}()};
+  std::minstd_rand random_;
   asio::steady_timer timer_;  // ends the login, the pause or the silence, whichever the state asks for
 
   PendingRequests requests_;
@@ -157,6 +158,7 @@ XmppLink::Impl::Impl(XmppLink& api, asio::io_context& io, Account account, Limit
             [this] {
               if (!deaf_) engine_->pass(nullptr);
             }}),
+      random_(limits.seed != 0 ? limits.seed * 2654435761u : std::random_device{}()),  // small numbers as they are begin alike
       timer_(io),
       requests_(io, [this](PendingRequests::Reply reply) {
         call_guarded("reply", [&] { reply({nullptr, {"wait", "timeout", "no answer in time"}}); });
@@ -289,10 +291,10 @@ void XmppLink::Impl::onDisconnect(gloox::ConnectionError reason) {
   const auto generation = ++generation_;
   state_ = final ? State::idle : State::waiting;
   if (!final) {
-    // Half of the pause is random, so that a thousand workers do not come back in step.
+    // All of the pause is random: with part of it fixed a thousand workers would still come in waves.
     const auto doubled = limits_.retry_min * (1LL << std::clamp(attempts_ - 1, 0, 20));
     const auto pause = std::min<milliseconds>(doubled, limits_.retry_max).count();
-    timer_.expires_after(milliseconds(pause / 2 + std::uniform_int_distribution<long>(0, pause - pause / 2)(random_)));
+    timer_.expires_after(milliseconds(std::uniform_int_distribution<long>(0, pause)(random_)));
     timer_.async_wait([this, generation, weak = weak_from_this()](const boost::system::error_code& failed) {
       const auto self = weak.lock();
       if (self && !failed && generation == generation_ && state_ == State::waiting) connect();
@@ -463,7 +465,7 @@ void XmppLink::Impl::settle(const gloox::Tag& answer, bool cut) {
   call_guarded("reply", [&] {
     if (cut) reply({nullptr, {"cancel", "policy-violation", "the answer exceeds what one stanza may hold"}});
     else if (answer.findAttribute("type") == "result") reply({&answer, {}});
-    else reply({nullptr, error_in(answer)});
+    else reply({nullptr, error_in(answer), &answer});
   });
 }
 
@@ -505,6 +507,7 @@ XmppLink::~XmppLink() { impl_->abandon(); }
 void XmppLink::start() { impl_->start(); }
 void XmppLink::stop(std::function<void()> done) { impl_->stop(std::move(done)); }
 bool XmppLink::up() const { return impl_->up(); }
+const std::string& XmppLink::stream_error() const { return impl_->stream_error(); }
 const std::string& XmppLink::jid() const { return impl_->jid(); }
 std::size_t XmppLink::queued() const { return impl_->queued(); }
 void XmppLink::send(Stanza stanza) { impl_->send(std::move(stanza)); }

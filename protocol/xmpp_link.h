@@ -35,6 +35,7 @@ struct StanzaError {
 struct Answer {
   const gloox::Tag* iq = nullptr;  // type='result'; null on error
   StanzaError error;
+  const gloox::Tag* refusal = nullptr;  // the stanza that brought the error, if one did
   explicit operator bool() const { return iq != nullptr; }
 };
 
@@ -58,7 +59,10 @@ class XmppLink {
  public:
   struct Limits {
     std::size_t queue_max = 64u << 20;  // bytes waiting for the server to read; reached: the link is dropped and connects again
-    std::chrono::milliseconds retry_min{100}, retry_max{15000};  // back-off between connects, doubling, with jitter
+    // The pause before connect number n is a random time from 0 to retry_min * 2^n, or to retry_max if that is less ("full jitter"): a thousand
+    // workers whose server is started again come back spread over it. n begins anew once a link was up for retry_max.
+    std::chrono::milliseconds retry_min{1000}, retry_max{30000};
+    std::uint32_t seed = 0;             // of that randomness; 0: a random one
     int attempts_max = 0;               // connects in a row before giving up for good; 0: never give up
     std::chrono::milliseconds login_max{15000};    // from dialling to logged in; longer: the attempt has failed
     std::chrono::milliseconds silence_max{30000};  // nothing heard for that long, not even the answer to a ping: the link is lost
@@ -83,6 +87,8 @@ class XmppLink {
   void stop(std::function<void()> done = [] {});
 
   bool up() const;
+  /// The stream error (RFC 6120 §4.9.3) that ended the last connection; empty: none did. Good to ask for in on_down.
+  const std::string& stream_error() const;
   /// The full JID this link has on the server; a component: as in Account, with no node.
   const std::string& jid() const;
   std::size_t queued() const;  // bytes not yet taken by the kernel

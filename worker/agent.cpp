@@ -60,6 +60,10 @@ std::vector<Action> Agent::step(Instant now, Event event) {
 // ---- What the manager says ------------------------------------------------------------------------------------------------------
 
 void Agent::on(Greeted& event) {
+  if (epoch_ && event.epoch < *epoch_) {  // obeying it could run again what a newer one has taken already
+    actions_.emplace_back(RefuseStale{*epoch_, jobs_seen_});
+    return;
+  }
   epoch_ = event.epoch;
   greeted_ = true;
   lease_ = std::clamp<Duration>(event.lease, kLeaseMin, kLeaseMax);
@@ -68,7 +72,7 @@ void Agent::on(Greeted& event) {
   lease_before_hello_ = last_lease_;
   lease_again_.reset();
   lease_failures_ = 0;
-  actions_.emplace_back(AnswerHello{state(), all_held(), rule(), allowed_.until_ms});
+  actions_.emplace_back(AnswerHello{state(), all_held(), rule(), allowed_.until_ms, jobs_seen_, event.epoch, std::chrono::duration_cast<std::chrono::milliseconds>(event.lease)});
   if (allowed_.offered > 0 && allowed_.offered < limits_.slots) lease_now_ = true;  // a hello's answer tells of all slots
   // What was on its way may have reached an earlier life of the manager. The same result twice is harmless.
   flights_.clear();
@@ -103,6 +107,7 @@ void Agent::on(Assigned& event) {
   if (held_.empty()) lease_due_ = now_ + lease_ / 6;
   for (Assignment& assignment : event.assignments) {
     const AttemptId attempt = assignment.attempt;
+    jobs_seen_ = std::max(jobs_seen_, assignment.task.job);
     if (held_.contains(attempt)) continue;  // a repeated message; it is ours already
     if (closed.empty() && held_.size() >= limits_.held_max) closed = "holds " + std::to_string(held_.size()) + " attempts, its bound";
     if (!closed.empty()) {

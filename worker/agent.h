@@ -89,9 +89,11 @@ using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, 
 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
 /// Answers to the event just told; at most one of them, and first.
-struct AnswerHello { Availability state; std::vector<Held> held; std::string rule; std::uint64_t until_ms; };
+struct AnswerHello { Availability state; std::vector<Held> held; std::string rule; std::uint64_t until_ms; JobId jobs_seen; Epoch epoch; std::chrono::milliseconds lease; };
 struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; std::set<JobId> missing; };  // missing: jobs whose command we lack
 struct RefuseEpoch { std::string why; };
+/// To a hello of an older epoch: a manager that has been replaced, or whose store is an old copy. It is told what it missed.
+struct RefuseStale { Epoch epoch; JobId jobs; };  // the highest obeyed; the highest job number ever given
 
 struct Start { int slot; Assignment assignment; Granted granted; };  // its command is never null
 struct StopSlot { int slot; };
@@ -118,7 +120,7 @@ struct Show { Availability state; std::string status; };
 struct GiveUp { Held held; std::string why; };
 /// Draining, and nothing is held any more.
 struct Emptied {};
-using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, Start, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied>;
+using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied>;
 
 struct Limits {
   int slots = 1;
@@ -233,7 +235,8 @@ class Agent {
   Instant now_{};
   std::vector<Action> actions_;
 
-  std::optional<Epoch> epoch_;  // of the last hello
+  std::optional<Epoch> epoch_;  // of the last hello; never goes down
+  JobId jobs_seen_{};           // the highest job number it was ever given
   bool greeted_ = false;        // by a manager that is still there
   Duration lease_{};
   Instant lease_due_{};  // while something is held

@@ -162,11 +162,9 @@ void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
     return refuse(iq, "modify", "not-acceptable", "this worker is of version " SOUK_VERSION ", the manager of '" + shortened(printable(hello.version()), 32) + "'; run the same major version");
   }
   const auto ms = std::min<std::uint64_t>(hello.lease_ms(), static_cast<std::uint64_t>(kLeaseMax.count()));
-  lease_ = std::chrono::milliseconds(ms);
-  spdlog::info("greeted manager={} epoch={} lease_ms={}", manager_, hello.epoch(), ms);
   hello_late_.cancel();
   asked_ = &iq;
-  tell(Greeted{Epoch{hello.epoch()}, lease_});
+  tell(Greeted{Epoch{hello.epoch()}, std::chrono::milliseconds(ms)});
 }
 
 void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
@@ -266,10 +264,13 @@ void Session::perform(AnswerHello& action) {
   message.set_state(state_of(action.state));
   message.set_rule(action.rule);
   message.set_until_ms(action.until_ms);
+  message.set_jobs_seen(action.jobs_seen.value);
   for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
   auto answer = result_of(*asked_);
   add_payload(*answer, "hello", ns::task, message);
   link_.send(std::move(answer));
+  lease_ = action.lease;
+  spdlog::info("greeted manager={} epoch={} lease_ms={} held={}", manager_, action.epoch.value, lease_.count(), action.held.size());
 }
 
 void Session::perform(AnswerAssign& action) {
@@ -284,6 +285,14 @@ void Session::perform(AnswerAssign& action) {
 }
 
 void Session::perform(RefuseEpoch& action) { refuse(*asked_, "cancel", "conflict", action.why); }
+
+void Session::perform(RefuseStale& action) {
+  const std::string why = "this worker has obeyed a manager of epoch " + std::to_string(action.epoch.value) + ": an older one may not know what was done since";
+  spdlog::warn("refused from=\"{}\" condition=stale epoch={} why=\"{}\"", printable(asked_->findAttribute("from")), action.epoch.value, why);
+  auto answer = error_of(*asked_, "cancel", "conflict", why);
+  child(*answer->findChild("error"), "stale", ns::task, {{"epoch", std::to_string(action.epoch.value)}, {"jobs", std::to_string(action.jobs.value)}});
+  link_.send(std::move(answer));
+}
 
 void Session::perform(Start& action) {
   const Held held{action.assignment.attempt, action.assignment.task};

@@ -58,6 +58,7 @@ class Session {
   void perform(AnswerHello& action);
   void perform(AnswerAssign& action);
   void perform(RefuseEpoch& action);
+  void perform(RefuseStale& action);
   void perform(Start& action);
   void perform(StopSlot& action);
   void perform(PauseSlot& action);

@@ -31,6 +31,18 @@ TEST_F(JournalTest, GivesBackOpenJobsAndTheirOutcomesAndGrowsItsEpoch) {
   EXPECT_EQ(restored_.ended[0].first, (TaskId{{1}, {2}}));
 }
 
+TEST_F(JournalTest, KeepsFactsAboutItself) {
+  {
+    auto journal = open();
+    journal->set("jobs-floor", 1000), journal->set("jobs-floor", 2000), journal->set("epoch", 7);
+    commit(*journal);
+  }
+  auto journal = open();
+  EXPECT_EQ(restored_.facts["jobs-floor"], 2000);
+  EXPECT_EQ(restored_.facts["epoch"], 8);  // this life's
+  EXPECT_EQ(restored_.epoch, Epoch{8});
+}
+
 TEST_F(JournalTest, ReadsPagesAndStreamsWithBinaryContent) {
   auto journal = open();
   journal->add(row(1, 10));

@@ -76,6 +76,16 @@ TEST(Scheduler, AdoptsAttemptsOfAnEarlierLifeAndFencesUnknownOnesOfItsOwn) {
   EXPECT_EQ(stage.done(1, done), "drop 1.1: committed already");
 }
 
+TEST(Scheduler, BelievesNothingOfEpochsThatItsStoreLacks) {
+  Stage stage({.lost = {{{5}, {8}}, {{20}, {20}}}}, {21});
+  stage.tell(JobRestored{Stage::simple_job(1, 5), {}, false});
+  const Held before{{{4}, 70}, {{1}, {1}}}, first{{{5}, 1}, {{1}, {2}}}, last{{{8}, 1}, {{1}, {3}}}, between{{{9}, 1}, {{1}, {4}}}, other{{{20}, 1}, {{1}, {5}}};
+  EXPECT_EQ(stage.join(1, 5, {before, first, last, between, other}), "stop 1 on 1; stop 1 on 1; stop 1 on 1; assign 1.2 as 1 to 1; assign 1.3 as 2 to 1; assign 1.5 as 3 to 1");
+  for (const Held& lost : {first, last, other}) EXPECT_EQ(stage.done(1, lost), "drop " + Stage::name(lost.task) + ": " + std::string(kOfLostEpoch));
+  EXPECT_EQ(stage.done(1, before), "commit 1.1 succeeded");
+  EXPECT_EQ(stage.done(1, between), "commit 1.4 succeeded");
+}
+
 TEST(Scheduler, TakesAResultOnlyFromTheWorkerItGaveTheAttemptTo) {
   Stage stage;
   stage.join(1), stage.submit(1), stage.join(2);

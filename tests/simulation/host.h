@@ -84,6 +84,7 @@ class Host {
   void perform(worker::AnswerHello& action);
   void perform(worker::AnswerAssign& action);
   void perform(worker::RefuseEpoch& action);
+  void perform(worker::RefuseStale&) {}  // it asks no more: a newer life of it has been heard here
   void perform(worker::Start& action);
   void perform(worker::StopSlot& action);
   void perform(worker::PauseSlot& action);

@@ -27,6 +27,7 @@ inline std::string told(const Action& action) {
       return text + " (" + a.why + ")";
     }
     std::string operator()(const RefuseEpoch& a) { return "conflict: " + a.why; }
+    std::string operator()(const RefuseStale& a) { return "stale: obeyed " + std::to_string(a.epoch.value) + ", saw job " + std::to_string(a.jobs.value); }
     std::string operator()(const Start& a) {
       std::string text = "start " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot), with;
       for (const int gpu : a.granted.gpus) with += " gpu" + std::to_string(gpu);

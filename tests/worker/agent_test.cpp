@@ -24,6 +24,16 @@ TEST(Agent, RunsWhatItIsGivenAndKeepsTheResultUntilTheManagerHasIt) {
   EXPECT_EQ(stage.greet(), "hello: free, holds nothing");
 }
 
+TEST(Agent, AManagerOfAnOlderEpochIsToldSoAndChangesNothing) {
+  Stage stage;
+  stage.greet(5);
+  stage.assign({7}, 5);
+  EXPECT_EQ(stage.greet(4), "stale: obeyed 5, saw job 1");
+  EXPECT_EQ(stage.assign({8}, 4), "conflict: this worker was last greeted in epoch 5; send hello first");
+  EXPECT_EQ(stage.finish(0), "report#1 7:exited");  // for the newer one, as before
+  EXPECT_EQ(stage.greet(5), "hello: free, holds 7; report#2 7:exited");  // which may greet again
+}
+
 TEST(Agent, FreeSlotsRunWaitingAttemptsInOrder) {
   Stage stage(2);
   stage.greet();
