@@ -93,6 +93,7 @@ void Grid::open_when_settled(bool at_once) {
   if (!opening_ || (!at_once && !pool_.settled())) return;
   opening_ = false;
   opening_ends_.cancel();
+  pool_.await_nobody();
   handle(MarketOpened{});
 }
 

@@ -19,6 +19,7 @@ constexpr auto kDeadline = 20s;          // for an answer of a worker
 constexpr std::size_t kOffersMax = 10000;  // capability hashes remembered
 constexpr int kHeldMax = 100000;         // attempts one stanza may name
 constexpr std::size_t kPiecesEntriesMax = 10000;  // attempts with unfinished streams, per worker
+constexpr auto kLeftTogether = 3s;       // before our link fell: a server that is stopped in good order sends everybody's leave first
 constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
 
 constexpr std::size_t kRuleMax = 256;    // bytes of an owner's rule in words
@@ -91,6 +92,10 @@ void Pool::tick() {
 }
 
 void Pool::closed() {
+  // What those ran was given up, and is theirs again if they come back before somebody else got it.
+  const auto now = std::chrono::steady_clock::now();
+  for (const auto& [jid, when] : std::exchange(left_, {}))
+    if (now - when <= kLeftTogether) awaited_.insert(jid);
   std::vector<WorkerId> workers;
   for (auto& [jid, peer] : peers_) {
     peer.asking = false;  // what was asked gets no answer
@@ -100,7 +105,7 @@ void Pool::closed() {
 }
 
 bool Pool::settled() const {
-  return std::none_of(peers_.begin(), peers_.end(), [](const auto& entry) { return entry.second.asking; });
+  return awaited_.empty() && std::none_of(peers_.begin(), peers_.end(), [](const auto& entry) { return entry.second.asking; });
 }
 
 /// disco#info once per capability hash (XEP-0115 §5.4), or once per JID when the hash does not hold what it says.
@@ -165,6 +170,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     auto [id, fresh] = ids_.try_emplace(jid, WorkerId{ids_.size() + 1});
     peer.id = id->second;
     peer.joined = true;
+    awaited_.erase(jid);
     peer.has_command.clear();
     jids_[peer.id] = jid;
     nicks_[peer.id] = peer.occupant.nick;
@@ -191,6 +197,9 @@ void Pool::gone(const std::string& jid) {
   if (!joined) return;
   members_.erase(id);
   dirty_.erase(id);
+  const auto now = std::chrono::steady_clock::now();
+  std::erase_if(left_, [now](const auto& one) { return now - one.second > kLeftTogether; });
+  left_[jid] = now;
   spdlog::info("worker left worker={} jid={}", id.value, jid);
   tell(WorkerLost{id});
 }

@@ -59,8 +59,11 @@ class Pool {
   void closed();
   /// Once a second: greets again whom it could not greet.
   void tick();
-  /// Nobody in the market waits for a first answer to our questions.
+  /// Nobody in the market waits for a first answer to our questions, and nobody is awaited.
   bool settled() const;
+  /// These were at work when we last knew, and may come back with what they run.
+  void await(const std::set<std::string>& jids) { awaited_.insert(jids.begin(), jids.end()); }
+  void await_nobody() { awaited_.clear(); }
   /// Somebody answered, or did not in time.
   std::function<void()> on_answered = [] {};
 
@@ -125,6 +128,8 @@ class Pool {
   AllowList allow_;
   std::string me_;
   std::map<std::string, Peer> peers_;            // by real JID
+  std::map<std::string, std::chrono::steady_clock::time_point> left_;  // workers that left a moment ago, and when
+  std::set<std::string> awaited_;
   std::map<std::string, WorkerId> ids_;          // real JID -> id, for the life of the manager
   std::map<WorkerId, std::string> jids_, nicks_, hosts_;
   std::map<WorkerId, Member> members_;

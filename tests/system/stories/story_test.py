@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import signal
 import sys
 import tempfile
 import unittest
@@ -112,14 +113,14 @@ class Losses(unittest.TestCase):
         self.assertEqual(aside["worker-2"], "")
         self.assertIn("set aside worker=", grid.logs())
 
-    def runs_once_although(self, killed):
-        """Two workers with slots to spare: what one runs must not be given to the other when everybody meets again."""
-        grid = Grid("--workers", 2, "--slots", 2)
+    def runs_once_although(self, killed, with_signal=signal.SIGKILL, workers=2, slots=2):
+        """Workers with slots to spare: what one runs must not be given to the other when everybody meets again."""
+        grid = Grid("--workers", workers, "--slots", slots)
         self.addCleanup(grid.close)
         with tempfile.TemporaryDirectory() as folder:
             waiting = grid.start("run", "--array", "1-5", "--shell", f"echo x >> '{folder}'/{{}}; sleep 3; echo {{}}")
-            until(lambda: len(os.listdir(folder)) == 4, "four run")
-            grid.kill(killed)
+            until(lambda: len(os.listdir(folder)) == min(5, workers * slots), "as many run as can")
+            grid.kill(killed, with_signal)
             done = grid.finish(waiting)
             self.assertEqual(done.code, 0, (done, grid.logs()))
             self.assertEqual(done.text, "1\n2\n3\n4\n5\n")
@@ -155,6 +156,10 @@ class Losses(unittest.TestCase):
 
     def test_a_server_killed_in_the_middle_is_joined_again(self):
         self.runs_once_although("server")
+
+    def test_a_server_stopped_in_good_order_costs_no_work(self):
+        """It says that everybody leaves before it ends, so the manager gives up what they run."""
+        self.runs_once_although("server", signal.SIGTERM, workers=5, slots=3)
 
 
 class Graphs(unittest.TestCase):
