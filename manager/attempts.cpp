@@ -17,6 +17,8 @@ constexpr Duration kAsideMax = std::chrono::hours(1);
 constexpr Duration kChargedAtOnce = std::chrono::seconds(1);  // at most, of an attempt's expected time; the rest as it runs
 constexpr std::uint32_t kSeenMin = 3;                   // results before a mean says something
 
+constexpr std::string_view kRunnerLost = "runner-lost";
+
 /// A number from 0 to 1 that looks random and is always the same for the same attempt: jitter without dice.
 double fraction_of(AttemptId attempt, TaskId task) {
   std::uint64_t x = attempt.number * 0x9E3779B97F4A7C15u ^ attempt.epoch.value << 32 ^ task.job.value * 0xBF58476D1CE4E5B9u ^ task.task.value;
@@ -259,10 +261,13 @@ void Scheduler::requeue(Ix ix, std::string_view why, bool counts_as_loss, Action
     ++job.counts.requeued;
     History& past = job.history[run.task];
     ++past.past;
-    lost_[run.attempt] = {worker, id};
-    lost_of_[id].push_back(run.attempt);
-    // Only a worker that went away speaks against the task; silence has other causes.
-    const bool gone = why == "worker-lost";
+    const bool without_runner = why == kRunnerLost;
+    if (!without_runner) {  // else it is over, and will not come back
+      lost_[run.attempt] = {worker, id};
+      lost_of_[id].push_back(run.attempt);
+    }
+    // Only what went away under it speaks against the task; silence has other causes.
+    const bool gone = why == "worker-lost" || without_runner;
     if (gone) ++past.losses;
     actions.push_back(Failed{{run.attempt, id}, worker, run.run, why, past.failures, past.losses});
     if (gone && past.losses >= job.crash_limit && !other_runs && !job.canceled && !job.dropped) {
@@ -387,6 +392,10 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
     if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
     if (!e.succeeded || job->canceled || job->dropped) return actions.push_back(Drop{e.what, "given to another worker since"});
     if (const auto known = worker_ix_.find(e.worker); known != worker_ix_.end()) worker_at = known->second;
+  }
+  if (current && !e.succeeded && e.cause == Cause::lost) {  // its runner died under it, as all would have with the worker
+    heard(worker_at);
+    return requeue(run_at, kRunnerLost, true, actions);
   }
   const std::uint32_t group = group_of(*job, task);
   const bool own_fault = !e.succeeded && e.cause != Cause::canceled;

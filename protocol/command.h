@@ -37,7 +37,7 @@ enum class Cause : std::uint8_t {
   timed_out,    // stopped at its time limit
   canceled,     // stopped because the job was canceled, or another attempt committed first
   not_started,  // `why` says it: no such program, no working folder, ...
-  lost,         // its worker died too often under it
+  lost,         // its worker died too often under it; of one attempt: its runner did, which is no failure of the task
 };
 
 /// How an attempt ended.

@@ -419,8 +419,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
         outcome.cause = Cause::not_started;
         outcome.why = "its runner could not start: " + how;
       } else {
-        outcome.cause = slot.stopping ? Cause::canceled : Cause::signaled;
-        outcome.signal = SIGKILL;
+        outcome.cause = slot.stopping ? Cause::canceled : Cause::lost;  // no failure of the task: it runs again
         outcome.why = "its runner died under it (" + how + "), and everything of the attempt was killed; its output is lost";
         outcome.wall = std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - slot.started);
       }

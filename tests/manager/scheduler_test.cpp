@@ -121,6 +121,15 @@ TEST(Scheduler, GivesUpATaskThatTakesItsWorkersWithIt) {
   EXPECT_EQ(stage.tell(WorkerLost{{3}}), "give up 1.1 after 3; job 1 failed");
 }
 
+TEST(Scheduler, ARunnerThatDiesUnderATaskCountsLikeALostWorkerNotLikeAFailure) {
+  Stage stage({.crash_limit = 2});
+  stage.join(1), stage.submit(1);  // no retries
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1), Cause::lost), "requeue 1.1: runner-lost; assign 1.1 as 2 to 1");
+  EXPECT_EQ(stage.core.counts({1})->requeued, 1u);
+  EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1), Cause::lost), "drop 1.1: never given to this worker");  // said again
+  EXPECT_EQ(stage.failed(1, stage.held(2, 1, 1), Cause::lost), "give up 1.1 after 2; job 1 failed");
+}
+
 TEST(Scheduler, CancelsWaitingTasksAtOnceAndRunningOnesByStoppingThem) {
   Stage stage;
   stage.join(1), stage.submit(1, 3);
