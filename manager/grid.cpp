@@ -24,6 +24,8 @@ constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is 
 constexpr auto kWakeMin = 20ms;                  // between two ticks: each looks at what runs
 constexpr std::size_t kNoteMax = 500;           // bytes
 
+constexpr std::string_view kWorkerFact = "worker ";  // its JID follows: it was at work
+
 std::uint64_t now_ms() { return Clocks::read().now_ms; }
 Instant now() { return Clocks::read().now; }
 
@@ -59,6 +61,8 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     for (const JobKnown& known : book_.ended_before(entry.job)) handle(known);
     handle(event);
   }
+  for (const auto& [fact, value] : restored.facts)
+    if (fact.starts_with(kWorkerFact)) roster_.remember(fact.substr(kWorkerFact.size()), now()), pool_.await(fact.substr(kWorkerFact.size()));
   spdlog::info("store read epoch={} jobs={} open={}", epoch_.value, book_.all().size(), book_.open().size());
   tick();
 }
@@ -80,6 +84,7 @@ void Grid::market_closed() {
 
 void Grid::market_opened() {
   linked_ = true;
+  roster_.reopened(now());
   for (Stanza& message : std::exchange(unsent_, {})) link_.send(std::move(message));
   opening_ = true;
   opening_ends_.expires_after(kGreetMax);
@@ -269,9 +274,17 @@ void Grid::tick() {
   tick_.async_wait([this](auto error) {
     if (error) return;
     handle(Tick{});
-    if (linked_) pool_.tick();
+    if (linked_) pool_.tick(), keep_roster(Roster::kForgetAfter);
     tick();
   });
+}
+
+void Grid::keep_roster(Duration patience) {
+  std::set<std::string> present;
+  for (const auto& [id, member] : pool_.members()) present.insert(member.jid);
+  const auto changes = roster_.update(now(), present, patience);
+  for (const auto& [jid, here] : changes) journal_->set(std::string(kWorkerFact) + jid, here ? 1 : 0);
+  if (!changes.empty()) journal_->commit([] {});
 }
 
 }  // namespace souk

@@ -16,6 +16,7 @@
 #include "manager/journal.h"
 #include "manager/limits.h"
 #include "manager/pool.h"
+#include "manager/roster.h"
 #include "manager/scheduler.h"
 #include "manager/watch.h"
 #include "protocol/xmpp_link.h"
@@ -45,6 +46,8 @@ class Grid {
   void market_closed();
   /// The room is ours and told who is in it. Tasks are given out when all of those were greeted, or after kGreetMax.
   void market_opened();
+  /// We are about to end in good order: only workers that are there now are to be awaited by the next life.
+  void leaving() { if (linked_) keep_roster(Duration(0)); }
 
   // What users can do; each answers exactly once, maybe later.
   struct Submission {
@@ -86,6 +89,7 @@ class Grid {
   void push(const std::vector<std::string>& jids, const JobEntry& entry);
   void touch(JobId job);
   void tick();
+  void keep_roster(Duration patience);
   void open_when_settled(bool at_once);
   JobEntry* visible(const Asker& asker, std::uint64_t job);
   wire::GridStatus grid_status() const;
@@ -99,6 +103,7 @@ class Grid {
   Pool pool_;
   Watches watches_;
   Limits limits_;
+  Roster roster_;
   std::set<JobId> reopening_;  // being read to run again
   std::string me_;
   std::uint64_t started_ms_;

@@ -61,6 +61,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   boost::asio::steady_timer patience(loop);
   const auto leave = [&] {
     if (std::exchange(leaving, true)) return loop.stop();
+    grid.leaving();
     room.close();
     grid.commit([&] { link.stop([&] { loop.stop(); }); });
     patience.expires_after(std::chrono::seconds(5));  // a full disk commits nothing; workers keep what was not answered

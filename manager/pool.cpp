@@ -6,6 +6,7 @@
 #include <boost/asio/post.hpp>
 #include <algorithm>
 
+#include "manager/roster.h"
 #include "protocol/payload.h"
 #include "protocol/stanza.h"
 
@@ -170,7 +171,10 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     auto [id, fresh] = ids_.try_emplace(jid, WorkerId{ids_.size() + 1});
     peer.id = id->second;
     peer.joined = true;
-    awaited_.erase(jid);
+    if (awaited_.erase(jid) == 0) {
+      const auto earlier = std::find_if(awaited_.begin(), awaited_.end(), [&](const auto& one) { return Roster::stem(one) == Roster::stem(jid); });
+      if (earlier != awaited_.end()) awaited_.erase(earlier);
+    }
     peer.has_command.clear();
     jids_[peer.id] = jid;
     nicks_[peer.id] = peer.occupant.nick;

@@ -61,8 +61,8 @@ class Pool {
   void tick();
   /// Nobody in the market waits for a first answer to our questions, and nobody is awaited.
   bool settled() const;
-  /// These were at work when we last knew, and may come back with what they run.
-  void await(const std::set<std::string>& jids) { awaited_.insert(jids.begin(), jids.end()); }
+  /// This one was at work when we last knew, and may come back with what it runs; its next life will do as well.
+  void await(const std::string& jid) { awaited_.insert(jid); }
   void await_nobody() { awaited_.clear(); }
   /// Somebody answered, or did not in time.
   std::function<void()> on_answered = [] {};

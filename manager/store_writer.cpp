@@ -30,7 +30,10 @@ void StoreWriter::put_row(const JobRow& r) {
 }
 void StoreWriter::put_row(const CancelRow& r) { Query(sql_["UPDATE jobs SET canceled=1 WHERE id=?"], r.job.value).run(); }
 void StoreWriter::put_row(const HoldRow& r) { Query(sql_["UPDATE jobs SET held=?, note='' WHERE id=?"], r.held, r.job.value).run(); }
-void StoreWriter::put_row(const FactRow& r) { Query(sql_["INSERT INTO meta VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"], r.name, r.value).run(); }
+void StoreWriter::put_row(const FactRow& r) {
+  if (r.value == 0) return Query(sql_["DELETE FROM meta WHERE name=?"], r.name).run();
+  Query(sql_["INSERT INTO meta VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"], r.name, r.value).run();
+}
 
 void StoreWriter::put_row(const AttemptRow& r) {
   Query(sql_["INSERT INTO attempts(job,task,run,failures,losses,again_ms,epoch,number,worker,host,ending,ended_ms,wall_us,last_lines) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"],

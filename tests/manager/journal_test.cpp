@@ -35,10 +35,12 @@ TEST_F(JournalTest, KeepsFactsAboutItself) {
   {
     auto journal = open();
     journal->set("jobs-floor", 1000), journal->set("jobs-floor", 2000), journal->set("epoch", 7);
+    journal->set("worker a", 1), journal->set("worker a", 0);
     commit(*journal);
   }
   auto journal = open();
   EXPECT_EQ(restored_.facts["jobs-floor"], 2000);
+  EXPECT_FALSE(restored_.facts.contains("worker a"));
   EXPECT_EQ(restored_.facts["epoch"], 8);  // this life's
   EXPECT_EQ(restored_.epoch, Epoch{8});
 }

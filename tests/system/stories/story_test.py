@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -113,13 +114,16 @@ class Losses(unittest.TestCase):
         self.assertEqual(aside["worker-2"], "")
         self.assertIn("set aside worker=", grid.logs())
 
-    def runs_once_although(self, killed, with_signal=signal.SIGKILL, workers=2, slots=2):
+    def runs_once_although(self, killed, with_signal=signal.SIGKILL, workers=2, slots=2, and_the_manager=False):
         """Workers with slots to spare: what one runs must not be given to the other when everybody meets again."""
         grid = Grid("--workers", workers, "--slots", slots)
         self.addCleanup(grid.close)
         with tempfile.TemporaryDirectory() as folder:
             waiting = grid.start("run", "--array", "1-5", "--shell", f"echo x >> '{folder}'/{{}}; sleep 3; echo {{}}")
             until(lambda: len(os.listdir(folder)) == min(5, workers * slots), "as many run as can")
+            if and_the_manager:
+                time.sleep(1.1)  # it notes every second who is there
+                grid.kill("manager")
             grid.kill(killed, with_signal)
             done = grid.finish(waiting)
             self.assertEqual(done.code, 0, (done, grid.logs()))
@@ -156,6 +160,10 @@ class Losses(unittest.TestCase):
 
     def test_a_server_killed_in_the_middle_is_joined_again(self):
         self.runs_once_although("server")
+
+    def test_server_and_manager_killed_together_find_back_what_runs(self):
+        """The new manager is in the market before some of the workers are, and waits for those that it remembers."""
+        self.runs_once_although("server", signal.SIGKILL, workers=5, slots=3, and_the_manager=True)
 
     def test_a_server_stopped_in_good_order_costs_no_work(self):
         """It says that everybody leaves before it ends, so the manager gives up what they run."""
