@@ -244,6 +244,8 @@ wire::GridStatus Grid::grid_status() const {
       busy += static_cast<std::uint32_t>(std::min(load->slots_taken, load->slots));
     }
   status.set_workers(static_cast<std::uint32_t>(pool_.members().size())), status.set_slots(slots), status.set_slots_busy(busy);
+  if (!fenced_.empty()) status.set_trouble(fenced_);
+  status.set_lacks(lacks_.text(now_ms()));
   const auto totals = scheduler_.totals();
   status.set_tasks_waiting(totals.waiting), status.set_tasks_running(totals.running);
   return status;

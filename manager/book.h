@@ -63,6 +63,9 @@ class JobBook {
   void ended(JobEntry& entry);
   void reopened(JobEntry& entry, wire::Job job);
   JobId next_id() { return {++last_}; }
+  /// Numbers up to this one were given, also those of jobs that are no longer kept.
+  void given(JobId last) { last_ = std::max(last_, last.value); }
+  bool was_given(JobId job) const { return job.value >= 1 && job.value <= last_; }
   /// The job that this owner submitted under that key before, if any.
   std::optional<JobId> by_key(const std::string& owner, const std::string& key) const;
   void remember_key(const std::string& owner, const std::string& key, JobId job);

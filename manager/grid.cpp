@@ -33,7 +33,7 @@ Instant now() { return Clocks::read().now; }
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits)
     : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
+      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), lacks_(std::move(restored.facts)), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) { handle(event); };
   pool_.finished = [this](Pool::Finished finished) {
     const Outcome& o = finished.outcome;
@@ -41,8 +41,11 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
   pool_.on_answered = [this] { open_when_settled(false); };
+  pool_.on_stale = [this](const Pool::Stale& said) { stale(said); };
+  pool_.on_job_seen = [this](JobId job) { job_seen(job); };
   handle(MarketClosed{});
   for (const OwnerSet& event : limits_.events()) handle(event);
+  book_.given(restored.last_job);
   auto ended = restored.ended.begin();
   auto past = restored.past.begin();
   const Clocks clocks = Clocks::read();
@@ -99,12 +102,59 @@ void Grid::open_when_settled(bool at_once) {
   opening_ = false;
   opening_ends_.cancel();
   pool_.await_nobody();
+  asked_all_ = true;
   handle(MarketOpened{});
+}
+
+// ---- Stale worlds ----------------------------------------------------------------------------------------------------------------
+
+void Grid::stale(const Pool::Stale& said) {
+  if (!fenced_.empty()) return;
+  const std::string who = fmt::format("worker {} ({}) has obeyed a manager of epoch {}, and this one is of epoch {}", printable(said.nick), said.jid, said.epoch.value, epoch_.value);
+  if (!put_back_) return fence(who + ": another manager took over, or this store was put back from a copy");
+  spdlog::warn("leaping over lost epochs worker=\"{}\" jid={} epoch={} own={} jobs={}", printable(said.nick), said.jid, said.epoch.value, epoch_.value, said.jobs.value);
+  job_seen(said.jobs);
+  // What this short life gave out cannot be told from what the other manager gave out in the epoch of that number.
+  keep(lacks_.lost(epoch_, said.epoch));
+  keep(lacks_.named(said.epoch));
+  journal_->set("epoch", said.epoch.value);
+  fence(who);
+  journal_->commit([this] { on_leap(); });
+}
+
+void Grid::fence(std::string why) {
+  handle(MarketClosed{});
+  fenced_ = std::move(why);
+  pool_.fence();
+  wake_.cancel();
+  if (put_back_) return;
+  spdlog::error("fenced why=\"{}\" next=\"nothing is given out or taken any more\"", fenced_);
+  on_fenced(fenced_);
+}
+
+/// Numbers that the lost world gave to its jobs are not given again, as far as workers know them.
+void Grid::job_seen(JobId job) {
+  if (!put_back_ || job.value == 0 || book_.was_given(job)) return;
+  const JobId last{(job.value / kEpochLeap + 1) * kEpochLeap};
+  book_.given(last);
+  journal_->set("last_job", last.value);
+}
+
+void Grid::keep(const Lacks::Facts& facts) {
+  for (const auto& [name, value] : facts) journal_->set(name, value);
+}
+
+/// Why nothing can be changed in this life, or not yet.
+std::optional<Refusal> Grid::sealed() const {
+  if (!fenced_.empty()) return Refusal{"resource-constraint", "this manager is out of date and takes nothing: " + fenced_};
+  if (put_back_ && !asked_all_) return Refusal{"resource-constraint", "the workers are being asked what they have seen since the copy of the store was made: try again"};
+  return std::nullopt;
 }
 
 // ---- Events in, actions out ------------------------------------------------------------------------------------------------------
 
 void Grid::handle(const Event& event, Pool::Finished* finished) {
+  if (!fenced_.empty()) return;
   std::vector<Action> actions;
   scheduler_.step(now(), event, actions);
   for (const Action& action : actions) perform(action, finished);
@@ -161,6 +211,10 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
     given_up(*g);
   } else if (const auto* d = std::get_if<Drop>(&action)) {
     spdlog::info("dropped result task={}.{} attempt={} epoch={} why=\"{}\"", d->what.task.job.value, d->what.task.task.value, d->what.attempt.number, d->what.attempt.epoch.value, d->why);
+    if (d->why == kOfLostEpoch && finished && finished->outcome.cause != Cause::canceled) {
+      keep(lacks_.set_aside(d->what.task));
+      keep(lacks_.named(d->what.attempt.epoch));
+    }
   } else if (const auto* r = std::get_if<Requeued>(&action)) {
     spdlog::info("requeued task={}.{} attempt={} worker={} why={}", r->task.job.value, r->task.task.value, r->attempt.number, r->worker.value, r->why);
     touch(r->task.job);

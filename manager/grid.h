@@ -14,6 +14,7 @@
 #include "protocol/grid.pb.h"
 #include "manager/book.h"
 #include "manager/journal.h"
+#include "manager/lacks.h"
 #include "manager/limits.h"
 #include "manager/pool.h"
 #include "manager/roster.h"
@@ -65,6 +66,12 @@ class Grid {
   void why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::WhyAnswer> reply);
   void workers(const Asker& asker, Reply<wire::WorkersAnswer> reply);
 
+  /// The store was put back from a copy, and this life may go on above whatever epoch workers have obeyed. It takes jobs once everybody was asked.
+  void set_put_back() { put_back_ = true; }
+  /// A worker has obeyed a later epoch. Nothing is given out or taken any more in this life, and its store stays as it is.
+  std::function<void(const std::string& why)> on_fenced = [](const std::string&) {};
+  /// After set_put_back(): the store now begins its next epoch above the one that was named; start again.
+  std::function<void()> on_leap = [] {};
   /// A worker joined that had not been here in this life.
   std::function<void()> on_worker = [] {};
   /// All that was taken so far is on disk.
@@ -80,6 +87,11 @@ class Grid {
   void set_aside(const SetAside& action);
   void given_up(const GiveUp& action);
   void remember(WorkerId worker, AttemptRow row);
+  void stale(const Pool::Stale& said);
+  void fence(std::string why);
+  void job_seen(JobId job);
+  void keep(const Lacks::Facts& facts);
+  std::optional<Refusal> sealed() const;
   void set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply);
   void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
   void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
@@ -110,6 +122,9 @@ class Grid {
   bool push_due_ = false;
   WorkerId met_;  // the last that came for the first time
   bool linked_ = false, opening_ = false;
+  Lacks lacks_;
+  std::string fenced_;         // why; empty: it is not
+  bool put_back_ = false, asked_all_ = false;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link
   std::optional<Instant> wake_at_;
   boost::asio::steady_timer tick_, wake_, push_, opening_ends_;

@@ -10,11 +10,13 @@
 #include <csignal>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "manager/commands.h"
 #include "manager/grid.h"
 #include "manager/hosted_room.h"
 #include "manager/journal.h"
+#include "manager/restoration.h"
 #include "protocol/disco.h"
 #include "protocol/profile.h"
 #include "protocol/standard_streams.h"
@@ -23,7 +25,8 @@
 
 namespace {
 
-constexpr int kUsage = 2, kUnreachable = 3;
+constexpr auto kConflictMax = std::chrono::seconds(30);  // another program is connected as this component: longer than any that is being restarted
+constexpr int kUsage = 2, kUnreachable = 3, kReplaced = 4, kAgain = -1;  // exit codes (README); the last: serve once more
 
 int fail(const souk::Error& error, int code) {
   std::cerr << "souk-manager: " << error.text() << '\n';
@@ -35,7 +38,7 @@ void notify(int fd, const char* line) {
   if (fd >= 0 && ::write(fd, line, std::char_traits<char>::length(line)) < 0) spdlog::debug("nobody reads our notices");
 }
 
-int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, souk::Scheduler::Rules rules, int notify_fd) {
+int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, souk::Scheduler::Rules rules, bool put_back, int notify_fd) {
   boost::asio::io_context loop(1);
   std::error_code failed;
   std::filesystem::create_directories(state, failed);
@@ -43,17 +46,21 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   auto journal = souk::Journal::open(state / "grid.sqlite", loop, restored);
   if (!journal) return fail(journal.error(), 1);
 
+  rules.lost = souk::Lacks(restored.facts).epochs();
+
   const std::string domain = souk::domain_of(profile.account.jid);
   // A component's people live on its parent domain: grid.example.edu serves example.edu.
   const std::string own = profile.account.component && domain.find('.') != domain.npos ? domain.substr(domain.find('.') + 1) : domain;
   if (users.empty()) users.insert(own);
   if (workers.empty()) workers.insert(own);
 
-  souk::XmppLink link(loop, profile.account);
+  // All wait for the one manager, so it does not hang back.
+  souk::XmppLink link(loop, profile.account, {.retry_min = std::chrono::milliseconds(100), .retry_max = std::chrono::milliseconds(2000)});
   souk::Disco disco(link);
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers), std::move(limits));
   souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users)});
+  if (put_back) grid.set_put_back();
   souk::HostedRoom room(loop, link, disco, profile.room, profile.manager);
 
   int code = 0;
@@ -77,6 +84,24 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
     notify(notify_fd, "ready\n");
   };
   room.on_trouble = [](const souk::Error& error) { spdlog::warn("market trouble why=\"{}\"", error.text()); };
+  // A manager that is out of date ends when another one is in its place; it stays when it is alone, so that people hear from it what to do.
+  std::string fenced;
+  bool displaced = false;
+  std::optional<std::chrono::steady_clock::time_point> conflict_since;
+  const auto end_if_replaced = [&] {
+    if (leaving || fenced.empty() || !displaced) return;
+    code = fail({"another manager took over as " + profile.manager, fenced, "nothing of it is lost: what that one knows counts"}, kReplaced);
+    leave();
+  };
+  grid.on_fenced = [&](const std::string& why) {
+    fenced = why;
+    notify(notify_fd, "stale\n");
+    end_if_replaced();
+  };
+  grid.on_leap = [&] {
+    code = kAgain;
+    leave();
+  };
   grid.on_worker = [&] { notify(notify_fd, "worker\n"); };
   grid.set_me(profile.manager);
   link.on_up = [&] {
@@ -85,11 +110,24 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
       room.set_me(link.jid());
     }
     spdlog::info("connected as={}", link.jid());
+    conflict_since.reset();
     room.open();
   };
   link.on_down = [&](const souk::Error& why, bool final) {
     spdlog::warn("disconnected why=\"{}\" final={}", why.text(), final);
     grid.market_closed();
+    if (link.stream_error() == "conflict") {
+      displaced = true;
+      end_if_replaced();
+      const auto now = std::chrono::steady_clock::now();
+      if (!conflict_since) conflict_since = now;
+      if (!leaving && profile.account.component && now - *conflict_since > kConflictMax) {
+        code = fail({"another program is connected as " + profile.account.jid, "it has been for " + std::to_string(kConflictMax.count()) + " s", "stop one of the two: they cannot share a grid"}, kReplaced);
+        return leave();
+      }
+    } else {
+      conflict_since.reset();
+    }
     if (!final) return;
     code = fail(why, kUnreachable);
     leave();
@@ -115,13 +153,15 @@ int main(int argc, char** argv) {
   souk::keep_standard_streams();
   CLI::App app("Souk's manager: keeps the marketplace, takes jobs, hands tasks to workers.", "souk-manager");
   app.footer("Examples:\n  souk-manager --profile ~/.souk/manager.toml\n  souk-manager --profile manager.toml --allow example.edu --admin ada@example.edu\n\n"
-             "`souk up` starts one for you, with a private server.");
+             "`souk up` starts one for you, with a private server.\n"
+             "Exit codes: 0 stopped, 1 its store fails, 2 wrong usage, 3 the server refuses it, 4 another manager is in its place.");
   app.set_version_flag("--version", "souk-manager " SOUK_VERSION);
   std::string profile_file, state, level = "info";
   std::vector<std::string> admins, users, workers, shares, most;
   souk::Scheduler::Rules rules;
   double lease_s = 30, half_life_s = 3600;
   int notify_fd = -1;
+  bool put_back = false;
   app.add_option("--profile", profile_file, "Profile file: account, server, room (docs/ARCHITECTURE.md)")->required();
   app.add_option("--state", state, "Folder of the store (default: `manager` beside the profile)");
   app.add_option("--admin", admins, "JID that sees and cancels everybody's jobs")->allow_extra_args(false);
@@ -132,6 +172,7 @@ int main(int argc, char** argv) {
   app.add_option("--lease-s", lease_s, "Seconds of silence after which a worker's tasks go to others")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
   app.add_option("--half-life-s", half_life_s, "Seconds after which what an owner used of the grid counts half, in whose turn it is")->check(CLI::Range(1.0, 86400.0 * 366))->capture_default_str();
   app.add_option("--crash-limit", rules.crash_limit, "Workers a task may take with it before it is given up; a job may ask for another number")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_flag("--restored", put_back, "The store was put back from a copy: go on above all that workers have seen since. Jobs that were open are held. Say it once");
   app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
   app.add_option("--notify-fd", notify_fd, "Descriptor that gets a line `ready` and a line `worker`")->group("");
   try {
@@ -156,7 +197,12 @@ int main(int argc, char** argv) {
   if (!profile) return fail(profile.error(), kUsage);
   const auto folder = state.empty() ? std::filesystem::absolute(profile_file).parent_path() / "manager" : std::filesystem::path(state);
   try {
-    return serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, std::move(limits), rules, notify_fd);
+    if (put_back)
+      if (const auto marked = souk::mark_put_back(folder / "grid.sqlite", souk::Clocks::read().now_ms); !marked) return fail(marked.error(), 1);
+    int code = kAgain;
+    while (code == kAgain)
+      code = serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, limits, rules, put_back, notify_fd);
+    return code;
   } catch (const std::exception& error) {
     return fail({"ended by an error", error.what(), "please report it"}, 1);
   }

@@ -5,6 +5,7 @@
 
 #include <boost/asio/post.hpp>
 #include <algorithm>
+#include <charconv>
 
 #include "manager/roster.h"
 #include "protocol/payload.h"
@@ -23,6 +24,7 @@ constexpr std::size_t kPiecesEntriesMax = 10000;  // attempts with unfinished st
 constexpr auto kLeftTogether = 3s;       // before our link fell: a server that is stopped in good order sends everybody's leave first
 constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
 
+constexpr std::uint64_t kNumberMax = 1'000'000'000'000;  // of epochs and jobs that workers tell of
 constexpr std::size_t kRuleMax = 256;    // bytes of an owner's rule in words
 
 std::optional<Instant> until_of(std::uint64_t until_ms) {
@@ -42,6 +44,19 @@ WorkerState state_of(wire::WorkerState state) {
     default: return WorkerState::free;
   }
 }
+/// What `<stale/>` tells in the answer to a hello. Numbers that no manager reaches are no answer.
+std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
+  const gloox::Tag* error = answer.findChild("error");
+  const gloox::Tag* stale = error ? error->findChild("stale", "xmlns", ns::task) : nullptr;
+  if (!stale) return std::nullopt;
+  const auto number = [&](const char* name) -> std::uint64_t {
+    const std::string text = stale->findAttribute(name);
+    std::uint64_t value = 0;
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return failure == std::errc{} && end == text.data() + text.size() && value <= kNumberMax ? value : 0;
+  };
+  return std::pair{Epoch{number("epoch")}, JobId{number("jobs")}};
+}
 }  // namespace
 
 bool allowed(const AllowList& list, const std::string& jid) { return list.contains(bare(jid)) || list.contains(domain_of(jid)); }
@@ -59,7 +74,7 @@ void Pool::present(const Occupant& occupant) {
   const bool changed = peer.occupant.caps_hash != occupant.caps_hash || peer.occupant.nick != occupant.nick;
   peer.occupant = occupant;
   if (peer.joined && changed) nicks_[peer.id] = members_[peer.id].nick = occupant.nick;
-  if (peer.asking || (peer.joined && !occupant.entered)) return;
+  if (peer.asking || peer.queued || (peer.joined && !occupant.entered)) return;
   meet(occupant.jid);
 }
 
@@ -68,8 +83,32 @@ void Pool::meet(const std::string& jid) {
   Peer& peer = peers_[jid];
   // Nothing more is given to it until it said what it holds.
   if (peer.joined) tell(WorkerChanged{peer.id, WorkerState::paused});
-  peer.owed = allowed(allow_, jid);
-  if (peer.owed) learn(jid);
+  peer.owed = allowed(allow_, jid) && !fenced_;
+  if (!peer.owed || std::exchange(peer.queued, true)) return;
+  to_greet_.push_back(jid);
+  next();
+}
+
+/// A thousand workers that come back at once are greeted as fast as they answer, and neither the server nor we hold a thousand questions.
+void Pool::next() {
+  while (asking_ < kGreetingsMax && !to_greet_.empty()) {
+    const std::string jid = std::move(to_greet_.front());
+    to_greet_.pop_front();
+    const auto at = peers_.find(jid);
+    if (at == peers_.end() || !std::exchange(at->second.queued, false)) continue;
+    learn(jid);
+  }
+}
+
+void Pool::ask(Peer& peer, bool asking) {
+  if (std::exchange(peer.asking, asking) == asking) return;
+  asking ? ++asking_ : --asking_;
+}
+
+void Pool::fence() {
+  fenced_ = true;
+  to_greet_.clear();
+  for (auto& [jid, peer] : peers_) peer.owed = peer.queued = false;
 }
 
 /// It could not be greeted now; tick() tries again, after longer and longer pauses.
@@ -77,7 +116,8 @@ void Pool::later(const std::string& jid, const std::string& why) {
   const auto at = peers_.find(jid);
   if (at == peers_.end()) return;
   Peer& peer = at->second;
-  peer.asking = false;
+  ask(peer, false);
+  next();
   const auto pause = std::min<std::chrono::steady_clock::duration>(kAgainMax, 1s * (1 << std::min(6, peer.failures++)));
   peer.again = std::chrono::steady_clock::now() + pause;
   spdlog::warn("cannot greet jid={} why=\"{}\" again_s={}", jid, printable(why), std::chrono::duration_cast<std::chrono::seconds>(pause).count());
@@ -88,8 +128,9 @@ void Pool::tick() {
   const auto now = std::chrono::steady_clock::now();
   std::vector<std::string> due;
   for (const auto& [jid, peer] : peers_)
-    if (peer.owed && !peer.asking && peer.again <= now) due.push_back(jid);
+    if (peer.owed && !peer.asking && !peer.queued && peer.again <= now) due.push_back(jid);
   for (const auto& jid : due) meet(jid);
+  next();
 }
 
 void Pool::closed() {
@@ -99,15 +140,14 @@ void Pool::closed() {
     if (now - when <= kLeftTogether) awaited_.insert(jid);
   std::vector<WorkerId> workers;
   for (auto& [jid, peer] : peers_) {
-    peer.asking = false;  // what was asked gets no answer
+    ask(peer, peer.queued = false);  // what was asked gets no answer
     if (peer.joined) workers.push_back(peer.id);
   }
+  to_greet_.clear();
   for (const WorkerId id : workers) tell(WorkerChanged{id, WorkerState::paused});
 }
 
-bool Pool::settled() const {
-  return awaited_.empty() && std::none_of(peers_.begin(), peers_.end(), [](const auto& entry) { return entry.second.asking; });
-}
+bool Pool::settled() const { return asking_ == 0 && to_greet_.empty() && awaited_.empty(); }
 
 /// disco#info once per capability hash (XEP-0115 §5.4), or once per JID when the hash does not hold what it says.
 void Pool::learn(const std::string& jid) {
@@ -118,7 +158,7 @@ void Pool::learn(const std::string& jid) {
     peer.owed = false;
     return;
   }
-  peer.asking = true;
+  ask(peer, true);
   auto get = element("iq", {}, {{"type", "get"}, {"to", jid}, {"from", me_}});
   gloox::Tag& asked = child(*get, "query", ns::info);
   if (!who.caps_node.empty() && !who.caps_hash.empty()) asked.addAttribute("node", who.caps_node + '#' + who.caps_hash);
@@ -128,11 +168,11 @@ void Pool::learn(const std::string& jid) {
     const gloox::Tag* query = answer ? answer.iq->findChild("query", "xmlns", ns::info) : nullptr;
     if (!query) {
       // Clients of people may not answer such questions; who may be a worker is asked again.
-      if (!answer && (answer.error.condition == "service-unavailable" || answer.error.condition == "feature-not-implemented")) at->second.owed = false, at->second.asking = false;
+      if (!answer && (answer.error.condition == "service-unavailable" || answer.error.condition == "feature-not-implemented")) at->second.owed = false, ask(at->second, false), next();
       else return later(jid, answer ? "malformed answer" : answer.error.condition);
       return on_answered();
     }
-    at->second.asking = false;
+    ask(at->second, false);
     const DiscoInfo info = info_in(*query);
     std::optional<Offer> offer;
     if (std::find(info.features.begin(), info.features.end(), ns::task) != info.features.end()) {
@@ -145,13 +185,14 @@ void Pool::learn(const std::string& jid) {
     if (!hash.empty() && caps_hash(info) == hash && offers_.size() < kOffersMax) offers_[hash] = offer;
     if (offer) return greet(jid, *offer);
     at->second.owed = false;
+    next();
     on_answered();
   });
 }
 
 void Pool::greet(const std::string& jid, const Offer& offer) {
   Peer& greeted = peers_[jid];
-  greeted.asking = true;
+  ask(greeted, true);
   flush(greeted);  // what it was given before must come before the hello, or it would say that it does not have it
   wire::Hello greeting;
   greeting.set_epoch(epoch_.value), greeting.set_version(SOUK_VERSION);
@@ -162,12 +203,20 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
     Peer& peer = at->second;
+    if (const auto said = answer.refusal ? stale_in(*answer.refusal) : std::nullopt; said && said->first > epoch_) {
+      later(jid, "it has obeyed epoch " + std::to_string(said->first.value));
+      return on_stale({jid, peer.occupant.nick, said->first, said->second});
+    }
     const gloox::Tag* payload = answer ? answer.iq->findChild("hello", "xmlns", ns::task) : nullptr;
     wire::HelloAnswer hello;
     if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax)
       return later(jid, answer ? "malformed answer" : answer.error.condition + " " + answer.error.text);
-    peer.asking = peer.owed = false;
+    peer.owed = false;
     peer.failures = 0;
+    ask(peer, false);
+    next();
+    if (fenced_) return;
+    if (hello.jobs_seen() > 0) on_job_seen({hello.jobs_seen()});
     auto [id, fresh] = ids_.try_emplace(jid, WorkerId{ids_.size() + 1});
     peer.id = id->second;
     peer.joined = true;
@@ -197,7 +246,9 @@ void Pool::gone(const std::string& jid) {
   if (at == peers_.end()) return;
   const bool joined = at->second.joined;
   const WorkerId id = at->second.id;
+  ask(at->second, false);
   peers_.erase(at);
+  next();
   if (!joined) return;
   members_.erase(id);
   dirty_.erase(id);
@@ -213,7 +264,8 @@ void Pool::bounced(const std::string& jid) {
   const auto at = peers_.find(jid);
   if (at == peers_.end() || !at->second.joined) return;
   const WorkerId id = at->second.id;
-  at->second.joined = at->second.asking = false;
+  at->second.joined = false;
+  ask(at->second, false);
   at->second.owed = true;
   at->second.again = std::chrono::steady_clock::now() + 1s;
   members_.erase(id);
@@ -347,7 +399,7 @@ void Pool::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
 
 Pool::Peer* Pool::worker_of(const gloox::Tag& iq, bool must_be_joined) {
   const auto at = peers_.find(iq.findAttribute("from"));
-  if (at != peers_.end() && (at->second.joined || !must_be_joined)) return &at->second;
+  if (at != peers_.end() && !fenced_ && (at->second.joined || !must_be_joined)) return &at->second;
   // Not greeted in this life: its hello is on the way, or it is nobody.
   link_.send(error_of(iq, "cancel", "item-not-found", "not greeted yet in this market: wait for a hello"));
   return nullptr;

@@ -3,6 +3,7 @@
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -20,6 +21,7 @@
 namespace souk {
 
 constexpr std::size_t kPiecesMax = 64u << 20;     // bytes of unfinished streams kept per worker; beyond: they start again
+constexpr std::size_t kGreetingsMax = 64;         // workers that are being greeted at a time; the others wait for their turn
 constexpr std::size_t kAssignmentsMax = 256;      // attempts in one stanza
 constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
@@ -36,6 +38,12 @@ class Pool {
     std::uint64_t since_ms = 0;
     std::string rule{};          // of its owner, that holds it back now; empty: none
     std::uint64_t until_ms = 0;  // when its owner wants it back; 0: not known
+  };
+  /// What a worker said that has obeyed a later epoch than ours.
+  struct Stale {
+    std::string jid, nick;
+    Epoch epoch;
+    JobId jobs;
   };
   struct Finished {
     WorkerId worker;
@@ -64,6 +72,10 @@ class Pool {
   /// This one was at work when we last knew, and may come back with what it runs; its next life will do as well.
   void await(const std::string& jid) { awaited_.insert(jid); }
   void await_nobody() { awaited_.clear(); }
+  /// From now on nobody is greeted, given anything or listened to.
+  void fence();
+  std::function<void(const Stale&)> on_stale = [](const Stale&) {};
+  std::function<void(JobId)> on_job_seen = [](JobId) {};  // the highest number that a worker ever was given
   /// Somebody answered, or did not in time.
   std::function<void()> on_answered = [] {};
 
@@ -88,7 +100,7 @@ class Pool {
   struct Peer {  // one full JID, worker or not
     Occupant occupant;
     WorkerId id;
-    bool joined = false, asking = false;
+    bool joined = false, asking = false, queued = false;  // asking: a question of ours is on its way; queued: it waits for its turn
     bool owed = false;  // a greeting, of one that may be a worker; tried again by tick()
     int failures = 0;
     std::chrono::steady_clock::time_point again{};
@@ -105,6 +117,8 @@ class Pool {
   };
 
   void meet(const std::string& jid);
+  void ask(Peer& peer, bool asking);
+  void next();
   void learn(const std::string& jid);
   void greet(const std::string& jid, const Offer& offer);
   void later(const std::string& jid, const std::string& why);
@@ -135,7 +149,9 @@ class Pool {
   std::map<WorkerId, Member> members_;
   std::map<std::string, std::optional<Offer>> offers_;  // by caps hash; nothing: no worker
   std::set<WorkerId> dirty_;
-  bool posted_ = false;
+  bool posted_ = false, fenced_ = false;
+  std::deque<std::string> to_greet_;  // may name some that went
+  std::size_t asking_ = 0;
   std::vector<Registration> registrations_;
 };
 

@@ -90,6 +90,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
     if (given.watch && entry->row.ended_ms == 0) watches_.add(now(), *known, asker.jid);
     return journal_->commit([answer, reply] { reply(answer); });
   }
+  if (auto refusal = sealed(); refusal && !given.dry_run) return reply(std::move(*refusal));
   if (const std::string trouble = journal_->trouble(); !trouble.empty() && !given.dry_run)
     return reply(Refusal{"resource-constraint", "no new jobs for now: " + trouble + "; what it has is kept"});
   wire::Job& job = given.job;
@@ -124,6 +125,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
 }
 
 void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<wire::CancelAnswer> reply) {
+  if (auto refusal = sealed()) return reply(std::move(*refusal));
   if (request.jobs_size() == 0) return reply(Refusal{"bad-request", "name the jobs to cancel"});
   for (const std::uint64_t id : request.jobs())
     if (!visible(asker, id)) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id)});
@@ -145,6 +147,7 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
 }
 
 void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply) {
+  if (auto refusal = sealed()) return reply(std::move(*refusal));
   if (request.jobs_size() == 0) return reply(Refusal{"bad-request", held ? "name the jobs to hold" : "name the jobs to release"});
   if (static_cast<std::uint32_t>(request.jobs_size()) > kJobsMax) return reply(Refusal{"bad-request", fmt::format("name at most {} jobs", kJobsMax)});
   for (const std::uint64_t id : request.jobs())
@@ -178,6 +181,7 @@ void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wi
   const JobEntry* entry = visible(asker, request.job());
   const JobId id{request.job()};
   if (!entry) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id.value)});
+  if (auto refusal = sealed()) return reply(std::move(*refusal));
   if (const std::string trouble = journal_->trouble(); !trouble.empty())
     return reply(Refusal{"resource-constraint", "nothing is run again for now: " + trouble});
   if (!request.all() && entry->row.ended_ms == 0) return reply(Refusal{"not-acceptable", fmt::format("job {} has not ended: wait for its end, or cancel it, before it runs again", id.value)});

@@ -77,6 +77,8 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
   }
   for (const auto& share : grid.shares) manager.argv.insert(manager.argv.end(), {"--share", share});
   for (const auto& limit : grid.limits) manager.argv.insert(manager.argv.end(), {"--limit", limit});
+  if (grid.lease_s > 0) manager.argv.insert(manager.argv.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
+  if (grid.restored) manager.argv.push_back(std::string(kRestored));  // the last one: it is said once
   manager.notifies = true;
   manager.many_connections = true;
   all.push_back(std::move(manager));
@@ -84,8 +86,7 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
   for (int number = 1; number <= grid.workers; ++number) {
     const std::string name = "worker-" + std::to_string(number);
     ProgramPlan worker{.name = name, .argv = {programs.worker.string(), "--profile", at.profile("worker").string()}, .log = at.log(name)};
-    worker.argv.insert(worker.argv.end(), {"--slots", std::to_string(grid.slots), "--work", (grid.dir / "work" / name).string(), "--state",
-                                                (grid.dir / "results" / name).string(), "--name", name});
+    worker.argv.insert(worker.argv.end(), {"--slots", std::to_string(grid.slots), "--work", (grid.dir / "work" / name).string(), "--name", name});
     all.push_back(std::move(worker));
   }
   return all;

@@ -34,6 +34,8 @@ struct EmbeddedGrid {
   std::vector<std::string> admins;     // JIDs that see and cancel everybody's jobs
   std::vector<std::string> allowed;    // JIDs or domains that may submit besides the owner; empty: everybody with an account
   std::vector<std::string> shares, limits;  // as the manager's --share and --limit have them
+  bool restored = false;               // the manager's store was put back from a copy
+  double lease_s = 0;                  // of the manager; 0: its default
   bool root = false;                   // Prosody refuses to run as root unless told
 };
 inline constexpr int kWorkersMax = 256;  // a stock room is quadratic in its occupants; more workers belong on more machines
@@ -66,6 +68,9 @@ struct ProgramPlan {
   bool notifies = false;          // is told `--notify-fd N` besides: writes `ready` and `worker` there, one a line
   bool many_connections = false;  // gets as many descriptors as the system lets it have
 };
+
+/// The manager's option that its store was put back from a copy.
+inline constexpr std::string_view kRestored = "--restored";
 
 struct ProgramPaths {
   std::filesystem::path server, manager, worker;

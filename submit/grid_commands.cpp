@@ -214,6 +214,8 @@ int user_remove(const Common& common, const std::string& name) {
 void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_option("--workers", options.workers, "Worker programs to start")->check(CLI::Range(1, kWorkersMax))->capture_default_str();
   command.add_option("--slots", options.slots, "Tasks each worker runs at a time (default: the cores, shared among the workers)")->check(CLI::Range(1, kSlotsMax));
+  command.add_option("--lease-s", options.lease_s, "Seconds of silence after which a worker's tasks go to others (default: 30)")->check(CLI::Range(1.0, 86400.0));
+  command.add_flag("--restored", options.restored, "The state folder was put back from a copy: jobs that were open then are held, and numbers are left out for what is lost");
   command.add_option("--admin", options.admins, "JID that sees and cancels everybody's jobs (may be repeated)")->allow_extra_args(false);
   command.add_option("--allow", options.allowed, "JID or domain that may submit, besides you (may be repeated; default: everybody with an account)")
       ->allow_extra_args(false);

@@ -38,6 +38,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kMovesMax = 5;           // to other ports, in one start
 constexpr auto kPortLook = 4ms;        // how often we look whether the server listens; it takes about 50 ms
 constexpr auto kLogLook = 60s;         // how often the size of the logs is looked at
+constexpr int kReplaced = 4;           // a manager's exit code: another one is in its place
 constexpr std::size_t kLinesShown = 8;  // of a log, in a report
 
 UnixMs now_ms() { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
@@ -88,6 +89,7 @@ class Supervisor {
     asio::steady_timer timer;  // until the next start
     asio::posix::stream_descriptor notify;
     asio::streambuf notify_text{256};  // `ready` and `worker`; a longer line ends the reading
+    bool replaced = false;  // ended for good
     bool running() const { return state.pid != 0; }
   };
 
@@ -161,11 +163,22 @@ class Supervisor {
       if (line == "ready") {
         manager_ready_ = true;
         spdlog::info("manager ready pid={}", pid);
+        std::erase(program.plan.argv, kRestored);  // done; a second time would hold again what was released since
+      } else if (line == "stale") {
+        manager_is_stale(program);
       } else if (line == "worker" && state_.phase != Phase::stopping && !failure_) {
         worker_came();
       }
       read_notices(program);
     });
+  }
+
+  /// Its workers have seen more than its store knows.
+  void manager_is_stale(const Program& manager) {
+    const std::string dir = shell_word(at_.dir.string());
+    fail({"the manager's store is older than what its workers have seen", "it was put back from a copy, or another manager took over",
+          "to go on with it: souk --dir " + dir + " down, then: souk --dir " + dir + " up --restored; see " + manager.state.log},
+         {});
   }
 
   /// The grid runs when all its workers are in the market: who counts slots next is not to find half of them. One that cannot join holds up nobody for long.
@@ -274,6 +287,7 @@ class Supervisor {
       program.state.pid = 0;
       program.state.last_exit = describe_exit(status);
       program.state.last_exit_ms = now_ms();
+      program.replaced = &program == programs_[1].get() && WIFEXITED(status) && WEXITSTATUS(status) == kReplaced;
       ended(program, std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - program.started));
     }
   }
@@ -287,6 +301,8 @@ class Supervisor {
     sweep_soon();
     if (&program == &server() && move_pending_) return finish_move();
     if (state_.phase == Phase::starting) return start_failed_at(program);
+    if (program.replaced)  // started again it would only disturb the other
+      return fail({"the manager ended for good", "another manager is in its place", "see " + program.state.log + "; when the other one is stopped: souk down, souk up"}, {});
     launch_later(program, lived);
   }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -95,6 +96,8 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   for (const auto& who : grid.allowed) words.insert(words.end(), {"--allow", who});
   for (const auto& share : grid.shares) words.insert(words.end(), {"--share", share});
   for (const auto& limit : grid.limits) words.insert(words.end(), {"--limit", limit});
+  if (grid.lease_s > 0) words.insert(words.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
+  if (grid.restored) words.push_back("--restored");
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -172,6 +175,7 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.admins = options.admins;
   grid.allowed = options.allowed;
   grid.shares = options.shares, grid.limits = options.limits;
+  grid.restored = options.restored, grid.lease_s = options.lease_s;
   grid.root = ::geteuid() == 0;
   return grid;
 }
@@ -197,7 +201,9 @@ int up(const Common& common, const UpOptions& options) {
       break;
     }
     switch (wait_for_others(at)) {
-      case Others::running: return print_up(common, at, true);
+      case Others::running:
+        if (options.restored) return fail(common, {"cannot go on with a copy in " + at.dir.string(), "a grid runs there", "souk down, put the copy there, then: souk up --restored"}, exit_code::usage);
+        return print_up(common, at, true);
       case Others::gone: continue;
       case Others::stuck:
         return fail(common,

@@ -10,7 +10,8 @@ namespace souk {
 struct UpOptions {
   int workers = 1;
   int slots = 0;  // of each worker; 0: the cores, shared among the workers
-  bool foreground = false;
+  bool foreground = false, restored = false;
+  double lease_s = 0;
   std::vector<std::string> admins, allowed, shares, limits;
   int lock_fd = -1, report_fd = -1;  // of `supervise`, which `up` starts
 };

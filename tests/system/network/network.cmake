@@ -1,0 +1,9 @@
+# Grids on several machines: cut cables, frozen programs, managers that are out of date. Those that need namespaces say so and are skipped where there are none.
+foreach(part stale.Stale cut.Cuts cut.Frozen cut.Waiting)
+  string(REPLACE "." ";" words ${part})
+  list(GET words 0 file)
+  list(GET words 1 story)
+  add_test(NAME network.${story} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/${file}_test.py ${story})
+  set_tests_properties(network.${story} PROPERTIES LABELS system TIMEOUT 240 SKIP_RETURN_CODE 77
+    ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MANAGER=$<TARGET_FILE:souk-manager>;SOUK_WORKER=$<TARGET_FILE:souk-worker>")
+endforeach()

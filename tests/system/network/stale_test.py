@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Managers that are out of date: replaced by a newer one, or with a store that was put back from a copy. Workers know, and nothing runs twice unseen."""
+import os
+import re
+import shutil
+import sqlite3
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from site_of import Marks, Site, until  # noqa: E402
+
+
+def copy_store(source, target):
+    """As a backup would: the database with all that is committed."""
+    os.makedirs(target)
+    old, new = sqlite3.connect(os.path.join(source, "grid.sqlite")), sqlite3.connect(os.path.join(target, "grid.sqlite"))
+    old.backup(new)
+    old.close(), new.close()
+
+
+class Stale(unittest.TestCase):
+    def setUp(self):
+        self.site = Site(["w1", "w2"])
+        self.addCleanup(self.site.close)
+        self.marks = Marks(self.site)
+
+    def make(self, jid=Site.COMPONENT, slots=2):
+        self.site.manager(jid=jid)
+        self.site.worker("w1", jid=jid, slots=slots)
+        self.site.workers(1, jid=jid)
+
+    def put_back(self, copy):
+        shutil.rmtree(self.site.path("store"))
+        shutil.copytree(copy, self.site.path("store"))
+
+    def test_a_store_from_a_copy_takes_nothing_until_told_to_go_on_and_runs_nothing_twice_unseen(self):
+        self.make()
+        done = self.site.submit("--array", "1-3", "--shell", self.marks.command(0))
+        self.assertEqual(self.site.souk("wait", done).code, 0)
+        job = self.site.submit("--hold", "--array", "1-4", "--shell", self.marks.command(0))
+        copy_store(self.site.path("store"), self.site.path("copy"))
+        self.site.souk("release", job)
+        self.assertEqual(self.site.souk("wait", job).code, 0)  # what the copy does not know
+        later = self.site.submit("--array", "1-2", "--shell", self.marks.command(0))
+        self.assertEqual(self.site.souk("wait", later).code, 0)
+        long = self.site.submit("--shell", self.marks.command(4).replace("{}", "1"))
+        until(lambda: self.site.job(long)["running"] == 1, "one runs while the manager dies")
+        for _ in range(2):  # a life that is lost, and one more: the worker has obeyed a later epoch than the copy will begin
+            self.site.end("manager")
+            self.site.manager()
+            self.site.workers(1)
+        self.site.end("manager")
+        self.put_back(self.site.path("copy"))
+
+        self.site.manager()
+        until(lambda: "fenced" in self.site.log("manager"), "it hears from the worker that it is out of date", 20)
+        refused = self.site.souk("submit", "true")
+        self.assertNotEqual(refused.code, 0)
+        self.assertIn("takes nothing", refused.err)
+        self.assertEqual(self.marks.starts(job).keys(), {1, 2, 3, 4})
+        self.site.end("manager")
+
+        self.site.manager(options=["--restored"])
+        self.site.workers(1)
+        facts = self.site.job(job)
+        self.assertTrue(facts["held"], facts)
+        self.assertEqual(facts["waiting"], 4)
+        self.assertIn("put back from a copy", facts["note"])
+        self.assertEqual(self.site.job(done)["succeeded"], 3)  # what the copy knew to be done stays so
+        until(lambda: "lost epoch" in self.site.log("manager") or "dropped result" in self.site.log("manager"), "the result of the lost world is set aside", 20)
+        self.assertEqual({len(starts) for starts in self.marks.starts(job).values()}, {1}, "nothing of it ran again by itself")
+        fresh = self.site.submit("--array", "1-2", "--shell", self.marks.command(0))
+        self.assertGreater(fresh, 1000)
+        self.assertEqual(self.site.souk("wait", fresh).code, 0)
+
+        self.site.end("manager")  # which forgets nothing of that
+        self.site.manager()
+        self.site.workers(1)
+        self.assertEqual(self.site.job(job)["waiting"], 4)
+        self.assertEqual(self.site.souk("release", job).code, 0)
+        self.assertEqual(self.site.souk("wait", job).code, 0, self.site.all_logs())
+        self.assertEqual({len(starts) for starts in self.marks.starts(job).values()}, {2}, "released, they ran again")
+        self.assertGreater(self.site.submit("true"), fresh)
+
+    def test_a_copy_that_is_put_back_again_and_again_shares_no_number_with_what_came_of_it_before(self):
+        self.make()
+        self.assertEqual(self.site.souk("run", "true").code, 0)
+        copy_store(self.site.path("store"), self.site.path("copy"))
+        numbers = []
+        for _ in range(3):
+            self.site.end("manager")
+            self.put_back(self.site.path("copy"))
+            self.site.manager(options=["--restored"])
+            self.site.workers(1)
+            numbers.append(self.site.submit("true"))
+            self.assertEqual(self.site.souk("wait", numbers[-1]).code, 0, self.site.all_logs())
+        self.assertEqual(len(set(numbers)), 3, f"the worker had seen each number before: {numbers}")
+        epochs = re.findall(r"store read epoch=(\d+)", self.site.log("manager"))
+        self.assertEqual(len(set(epochs)), len(epochs), epochs)
+
+    def test_a_copy_leaps_over_whatever_epoch_a_worker_names(self):
+        self.make()
+        copy_store(self.site.path("store"), self.site.path("copy"))
+        self.site.end("manager")
+        store = sqlite3.connect(os.path.join(self.site.path("store"), "grid.sqlite"))
+        store.execute("UPDATE meta SET value=500000000 WHERE name='epoch'")  # as if it had been started so often
+        store.commit(), store.close()
+        self.site.manager()
+        self.site.workers(1)
+        self.site.end("manager")
+        self.put_back(self.site.path("copy"))
+        self.site.manager(options=["--restored"])
+        self.site.workers(1)
+        self.assertIn("leaping over lost epochs", self.site.log("manager"))
+        self.assertIn("store read epoch=500000002 ", self.site.log("manager"))
+        self.assertEqual(self.site.souk("run", "echo", "on").text, "on\n")
+
+    def test_an_old_manager_that_wakes_up_is_obeyed_in_nothing_and_ends(self):
+        jid = Site.ACCOUNT
+        self.make(jid)
+        job = self.site.submit("--array", "1-6", "--shell", self.marks.command(0.7), jid=jid)
+        until(lambda: self.site.job(job, jid)["succeeded"] >= 1, "it began")
+        self.site.freeze("manager")
+        copy_store(self.site.path("store"), self.site.path("copy"))  # as if its disk had been taken to another machine
+        old = self.site.processes["manager"]
+        self.site.manager("newer", store=self.site.path("copy"), jid=jid)
+        until(lambda: "market open" in self.site.log("newer"), "the newer one took over")
+        done = self.site.souk("wait", job, jid=jid)
+        self.assertEqual(done.code, 0, (done, self.site.all_logs()))
+        starts = {item: len(at) for item, at in self.marks.starts(job).items()}
+        self.site.thaw("manager")
+        self.assertEqual(old.wait(timeout=30), 4, self.site.log("manager"))
+        self.assertIn("another manager took over", self.site.log("manager"))
+        self.assertEqual(self.site.souk("run", "echo", "newer", jid=jid).text, "newer\n")
+        self.assertEqual({item: len(at) for item, at in self.marks.starts(job).items()}, starts, "the old one started nothing")
+        self.assertEqual(self.site.job(job, jid)["succeeded"], 6)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
