@@ -86,7 +86,8 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
   for (int number = 1; number <= grid.workers; ++number) {
     const std::string name = "worker-" + std::to_string(number);
     ProgramPlan worker{.name = name, .argv = {programs.worker.string(), "--profile", at.profile("worker").string()}, .log = at.log(name)};
-    worker.argv.insert(worker.argv.end(), {"--slots", std::to_string(grid.slots), "--work", (grid.dir / "work" / name).string(), "--name", name});
+    worker.argv.insert(worker.argv.end(), {"--slots", std::to_string(grid.slots), "--work", (grid.dir / "work" / name).string(), "--state",
+                                                (grid.dir / "results" / name).string(), "--name", name});
     all.push_back(std::move(worker));
   }
   return all;

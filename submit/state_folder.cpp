@@ -278,7 +278,7 @@ Result<Ports> choose_ports(Ports wished) {
 Result<Done> write_grid(const EmbeddedGrid& grid) {
   const Layout at{grid.dir};
   if (auto opened = open_state_folder(at); !opened) return opened;
-  for (const auto& folder : {grid.dir / "manager", grid.dir / "work"}) {
+  for (const auto& folder : {grid.dir / "manager", grid.dir / "work", grid.dir / "results"}) {
     if (auto made = make_folder(folder); !made) return made;
   }
   const auto owner = ensure_password(at.password("user"));

@@ -1,6 +1,7 @@
 #include "worker/agent.h"
 
 #include <algorithm>
+#include <csignal>
 #include <utility>
 
 #include "protocol/payload.h"  // kStanzaMax
@@ -47,24 +48,28 @@ std::vector<Action> Agent::step(Instant now, Event event) {
   actions_.clear();
   std::visit([this](auto& what) { on(what); }, event);
   obey_owner();
-  if (shuts_out() && greeted_) hand_back_waiting();
+  if ((shuts_out() && greeted_) || leaving_) hand_back_waiting();
   start_waiting();
   if (const auto at = hand_back_at(); at && now_ >= *at) hand_back_waiting();
   report();
   renew_leases();
   show();
-  if (draining_ && held_.empty() && !std::exchange(emptied_, true)) actions_.emplace_back(Emptied{});
+  if (((draining_ && held_.empty()) || (leaving_ && running_count_ == 0 && !greeted_)) && !std::exchange(emptied_, true)) actions_.emplace_back(Emptied{});
   return std::exchange(actions_, {});
 }
 
 // ---- What the manager says ------------------------------------------------------------------------------------------------------
 
 void Agent::on(Greeted& event) {
-  if (epoch_ && event.epoch < *epoch_) {  // obeying it could run again what a newer one has taken already
-    actions_.emplace_back(RefuseStale{*epoch_, jobs_seen_});
+  if (event.epoch < obeyed_) {  // obeying it could run again what a newer one has taken already
+    actions_.emplace_back(RefuseStale{obeyed_, jobs_seen_});
     return;
   }
   epoch_ = event.epoch;
+  if (event.epoch > obeyed_) {
+    obeyed_ = event.epoch;
+    actions_.emplace_back(Remember{obeyed_, jobs_seen_});
+  }
   greeted_ = true;
   lease_ = std::clamp<Duration>(event.lease, kLeaseMin, kLeaseMax);
   lease_due_ = now_ + lease_ / 6;  // the answer itself renews all
@@ -83,6 +88,20 @@ void Agent::on(Greeted& event) {
   retry_at_ = now_;
   for (auto entry = held_.begin(); entry != held_.end(); ++entry) {
     if (entry->second.phase == Phase::queued || entry->second.phase == Phase::sent) queue(entry);
+  }
+}
+
+void Agent::on(Restored& event) {
+  obeyed_ = std::max(obeyed_, event.epoch);
+  jobs_seen_ = std::max(jobs_seen_, event.jobs_seen);
+  for (auto& result : event.results) {
+    const auto [entry, is_new] = held_.try_emplace(result.held.attempt);
+    if (!is_new) continue;
+    obeyed_ = std::max(obeyed_, result.held.attempt.epoch);
+    entry->second.task = result.held.task;
+    entry->second.kept = true;
+    owe(entry, std::move(result.outcome));
+    ++restored_;
   }
 }
 
@@ -105,9 +124,14 @@ void Agent::on(Assigned& event) {
     closed = "holds " + std::to_string(owed_bytes_ >> 20) + " MiB of results that the manager has not taken yet";
   }
   if (held_.empty()) lease_due_ = now_ + lease_ / 6;
+  JobId newest = jobs_seen_;
+  for (const Assignment& assignment : event.assignments) newest = std::max(newest, assignment.task.job);
+  if (newest > jobs_seen_) {
+    jobs_seen_ = newest;
+    actions_.emplace_back(Remember{obeyed_, jobs_seen_});
+  }
   for (Assignment& assignment : event.assignments) {
     const AttemptId attempt = assignment.attempt;
-    jobs_seen_ = std::max(jobs_seen_, assignment.task.job);
     if (held_.contains(attempt)) continue;  // a repeated message; it is ours already
     if (closed.empty() && held_.size() >= limits_.held_max) closed = "holds " + std::to_string(held_.size()) + " attempts, its bound";
     if (!closed.empty()) {
@@ -213,10 +237,15 @@ void Agent::on(Finished& event) {
   Slot& slot = slots_[static_cast<std::size_t>(event.slot)];
   if (!slot.attempt) return;
   const auto entry = held_.find(*slot.attempt);
+  // A service manager may tell TERM to all of a service's processes at once: so this was meant for the worker, and is no failure of the task.
+  if (leaving_ && !slot.stopping && event.outcome.cause == Cause::signaled && event.outcome.signal == SIGTERM) {
+    slot.handing_back = true;
+    event.outcome.cause = Cause::canceled;
+  }
   if (slot.handing_back && !slot.stopping && event.outcome.cause == Cause::canceled) {  // the manager runs it again; nobody reads what it wrote here
     event.outcome.out.clear();
     event.outcome.err.clear();
-    event.outcome.why = "handed back by its owner" + (rule().empty() ? "" : ": " + rule());
+    event.outcome.why = leaving_ ? "handed back: its worker was stopped" : "handed back by its owner" + (rule().empty() ? "" : ": " + rule());
   }
   packing_.give_back(slot.needs, slot.granted);
   slot = Slot{};
@@ -228,6 +257,16 @@ void Agent::on(Finished& event) {
 }
 
 void Agent::on(Drain&) { lease_now_ |= !std::exchange(draining_, true); }
+void Agent::on(Leave& event) {
+  leaving_ = true;
+  let_end_ = event.let_end;
+  lease_now_ |= !std::exchange(draining_, true);
+}
+void Agent::on(DiskRefuses& event) {
+  const std::string before = rule();
+  disk_trouble_ = std::move(event.why);
+  lease_now_ |= rule() != before;
+}
 void Agent::on(Pause&) { lease_now_ |= !std::exchange(paused_, true); }
 void Agent::on(Resume&) { lease_now_ |= std::exchange(paused_, false); }
 void Agent::on(Allowance& event) {
@@ -238,13 +277,14 @@ void Agent::on(Allowance& event) {
 
 /// The oldest keep what they have as far as it goes.
 void Agent::obey_owner() {
-  const bool all_may = allowed_.running >= limits_.slots && allowed_.kept >= limits_.slots;
+  const bool all_back = leaving_ && !let_end_;
+  const bool all_may = allowed_.running >= limits_.slots && allowed_.kept >= limits_.slots && !all_back;
   if (running_count_ == 0 || (all_may && !some_paused_)) return;
   std::vector<std::pair<std::uint64_t, int>> by_age;
   for (int number = 0; number < limits_.slots; ++number)
     if (const Slot& slot = slots_[static_cast<std::size_t>(number)]; slot.attempt) by_age.emplace_back(slot.began, number);
   std::sort(by_age.begin(), by_age.end());
-  int running = allowed_.running, kept = allowed_.kept;
+  int running = all_back ? 0 : allowed_.running, kept = all_back ? 0 : allowed_.kept;
   some_paused_ = false;
   for (const auto& [began, number] : by_age) {
     Slot& slot = slots_[static_cast<std::size_t>(number)];
@@ -312,7 +352,13 @@ void Agent::owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome) {
   entry->second.slot = -1;
   entry->second.outcome = std::move(outcome);
   owed_bytes_ += kept_bytes(entry->second.outcome.get());
+  keep(entry);
   queue(entry);
+}
+
+void Agent::keep(Table::iterator entry) {
+  if (entry->second.outcome == nullptr || std::exchange(entry->second.kept, true)) return;  // who brings back nothing loses nothing
+  actions_.emplace_back(Keep{Held{entry->first, entry->second.task}, entry->second.outcome});
 }
 
 void Agent::queue(Table::iterator entry) {
@@ -330,6 +376,7 @@ void Agent::queue(Table::iterator entry) {
 void Agent::forget(Table::iterator entry) {
   if (entry->second.phase == Phase::queued && entry->second.whole()) whole_bytes_ -= entry->second.cost();
   owed_bytes_ -= kept_bytes(entry->second.outcome.get());
+  if (entry->second.kept) actions_.emplace_back(Forget{entry->first});
   held_.erase(entry);
 }
 
@@ -353,6 +400,8 @@ void Agent::count_failure(Table::iterator entry, int weight, const std::string& 
   owed_bytes_ += kept_bytes(rest.get());
   entry->second.outcome = std::move(rest);
   entry->second.failures = 0;
+  entry->second.kept = false;
+  keep(entry);
   queue(entry);
 }
 
@@ -535,6 +584,8 @@ std::optional<std::string> Agent::broken_invariant() const {
     if (entry.phase == Phase::waiting && std::find(waiting_.begin(), waiting_.end(), attempt) == waiting_.end()) return "a waiting attempt is in no queue";
     if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt) return "a running attempt is not in its slot";
     if (!owed && entry.outcome != nullptr) return "an attempt has a result before it ended";
+    if (entry.kept != (entry.outcome != nullptr)) return entry.kept ? "something is kept that is no result" : "a result is not kept";
+    if (attempt.epoch > obeyed_) return "an attempt is of an epoch that was never obeyed";
     if (entry.phase == Phase::queued) {
       const bool there = entry.whole() ? std::find(whole_.begin(), whole_.end(), attempt) != whole_.end()
                                        : std::any_of(large_.begin(), large_.end(), [&a = attempt](const Large& large) { return large.attempt == a; });
@@ -559,12 +610,13 @@ std::optional<std::string> Agent::broken_invariant() const {
   if (running != running_count_ || running + idle_.size() != slots_.size()) return "running attempts are miscounted";
   if (bytes != owed_bytes_) return "owed bytes are miscounted";
   if (whole != whole_bytes_) return "bytes to report are miscounted";
-  if (held_.size() > limits_.held_max) return "more attempts are held than the bound allows";
+  if (held_.size() > std::max(limits_.held_max, restored_)) return "more attempts are held than the bound allows";
   if (in_flight > static_cast<std::size_t>(kReportsInFlightMax)) return "too many reports are in flight";
   int goes_on = 0;
   for (const Slot& slot : slots_)
     if (slot.attempt && !slot.paused && !slot.stopping && !slot.handing_back) goes_on += slot.needs.cpus;
   if (goes_on > std::min(allowed_.running, allowed_.kept)) return "more runs than its owner allows";
+  if (waiting > 0 && leaving_) return "something waits although the worker leaves";
   if (waiting > 0 && !blocked() && !shuts_out()) {
     const auto first = std::find_if(waiting_.begin(), waiting_.end(), [this](AttemptId id) { return held_.contains(id) && held_.at(id).phase == Phase::waiting; });
     if (has_room(held_.at(*first).assignment.needs)) return "the first in line waits although all it needs is free";

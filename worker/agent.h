@@ -8,6 +8,7 @@
 // Waiting attempts start strictly in order of arrival, each when all it needs is free here: a small one that came later overtakes nobody, so nothing
 // wide starves. An attempt of four cpus takes four slots, but one runner.
 // An attempt leaves only when the manager said it has it. Losing the manager changes nothing for what runs; only hello changes the epoch.
+// A result is told to be kept before it is first reported, and to be forgotten when it leaves: the shell has it on disk in between (worker/spool.h).
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -56,6 +57,13 @@ struct Assignment {
 };
 
 // ---- Events ---------------------------------------------------------------------------------------------------------------------
+/// What an earlier life left on disk: told once, before anything else.
+struct Restored {
+  struct Result { Held held; std::shared_ptr<const Outcome> outcome; };
+  std::vector<Result> results;
+  Epoch epoch;      // the highest obeyed
+  JobId jobs_seen;  // the highest that came
+};
 struct Greeted { Epoch epoch; Duration lease; };
 struct Assigned { Epoch epoch; std::vector<Assignment> assignments; };
 struct StopAsked { std::vector<AttemptId> attempts; };
@@ -74,6 +82,10 @@ struct LeaseTaken { std::uint64_t lease; };
 struct LeaseFailed { std::uint64_t lease; bool unknown; };
 struct ManagerGone {};
 struct Drain {};   // finish, accept nothing new; for good
+/// It is being stopped: what waits goes back, and what runs too, unless that may end first.
+struct Leave { bool let_end = false; };
+/// Why results cannot be kept on disk now; empty: they can.
+struct DiskRefuses { std::string why; };
 struct Pause {};   // the owner wants the machine: what waits goes back, what runs may end
 struct Resume {};
 /// What its owner's rules leave it now (worker/policy.h); at first, all its slots.
@@ -85,10 +97,10 @@ struct Allowance {
   std::uint64_t until_ms = 0;  // since 1970: when its owner will want it back; 0: not known
 };
 struct Tick {};    // time passed
-using Event = std::variant<Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Pause, Resume, Allowance, Tick>;
+using Event = std::variant<Restored, Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Leave, DiskRefuses, Pause, Resume, Allowance, Tick>;
 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
-/// Answers to the event just told; at most one of them, and first.
+/// Answers to the event just told; at most one of them, and first but for what is to be kept or remembered.
 struct AnswerHello { Availability state; std::vector<Held> held; std::string rule; std::uint64_t until_ms; JobId jobs_seen; Epoch epoch; std::chrono::milliseconds lease; };
 struct AnswerAssign { std::vector<std::uint64_t> refused; std::string why; std::set<JobId> missing; };  // missing: jobs whose command we lack
 struct RefuseEpoch { std::string why; };
@@ -118,9 +130,14 @@ struct SendLease {
 struct Show { Availability state; std::string status; };
 /// A result that the manager will not take, whatever we do: it is replaced by a smaller one, or dropped. For the log.
 struct GiveUp { Held held; std::string why; };
-/// Draining, and nothing is held any more.
+/// Draining, and nothing is held any more; or leaving, nothing runs, and nobody is there to hand the rest to.
 struct Emptied {};
-using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied>;
+/// A result to have on disk before the next report leaves, in place of what was kept of that attempt before; until it is to be forgotten.
+struct Keep { Held held; std::shared_ptr<const Outcome> outcome; };
+struct Forget { AttemptId attempt; };
+/// To have on disk before the answer leaves: the highest epoch obeyed and the highest job that came.
+struct Remember { Epoch epoch; JobId jobs_seen; };
+using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied, Keep, Forget, Remember>;
 
 struct Limits {
   int slots = 1;
@@ -153,6 +170,9 @@ class Agent {
   std::size_t running() const { return running_count_; }
   std::size_t owed() const { return held_.size() - waiting_count_ - running_count_; }
   std::size_t owed_bytes() const { return owed_bytes_; }
+  bool greeted() const { return greeted_; }
+  Epoch epoch() const { return obeyed_; }          // the highest obeyed, also in earlier lives; 0: none
+  JobId jobs_seen() const { return jobs_seen_; }  // the highest that came, also in earlier lives
 
   /// Names the first broken invariant, or nothing. Tests ask after every step.
   std::optional<std::string> broken_invariant() const;
@@ -165,6 +185,7 @@ class Agent {
     int slot = -1;
     Assignment assignment;                   // while waiting
     std::shared_ptr<const Outcome> outcome;  // while owed; null: handed back
+    bool kept = false;                       // the shell was told to keep that outcome
     bool alone = false;                      // refused in company: from now on it travels by itself and harms no other
     int failures = 0;                        // weight of its own refusals and resends; at kFailuresMax it is given up
     unsigned generation = 0;                 // of its pieces; grows when they start again
@@ -193,6 +214,7 @@ class Agent {
     bool large_ended = false;  // the report also carried its result
   };
 
+  void on(Restored& event);
   void on(Greeted& event);
   void on(Assigned& event);
   void on(StopAsked& event);
@@ -203,12 +225,15 @@ class Agent {
   void on(LeaseFailed& event);
   void on(ManagerGone&);
   void on(Drain&);
+  void on(Leave& event);
+  void on(DiskRefuses& event);
   void on(Pause&);
   void on(Resume&);
   void on(Allowance& event);
   void on(Tick&) {}
 
   void owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome);
+  void keep(Table::iterator entry);
   void queue(Table::iterator entry);
   void forget(Table::iterator entry);
   void count_failure(Table::iterator entry, int weight, const std::string& why);
@@ -223,7 +248,7 @@ class Agent {
   void show();
   bool has_room(const Needs& needs) const { return needs.cpus <= allowed_.offered - slots_used() && packing_.fits(needs); }
   bool shuts_out() const { return paused_ || allowed_.offered == 0; }
-  std::string rule() const { return paused_ ? "paused by its owner" : allowed_.rule; }
+  std::string rule() const { return paused_ ? "paused by its owner" : allowed_.rule.empty() ? disk_trouble_ : allowed_.rule; }
   bool shown_is_true() const { return state() == shown_ && rule() == shown_rule_; }
   bool blocked() const { return owed_bytes_ >= limits_.owed_bytes_max; }
   bool gathering() const;
@@ -235,8 +260,11 @@ class Agent {
   Instant now_{};
   std::vector<Action> actions_;
 
-  std::optional<Epoch> epoch_;  // of the last hello; never goes down
-  JobId jobs_seen_{};           // the highest job number it was ever given
+  Epoch obeyed_{};
+  JobId jobs_seen_{};
+  std::size_t restored_ = 0;  // results of earlier lives, which may be more than held_max
+
+  std::optional<Epoch> epoch_;  // of the last hello
   bool greeted_ = false;        // by a manager that is still there
   Duration lease_{};
   Instant lease_due_{};  // while something is held
@@ -264,6 +292,8 @@ class Agent {
   int retries_ = 0;
 
   bool draining_ = false, paused_ = false, emptied_ = false;
+  bool leaving_ = false, let_end_ = false;
+  std::string disk_trouble_;
   Allowance allowed_;
   std::uint64_t starts_ = 0;
   bool some_paused_ = false;

@@ -19,6 +19,7 @@
 #include <optional>
 #include <random>
 
+#include "protocol/notation.h"
 #include "protocol/profile.h"
 #include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
@@ -37,6 +38,7 @@ using namespace std::chrono_literals;
 
 constexpr int kUsage = 2, kFailed = 3;      // exit codes (README)
 constexpr auto kGoodbyeMax = 700ms;         // for the server to take our leave, when asked to stop
+constexpr auto kStopMax = 3500ms;           // for tasks to be stopped and handed back, and for results to be taken, when asked to stop; `souk down` waits 5 s
 
 int failed(const Error& error, int code = kFailed) {
   std::fprintf(stderr, "souk-worker: %s\n", printable(error.text()).c_str());
@@ -44,10 +46,11 @@ int failed(const Error& error, int code = kFailed) {
 }
 
 struct Options {
-  std::string profile, work, name, log_level = "info";
+  std::string profile, work, state, name, log_level = "info";
   int slots = 0;
   std::vector<std::string> tags, resources;
   double speed = 0;
+  std::chrono::milliseconds finish_on_term{0};
   bool no_namespace = false, drain = false, wait = false;
   std::string policy;
   std::map<std::string, std::string> rules;
@@ -128,6 +131,24 @@ Result<fs::path> default_work() {
   return Error{"no working folder", "all of " + base.string() + "/worker-1 to " + std::to_string(kFoldersMax) + " are in use", "choose one with --work"};
 }
 
+/// Where results wait that the manager has not taken: below the working folder that somebody chose, else where this user's programs keep what must outlive
+/// a restart, by host, since home folders may be shared.
+fs::path default_state(const Options& options, const fs::path& work) {
+  const char* const home = std::getenv("HOME");
+  const char* const base = std::getenv("XDG_STATE_HOME");
+  const bool has_base = base != nullptr && base[0] == '/', has_home = home != nullptr && home[0] == '/';
+  if (!options.work.empty() || (!has_base && !has_home)) return work / ".souk-state";
+  return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / work.filename();
+}
+
+/// Whose results they are. The embedded grid has the same addresses everywhere, so that its profile tells one from another.
+std::string grid_of(const Profile& profile, const std::string& file) {
+  const std::string account = bare(profile.account.jid);
+  std::error_code failure;
+  const bool everywhere = account.ends_with(".localhost");
+  return profile.manager + ' ' + profile.room + ' ' + account + (everywhere ? ' ' + fs::weakly_canonical(file, failure).string() : "");
+}
+
 std::string random_suffix() {
   std::random_device random;
   char text[9];
@@ -137,8 +158,9 @@ std::string random_suffix() {
 
 class Program {
  public:
-  Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner)
-      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), host_(std::move(host)), owner_(owner),
+  Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner, Spool* spool, Restored found,
+          std::chrono::milliseconds finish_on_term)
+      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), host_(std::move(host)), owner_(owner),
         session_(loop, std::move(setup),
                  {[this, &executor](int slot, Assignment a, Granted granted, std::function<void(Outcome)> finished) {
                     host_.worker = session_.room().nick();
@@ -146,12 +168,10 @@ class Program {
                     launch.nice = owner_.rules().nice;
                     executor.start(slot, std::move(launch), std::move(finished));
                   },
-                  [&executor](int slot) { executor.stop(slot); }, [&executor](int slot) { executor.pause(slot); }, [&executor](int slot) { executor.resume(slot); }}) {
+                  [&executor](int slot) { executor.stop(slot); }, [&executor](int slot) { executor.pause(slot); }, [&executor](int slot) { executor.resume(slot); }},
+                 spool, std::move(found)) {
     session_.on_end = [this](const Error& why) { end(failed(why)); };
-    session_.on_empty = [this] {
-      spdlog::info("drained");
-      stop("drained");
-    };
+    session_.on_empty = [this] { stop(leaving_ ? "handed over" : "drained"); };
     owner_.slots_used = [this] { return session_.agent().slots_used(); };
     owner_.decided = [this](const Decision& d) {
       session_.allow(Allowance{d.offered, d.running, d.kept, d.rule, d.until_ms});
@@ -171,13 +191,13 @@ class Program {
   void wait_for_signal() {
     signals_.async_wait([this](auto error, int signal) {
       if (error) return;
-      if (signal == SIGHUP && owner_.has_file() && !stopping_) {
+      if (signal == SIGHUP && owner_.has_file() && !stopping_ && !leaving_) {
         owner_.read_again();
         return wait_for_signal();
       }
-      if (stopping_) std::_Exit(1);  // asked twice: at once. Runners die with us, and their tasks with them
-      stop(::strsignal(signal));
+      if (stopping_ || leaving_) std::_Exit(1);  // asked twice: at once. Runners die with us, and their tasks with them; the spool is as it was
       wait_for_signal();
+      leave(::strsignal(signal));
     });
   }
   void wait_for_setting() {
@@ -196,10 +216,26 @@ class Program {
       wait_for_setting();
     });
   }
+  /// Hands back what did not end, and over what did; what nobody takes in time stays on disk.
+  void leave(const char* why) {
+    leaving_ = true;
+    owner_.stop();
+    const Agent& agent = session_.agent();
+    spdlog::info("leaving why=\"{}\" running={} waiting={} owed={}", why, agent.running(), agent.waiting(), agent.owed());
+    const bool let_end = finish_on_term_ > 0ms && agent.running() > 0;
+    goodbye_.expires_after(let_end ? finish_on_term_ : kStopMax);
+    goodbye_.async_wait([this, let_end](auto error) {
+      if (error) return;
+      if (!let_end) return stop("nobody took the rest in time");
+      finish_on_term_ = 0ms;
+      leave("they had their time to finish");
+    });
+    session_.leave(let_end);
+  }
   void stop(const char* why) {
     if (std::exchange(stopping_, true)) return;
     owner_.stop();
-    spdlog::info("stopping why=\"{}\" running={}", why, session_.agent().running());
+    spdlog::info("stopping why=\"{}\" running={} owed={}", why, session_.agent().running(), session_.agent().owed());
     goodbye_.expires_after(kGoodbyeMax);
     goodbye_.async_wait([this](auto error) {
       if (!error) end(code_);
@@ -214,10 +250,11 @@ class Program {
   boost::asio::io_context& loop_;
   boost::asio::signal_set signals_, settings_;
   boost::asio::steady_timer goodbye_;
+  std::chrono::milliseconds finish_on_term_;
   Surroundings host_;
   Owner& owner_;
   Session session_;
-  bool stopping_ = false, paused_ = false;
+  bool leaving_ = false, stopping_ = false, paused_ = false;
   int code_ = 0;
 };
 
@@ -278,8 +315,17 @@ int run(const Options& options) {
   setup.offer.memory_bytes -= std::min(setup.offer.memory_bytes, rules.value().leave_memory);
   setup.nick = options.name.empty() ? host_name() : options.name;
   setup.profile = std::move(profile.value());
-  // Each life has a resource of its own: two workers of one account would else throw each other out, again and again.
-  setup.profile.account.jid = bare(setup.profile.account.jid) + '/' + setup.nick + '-' + random_suffix();
+  std::unique_ptr<Spool> spool;
+  Spool::Found found;
+  if (options.state != "none") {
+    const fs::path state = options.state.empty() ? default_state(options, work) : fs::path(options.state);
+    auto opened = Spool::open(loop, state, grid_of(setup.profile, options.profile), found);
+    if (!opened) return failed(opened.error());
+    spool = std::move(opened.value());
+  }
+  // A resource of its own: two workers of one account would else throw each other out, again and again. It stays the same from life to life, since the
+  // manager takes results only from whom it gave the attempt to.
+  setup.profile.account.jid = bare(setup.profile.account.jid) + '/' + setup.nick + '-' + (spool ? found.suffix : random_suffix());
   std::error_code error;
   Surroundings host{task_environment(), fs::absolute(work, error).string(), setup.nick, !setup.offer.gpus.empty()};
   spdlog::info("worker name=\"{}\" version={} slots={} work=\"{}\" namespaces={} manager={} room={}", setup.nick, SOUK_VERSION, slots, host.work,
@@ -288,7 +334,7 @@ int run(const Options& options) {
   if (const auto announced = announce(work, setup.nick, options.profile); !announced) spdlog::warn("not announced why=\"{}\"", printable(announced.error().text()));
   owning.slots = slots;
   Owner owner(loop, std::move(owning), rules.value(), began);
-  Program program(loop, executor, std::move(setup), std::move(host), owner);
+  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), options.finish_on_term);
   program.start();
   for (;;) {
     try {
@@ -312,6 +358,8 @@ int main(int argc, char** argv) {
   app.add_option("--profile", options.profile, "Profile file: who this worker is and which grid (required, but for --drain)")->type_name("FILE");
   app.add_option("--slots", options.slots, "Tasks run at a time (default: one for each processor)")->check(CLI::Range(1, souk::kSlotsMax))->type_name("K");
   app.add_option("--work", options.work, "Working folder, used by this worker alone (default: a private one below $XDG_RUNTIME_DIR or /tmp)")->type_name("DIR");
+  app.add_option("--state", options.state, "Folder, of this worker alone, where results are kept until the manager has taken them; none: in memory only (default: with --work, a folder in that; "
+                 "else below $XDG_STATE_HOME or ~/.local/state)")->type_name("DIR|none");
   app.add_option("--name", options.name, "Name in the marketplace (default: the host's name)")->check(CLI::Validator(
       [](std::string& name) { return name.empty() || name.size() > 128 || !souk::is_printable(name) || name.find_first_of("\t\r\n") != name.npos ? std::string("1 to 128 bytes of plain text") : std::string(); }, ""))
       ->type_name("NAME");
@@ -319,6 +367,11 @@ int main(int argc, char** argv) {
   app.add_option("--resource", options.resources, "Something else that tasks can ask for: so many of it, or things with names, handed out one by one. May be repeated")
       ->type_name("NAME=N|NAME=[A,B]")->take_all()->allow_extra_args(false)->delimiter('\0');
   app.add_option("--speed", options.speed, "Speed of one processor, 1.0 as the reference (default: measured, 15 ms)")->check(CLI::Range(0.1, souk::kSpeedMax))->type_name("X");
+  app.add_option_function<std::string>("--finish-on-term", [&options](const std::string& text) {
+       const auto time = souk::parse_duration(text);
+       if (!time) throw CLI::ValidationError("--finish-on-term", time.error().text());
+       options.finish_on_term = time.value();
+     }, "When told to stop (TERM, INT), let running tasks end for so long before they are stopped and handed back (default: 0s)")->type_name("TIME");
   app.add_flag("--no-namespace", options.no_namespace, "Run tasks without PID namespaces even where they are allowed");
   const auto rule = [&options](CLI::Option* option) { return option->group("Owner's rules"); };
   const auto text_rule = [&](const std::string& key, const std::string& about, const char* type) {
@@ -341,8 +394,10 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, error or off (default: info)")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))->type_name("LEVEL");
   app.footer(
-      "Signals: TERM, INT stop at once and give running tasks back, and so does HUP without --policy. USR1 drains: finish, accept nothing new, then exit.\n"
-      "USR2 pauses and resumes.\n"
+      "Signals: TERM and INT hand back what waits and what runs, hand over what has ended, and stop, within 4 s; --finish-on-term lets tasks end first. So does\n"
+      "HUP without --policy. A second one stops at once. USR1 drains: finish, accept nothing new, then exit. USR2 pauses and resumes.\n"
+      "As a service of systemd: KillMode=mixed, and TimeoutStopSec above --finish-on-term.\n"
+      "Results are on disk (--state) before they are handed over, until the manager has them: whatever kills this worker, its next life hands them over.\n"
       "What cannot be found out about a host breaks no rule. Tasks that are handed back run again elsewhere, and it counts as no failure of theirs.\n"
       "Exit code: 0 stopped or drained, 2 usage, 3 cannot work (profile, login, folder).\n"
       "Examples:\n"

@@ -31,6 +31,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr const char* kLockFile = ".souk-work";     // marks a folder as made by an executor; locked while one, or any runner of it, lives
+constexpr const char* kStateFolder = ".souk-state";  // of the worker's results, by default (main.cpp); not ours to sweep
 constexpr milliseconds kReadyMax{10000};            // for runners to start
 constexpr milliseconds kLockedMax{5000};            // for an executor that was killed to be gone
 constexpr milliseconds kLeaveMax{4000};             // for runners to end; longer than they take to give up themselves
@@ -244,7 +245,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
         refuse(what, errno == EWOULDBLOCK ? "another worker uses it" : text_of(errno), "give each worker its own");
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(work_, failure))
-      if (entry.path().filename() != kLockFile) names.push_back(entry.path().filename().string());
+      if (entry.path().filename() != kLockFile && entry.path().filename() != kStateFolder) names.push_back(entry.path().filename().string());
     for (const auto& name : names) remove_tree(folder_.get(), name.c_str());  // what stays is in nobody's way
   }
 

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <csignal>
 #include <map>
 #include <memory>
 #include <set>
@@ -21,6 +22,7 @@ namespace {
 
 constexpr auto kReportWithin = 20s;  // the manager writes to its disk before it answers
 constexpr auto kLeaseWithin = 10s;
+constexpr auto kTermTogether = 20ms;  // between a TERM that ended a task and the one to us, if somebody sent both
 constexpr auto kHelloLate = 5s;  // in the market so long without a hello: the owner should hear of it
 
 AttemptId attempt_of(const wire::Attempt& message) { return {Epoch{message.epoch()}, message.number()}; }
@@ -79,8 +81,8 @@ Limits limits_of(const Session::Setup& setup) {
 
 }  // namespace
 
-Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots)
-    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), agent_(limits_of(setup)),
+Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
+    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), spool_(spool), agent_(limits_of(setup)),
       link_(loop, setup.profile.account), disco_(link_),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop) {
   disco_.set_info("", info_of(setup.offer));
@@ -112,6 +114,9 @@ Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots)
     tell(ManagerGone{});
   };
   room_.on_banned = [this](const Error& why) { on_end(why); };
+  tell(std::move(found));
+  // Within the handling of an event, this waits for its end: tell() queues it.
+  if (spool_ != nullptr) spool_->on_trouble = [this](const std::string& why) { tell(DiskRefuses{why}); };
 }
 
 void Session::start() { link_.start(); }
@@ -302,7 +307,13 @@ void Session::perform(Start& action) {
     const auto level = outcome.cause == Cause::not_started ? spdlog::level::warn : spdlog::level::debug;
     spdlog::log(level, "finished task={} attempt={} slot={} cause={} exit_code={} signal={} wall_us={} why=\"{}\"", written(held.task), written(held.attempt), slot,
                 name_of(outcome.cause), outcome.exit_code, outcome.signal, outcome.wall.count(), printable(outcome.why));
-    tell(Finished{slot, std::move(outcome)});
+    if (outcome.cause != Cause::signaled || outcome.signal != SIGTERM) return tell(Finished{slot, std::move(outcome)});
+    // A service manager that ends all processes of a service at once tells us too: we must hear of that before we call it a failure.
+    auto wait = std::make_shared<boost::asio::steady_timer>(loop_, kTermTogether);
+    auto late = std::make_shared<Outcome>(std::move(outcome));
+    wait->async_wait([this, wait, slot, late](auto) {
+      if (!stopped_) tell(Finished{slot, std::move(*late)});
+    });
   });
 }
 
@@ -317,6 +328,7 @@ void Session::perform(ResumeSlot& action) {
 }
 
 void Session::perform(SendReport& action) {
+  if (spool_ != nullptr) spool_->write();  // what it refuses goes all the same: here it is safe only in memory, there it may be safer
   wire::Report message;
   for (const Piece& piece : action.pieces) {
     wire::Piece& part = *message.add_pieces();
@@ -386,6 +398,16 @@ void Session::perform(Show& action) {
 
 void Session::perform(GiveUp& action) {
   spdlog::error("result given up task={} attempt={} why=\"{}\"", written(action.held.task), written(action.held.attempt), printable(action.why));
+}
+
+void Session::perform(Keep& action) {
+  if (spool_ != nullptr) spool_->keep(action.held, std::move(action.outcome));
+}
+void Session::perform(Forget& action) {
+  if (spool_ != nullptr) spool_->forget(action.attempt);
+}
+void Session::perform(Remember& action) {
+  if (spool_ != nullptr) spool_->remember(action.epoch, action.jobs_seen);
 }
 
 void Session::perform(Emptied&) {

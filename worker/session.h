@@ -12,6 +12,7 @@
 #include "worker/agent.h"
 #include "worker/command_store.h"
 #include "worker/room.h"
+#include "worker/spool.h"
 
 namespace souk::worker {
 
@@ -30,15 +31,17 @@ class Session {
     std::function<void(int slot, Assignment assignment, Granted granted, std::function<void(Outcome)> finished)> start;
     std::function<void(int slot)> stop, pause, resume;
   };
-  Session(boost::asio::io_context& loop, Setup setup, Slots slots);
+  /// `spool` outlives this; null: results are kept in memory only. `found` is what it held.
+  Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool = nullptr, Restored found = {});
 
-  std::function<void()> on_empty = [] {};                               // after drain(): nothing is held any more
+  std::function<void()> on_empty = [] {};                               // after drain(): nothing is held any more; after leave(): or nobody takes it
   std::function<void(const Error& why)> on_end = [](const Error&) {};   // for good: login refused, banned, ...
 
   void start();
   /// Leaves the room and closes the stream; `done` is called once, from the loop.
   void stop(std::function<void()> done);
   void drain() { tell(Drain{}); }
+  void leave(bool let_end) { tell(Leave{let_end}); }
   void pause() { tell(Pause{}); }
   void resume() { tell(Resume{}); }
   void allow(Allowance allowance) { tell(std::move(allowance)); }
@@ -68,6 +71,9 @@ class Session {
   void perform(Show& action);
   void perform(GiveUp& action);
   void perform(Emptied& action);
+  void perform(Keep& action);
+  void perform(Forget& action);
+  void perform(Remember& action);
   void wake_in_time();
   void expect_hello();
   Instant now() const;
@@ -76,6 +82,7 @@ class Session {
   const std::string manager_;
   const Slots slots_;
   const int slot_count_;
+  Spool* const spool_;
   Agent agent_;
   CommandStore commands_;
   XmppLink link_;

@@ -94,6 +94,9 @@ class Host {
   void perform(worker::Show&) {}
   void perform(worker::GiveUp& action);
   void perform(worker::Emptied&) {}
+  void perform(worker::Keep&) {}
+  void perform(worker::Forget&) {}
+  void perform(worker::Remember&) {}
   void finish(int slot, std::uint64_t serial);
   void end_later(int slot, Duration pause, const Outcome& outcome);
   void check_room() const;

@@ -410,22 +410,6 @@ TEST(Worker, SaysThatTheRoomIsForMembersAndComesInAsOne) {
   EXPECT_TRUE(worker->alive());
 }
 
-TEST(Worker, StopsAtOnceAndPolitely) {
-  Market market;
-  market.manager.open();
-  auto worker = market.worker();
-  market.manager.hello();
-  const auto mark = market.folder.path() / "pid";
-  market.manager.assign("echo $$ > " + mark.string() + "; sleep 300");
-  ASSERT_TRUE(market.manager.until([&] { return std::filesystem::exists(mark) && std::filesystem::file_size(mark) > 0; }));
-  const auto began = std::chrono::steady_clock::now();
-  worker->signal(SIGTERM);
-  EXPECT_EQ(worker->exit_code(), 0) << worker->log();
-  EXPECT_LT(std::chrono::steady_clock::now() - began, 1500ms);
-  EXPECT_TRUE(market.manager.until([&] { return market.manager.occupants.empty(); }));
-  EXPECT_EQ(market.manager.results.size(), 0u);
-}
-
 TEST(Worker, StopsWhileItHasNoServer) {
   Market market;
   market.manager.open();

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,9 @@ inline std::string told(const Action& action) {
     std::string operator()(const Show& a) { return "show '" + a.status + "'"; }
     std::string operator()(const GiveUp& a) { return "gave up " + std::to_string(a.held.attempt.number) + ": " + a.why; }
     std::string operator()(const Emptied&) { return "empty"; }
+    std::string operator()(const Keep&) { return ""; }  // Stage has a disk for these
+    std::string operator()(const Forget&) { return ""; }
+    std::string operator()(const Remember&) { return ""; }
   };
   return std::visit(Teller{}, action);
 }
@@ -70,6 +75,9 @@ class Stage {
     const auto broken = agent.broken_invariant();
     EXPECT_FALSE(broken) << *broken;
     std::string text;
+    for (const Action& action : actions) keep_books(action);
+    std::erase_if(actions, [](const Action& a) { return std::holds_alternative<Keep>(a) || std::holds_alternative<Forget>(a) || std::holds_alternative<Remember>(a); });
+    EXPECT_LE(disk.size(), agent.owed()) << "kept and not owed";
     for (const Action& action : actions) {
       text += (text.empty() ? "" : "; ") + told(action);
       if (const auto* report = std::get_if<SendReport>(&action)) last_report = report->report;
@@ -143,10 +151,51 @@ class Stage {
   std::string lost(std::uint64_t lease) { return tell(LeaseFailed{lease, false}); }
   std::string unknown(std::uint64_t lease) { return tell(LeaseFailed{lease, true}); }
 
+  /// As after a crash: all is gone but what is on disk, which a new agent finds. The rest of the line is what it did with that.
+  std::string crash(Limits limits = Limits{.slots = 1}) {
+    agent.~Agent();
+    new (&agent) Agent(limits);
+    return tell(Restored{on_disk(), remembered.epoch, remembered.jobs_seen});
+  }
+  std::vector<Restored::Result> on_disk() const {
+    std::vector<Restored::Result> results;
+    for (const auto& [attempt, kept] : disk) results.push_back({kept.held, kept.outcome});
+    return results;
+  }
+  /// The numbers of the attempts whose results are on disk.
+  std::string kept() const {
+    std::vector<Held> all;
+    for (const auto& [attempt, kept] : disk) all.push_back(kept.held);
+    return names(all);
+  }
+
   Agent agent;
   Instant now{};
   std::vector<Action> actions;
+  std::map<AttemptId, Keep> disk;
+  Remember remembered{};
   std::uint64_t last_report = 0, last_lease = 0;
+
+ private:
+  /// No result is reported that is not on disk as it is reported, and nothing is forgotten that is not there.
+  void keep_books(const Action& action) {
+    if (const auto* keep = std::get_if<Keep>(&action)) disk[keep->held.attempt] = *keep;
+    if (const auto* forget = std::get_if<Forget>(&action)) {
+      EXPECT_EQ(disk.erase(forget->attempt), 1u) << forget->attempt.number;
+    }
+    if (const auto* remember = std::get_if<Remember>(&action)) remembered = *remember;
+    const auto must_be_there = [this](AttemptId attempt, const std::shared_ptr<const Outcome>& outcome) {
+      const auto kept = disk.find(attempt);
+      EXPECT_TRUE(kept != disk.end() && kept->second.outcome == outcome) << "reported before it was kept: " << attempt.number;
+    };
+    if (const auto* report = std::get_if<SendReport>(&action)) {
+      for (const Ended& ended : report->results) must_be_there(ended.attempt, ended.outcome);
+      for (const Piece& piece : report->pieces) must_be_there(piece.attempt, piece.of);
+    }
+    if (std::holds_alternative<AnswerHello>(action)) {
+      EXPECT_EQ(remembered.epoch, agent.epoch()) << "obeyed before it was written down";
+    }
+  }
 };
 
 }  // namespace souk::worker

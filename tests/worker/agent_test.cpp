@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <random>
 #include <set>
 
@@ -570,6 +571,178 @@ TEST(Agent, HoldsABoundedNumberOfAttempts) {
   EXPECT_EQ(stage.assign({1, 2, 3, 4, 5}), "refused 4 5 (holds 3 attempts, its bound); start 1 in 0; show 'busy: 1 of 1 slot'");
 }
 
+// ---- What is on disk -------------------------------------------------------------------------------------------------------------
+
+TEST(Agent, AResultIsOnDiskFromItsEndUntilTheManagerHasIt) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2});
+  EXPECT_EQ(stage.kept(), "nothing");
+  stage.finish(0);
+  EXPECT_EQ(stage.kept(), "1");
+  stage.failed(stage.last_report);
+  EXPECT_EQ(stage.kept(), "1");
+  stage.tell(ManagerGone{});
+  stage.finish(0);
+  EXPECT_EQ(stage.kept(), "1,2");
+  EXPECT_EQ(stage.greet(2), "hello: free, holds 1,2; report#2 1:exited 2:exited");
+  EXPECT_EQ(stage.kept(), "1,2");
+  stage.taken(2);
+  EXPECT_EQ(stage.kept(), "nothing");
+}
+
+TEST(Agent, WhatIsHandedBackUnstartedIsNotKept) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2});
+  EXPECT_EQ(stage.tell(Pause{}), "report#1 returned 2; lease 1,2 paused");
+  EXPECT_EQ(stage.kept(), "nothing");
+}
+
+TEST(Agent, AfterACrashItHandsOverWhatIsOnDiskToWhomeverGreetsIt) {
+  Stage stage(2);
+  stage.greet(3);
+  stage.assign({1, 2, 3}, 3);
+  stage.finish(0);
+  EXPECT_EQ(stage.crash(), "");
+  EXPECT_EQ(stage.agent.running(), 0u);
+  EXPECT_EQ(stage.agent.epoch(), Epoch{3});
+  EXPECT_EQ(stage.assign({4}, 3), "conflict: this worker has not been greeted yet; send hello first");
+  EXPECT_EQ(stage.greet(5), "hello: free, holds 1; report#1 1:exited");
+  EXPECT_EQ(stage.assign({1}, 5), "took; start 1 in 0; show 'busy: 1 of 1 slot'");  // another one, of this epoch
+  stage.crash();
+  EXPECT_EQ(stage.greet(5), "hello: free, holds 1; report#1 1:exited");
+  EXPECT_EQ(stage.taken(1), "");
+  EXPECT_EQ(stage.kept(), "nothing");
+  EXPECT_EQ(stage.crash(), "");
+  EXPECT_EQ(stage.greet(5), "hello: free, holds nothing");
+}
+
+TEST(Agent, AResultHalfSentInPiecesStartsAgainAfterACrash) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  const std::string pieces = "report#1 piece 1:out@0+65536; report#2 piece 1:out@65536+65536 piece 1:out@131072+18928 1:exited(pieces)";
+  EXPECT_EQ(stage.finish(0, 150'000), pieces);
+  stage.taken(1);
+  EXPECT_EQ(stage.kept(), "1");
+  stage.crash();
+  EXPECT_EQ(stage.greet(), "hello: free, holds 1; " + pieces);
+  EXPECT_EQ(stage.taken(1), "");
+  EXPECT_EQ(stage.kept(), "1");
+  stage.taken(2);
+  EXPECT_EQ(stage.kept(), "nothing");
+}
+
+TEST(Agent, WhatIsLeftOfAResultThatIsNeverTakenReplacesItOnDisk) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1});
+  stage.finish(0, 1000);
+  EXPECT_EQ(stage.failed(1, ReportLoss::refused), "gave up 1: the manager refused it: why; report#2 1:exited");
+  EXPECT_EQ(stage.disk.begin()->second.outcome->out.size(), 0u);
+  EXPECT_EQ(stage.failed(2, ReportLoss::refused).substr(0, 9), "gave up 1");
+  EXPECT_EQ(stage.kept(), "nothing");
+}
+
+TEST(Agent, RemembersTheHighestEpochAndJobOfAllItsLives) {
+  Stage stage;
+  stage.greet(7);
+  Assigned event{Epoch{7}, {Stage::assignment(1, 7), Stage::assignment(2, 7)}};
+  event.assignments[0].task.job = JobId{41};
+  event.assignments[1].task.job = JobId{17};
+  stage.tell(event);
+  EXPECT_EQ(stage.remembered.jobs_seen, JobId{41});
+  EXPECT_EQ(stage.greet(5), "stale: obeyed 7, saw job 41");
+  EXPECT_EQ(stage.agent.epoch(), Epoch{7});
+  stage.crash();
+  EXPECT_EQ(stage.agent.epoch(), Epoch{7});
+  EXPECT_EQ(stage.agent.jobs_seen(), JobId{41});
+  EXPECT_EQ(stage.greet(6), "stale: obeyed 7, saw job 41");
+  EXPECT_EQ(stage.greet(7).substr(0, 6), "hello:");
+}
+
+TEST(Agent, MayFindMoreOnDiskThanItWouldEverTake) {
+  Stage stage(Limits{.slots = 1, .held_max = 3});
+  Restored found{{}, Epoch{1}, JobId{1}};
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    const Held held{AttemptId{Epoch{1}, number}, TaskId{JobId{1}, TaskNumber{number}}};
+    auto outcome = std::make_shared<const Outcome>();
+    stage.disk[held.attempt] = Keep{held, outcome};
+    found.results.push_back({held, outcome});
+  }
+  stage.remembered = {found.epoch, found.jobs_seen};
+  stage.tell(found);
+  EXPECT_EQ(stage.greet(), "hello: free, holds 1,2,3,4; report#1 1:exited 2:exited 3:exited 4:exited");
+  EXPECT_EQ(stage.assign({5}), "refused 5 (holds 4 attempts, its bound)");
+  stage.taken(1);
+  EXPECT_EQ(stage.assign({5}), "took; start 5 in 0; show 'busy: 1 of 1 slot'");
+}
+
+TEST(Agent, SaysThatItsDiskRefusesAndWorksOn) {
+  Stage stage(2);
+  stage.greet();
+  EXPECT_EQ(stage.tell(DiskRefuses{"results cannot be kept on disk: the disk is full"}), "lease nothing free; show 'free: 2 slots'");
+  EXPECT_EQ(std::get<SendLease>(stage.actions.front()).rule, "results cannot be kept on disk: the disk is full");
+  EXPECT_EQ(stage.assign({1}), "took; start 1 in 0");
+  EXPECT_EQ(stage.finish(0), "report#1 1:exited");
+  EXPECT_EQ(stage.tell(DiskRefuses{}), "lease 1 free");
+}
+
+// ---- Being stopped ---------------------------------------------------------------------------------------------------------------
+
+TEST(Agent, LeavingHandsBackWhatWaitsAndWhatRunsAndThenIsEmpty) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2, 3});
+  EXPECT_EQ(stage.tell(Leave{}), "stop slot 0; stop slot 1; report#1 returned 3; lease 1,2,3 draining");
+  stage.taken(1);
+  EXPECT_EQ(stage.finish(0, 5, 5, Cause::canceled), "report#2 1:canceled");
+  const auto& outcome = *std::get<SendReport>(stage.actions.front()).results.front().outcome;
+  EXPECT_EQ(outcome.why, "handed back: its worker was stopped");
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(stage.finish(1), "");  // ended by itself: a result like any other
+  EXPECT_EQ(stage.taken(2), "report#3 2:exited");
+  EXPECT_EQ(stage.assign({4}), "refused 4 (draining)");
+  EXPECT_EQ(stage.taken(3), "empty");
+}
+
+TEST(Agent, LeavingMayLetWhatRunsEndButStartsNothing) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2});
+  EXPECT_EQ(stage.tell(Leave{.let_end = true}), "report#1 returned 2; lease 1,2 draining");
+  stage.taken(1);
+  EXPECT_EQ(stage.tell(Leave{}), "stop slot 0");  // its time is over
+  EXPECT_EQ(stage.finish(0, 0, 0, Cause::canceled), "report#2 1:canceled");
+  EXPECT_EQ(stage.taken(2), "empty");
+}
+
+TEST(Agent, LeavingWaitsForNoManagerThatIsNotThere) {
+  Stage stage;
+  stage.greet();
+  stage.assign({1, 2});
+  stage.finish(0);
+  stage.tell(ManagerGone{});
+  EXPECT_EQ(stage.tell(Leave{}).substr(0, 11), "stop slot 0");
+  EXPECT_EQ(stage.finish(0, 0, 0, Cause::canceled), "empty");
+  EXPECT_EQ(stage.kept(), "1,2");  // for its next life
+}
+
+TEST(Agent, ATermToAllProcessesOfItsServiceIsNoFailureOfTheTask) {
+  Stage stage(2);
+  stage.greet();
+  stage.assign({1, 2});
+  stage.tell(Leave{});
+  Outcome outcome;
+  outcome.cause = Cause::signaled;
+  outcome.signal = SIGTERM;
+  EXPECT_EQ(stage.tell(Finished{0, outcome}), "report#1 1:canceled");
+  outcome.signal = SIGSEGV;
+  EXPECT_EQ(stage.tell(Finished{1, outcome}), "");
+  EXPECT_EQ(stage.taken(1), "report#2 2:signaled");
+}
+
 TEST(Agent, ShowsTheLastStateAtMostOnceASecond) {
   Stage stage;
   stage.greet();
@@ -591,12 +764,15 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
     const auto roll = [&](std::uint64_t sides) { return dice() % sides; };
     const int slots = 1 + static_cast<int>(roll(4));
     const Capacity capacity{4ull << 30, 0, 2, {{"fpga", {2, {"a", "b"}}}, {"license", {2, {}}}}, {0, 1, 2}};
-    Stage stage(Limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity});
+    const Limits limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity};
+    Stage stage(limits);
     std::uint64_t number = 0, epoch = 1;
     std::set<AttemptId> accepted, started, gone;
     std::map<std::uint64_t, SendReport> flights;
     std::vector<bool> busy(static_cast<std::size_t>(slots));
+    std::set<AttemptId> may_go;  // from the disk, for the manager has them
     const auto play = [&](Event event) {
+      const auto on_disk = stage.disk;
       const auto* assigned = std::get_if<Assigned>(&event);
       const std::vector<Assignment> offered = assigned != nullptr ? assigned->assignments : std::vector<Assignment>{};
       if (std::holds_alternative<Greeted>(event)) flights.clear();
@@ -617,12 +793,25 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           for (const Ended& x : r->results) bytes += (x.out_in_pieces ? 0 : x.outcome->out.size()) + (x.err_in_pieces ? 0 : x.outcome->err.size());
           EXPECT_LE(bytes + 60 * (r->pieces.size() + r->results.size() + r->returned.size()), kStanzaMax);
           flights.emplace(r->report, *r);
+        } else if (const auto* g = std::get_if<GiveUp>(&action)) {
+          may_go.insert(g->held.attempt);
         }
       }
+      for (const auto& [attempt, kept] : on_disk) EXPECT_TRUE(stage.disk.contains(attempt) || may_go.contains(attempt)) << "forgotten before it was taken: " << attempt.number;
       EXPECT_LE(flights.size(), static_cast<std::size_t>(kReportsInFlightMax));
     };
     for (int turn = 0; turn < 600; ++turn) {
-      switch (roll(13)) {
+      switch (roll(14)) {
+        case 13: {  // killed: what it held is lost but for what is on disk
+          if (roll(6) != 0) break;
+          for (const AttemptId attempt : accepted) gone.insert(attempt);
+          for (const auto& [attempt, kept] : stage.disk) gone.erase(attempt);
+          flights.clear();
+          busy.assign(busy.size(), false);
+          stage.crash(limits);
+          EXPECT_EQ(stage.agent.owed(), stage.disk.size());
+          break;
+        }
         case 0: play(Greeted{Epoch{epoch += roll(4) == 0}, 30s}); break;
         case 1: case 2: case 3: {
           Assigned event{Epoch{epoch - (roll(20) == 0)}, {}};
@@ -661,6 +850,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
               else gone.insert(r.attempt);
             }
             for (const Held& r : report.returned) gone.insert(r.attempt);
+            may_go = gone;
             play(std::move(event));
           }
           break;
@@ -692,6 +882,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
         flights.erase(flights.begin());
         for (const Ended& r : report.results) gone.insert(r.attempt);
         for (const Held& r : report.returned) gone.insert(r.attempt);
+        may_go = gone;
         play(ReportTaken{report.report, {}});
       }
       for (std::size_t slot = 0; slot < busy.size(); ++slot) {
@@ -703,6 +894,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
       play(Tick{});
     }
     EXPECT_EQ(stage.agent.waiting() + stage.agent.running() + stage.agent.owed(), 0u);
+    EXPECT_TRUE(stage.disk.empty());
   }
 }
 
