@@ -172,9 +172,10 @@ class Ballast:
     """A file that takes what is left of a disk."""
 
     def __init__(self, folder):
-        self.path = os.path.join(folder, "ballast")
+        self.path, self.full_until = os.path.join(folder, "ballast"), 0
 
     def fill(self):
+        self.full_until = float("inf")
         with open(self.path, "wb") as file:
             size, step = 0, 1 << 26
             while step >= 4096:
@@ -189,3 +190,4 @@ class Ballast:
             os.unlink(self.path)
         except FileNotFoundError:
             pass
+        self.full_until = min(self.full_until, time.monotonic())
