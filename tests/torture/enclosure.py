@@ -35,7 +35,7 @@ def enter(loopback):
         why = "asked to" if loopback else missing()
         if why:
             os.environ[INSIDE] = "loopback"
-            print(f"torture: on the loopback, without cuts, delays and full disks: {why}", flush=True)
+            print(f"torture: on the loopback, without cuts, delays and full disks: {why}", file=sys.stderr, flush=True)
         else:
             inside = subprocess.Popen([*words(), sys.executable, *sys.argv], env={**os.environ, INSIDE: "namespaces"})
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
