@@ -11,6 +11,7 @@ namespace souk {
 namespace {
 
 constexpr std::size_t kEstimatesMax = 64;               // groups remembered per worker; the oldest is forgotten
+constexpr std::size_t kLostMax = 64;  // attempts of a task, given up, whose success would still count
 constexpr Duration kTickGap = std::chrono::seconds(3);  // between ticks; a longer one means that we stood still, not the workers
 constexpr Duration kRest = std::chrono::milliseconds(900);  // after a refusal, until the next tick of a second; doubles each time, to a minute
 constexpr Duration kAsideMax = std::chrono::hours(1);
@@ -76,12 +77,15 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
     const Ix other = job->running.at(task);
     const AttemptId newer = runs_[other].attempt;
     if (newer < held.attempt) {
+      if (inherited && !ours) give_up(held.attempt, worker.id, held.task);
       actions.push_back(Stop{worker.id, held});
       return;
     }
     for (const Ix run : {other, runs_[other].other})
       if (run != kNone) {
-        actions.push_back(Stop{workers_[runs_[run].worker].id, {runs_[run].attempt, held.task}});
+        const WorkerId there = workers_[runs_[run].worker].id;
+        actions.push_back(Stop{there, {runs_[run].attempt, held.task}});
+        give_up(runs_[run].attempt, there, held.task);  // it may have succeeded before it hears of that
         release(run);
         ++job->history[task].past;
       }
@@ -247,6 +251,13 @@ void Scheduler::promote(Ix ix) {
   }
 }
 
+/// The attempt counts no more, but a success of it still does while its task has not ended.
+void Scheduler::give_up(AttemptId attempt, WorkerId worker, TaskId task) {
+  auto& all = lost_of_[task];
+  if (all.size() >= kLostMax || !lost_.emplace(attempt, std::pair{worker, task}).second) return;
+  all.push_back(attempt);
+}
+
 void Scheduler::requeue(Ix ix, std::string_view why, bool counts_as_loss, Actions& actions) {
   const Run run = runs_[ix];
   Job& job = jobs_[run.job];
@@ -262,10 +273,7 @@ void Scheduler::requeue(Ix ix, std::string_view why, bool counts_as_loss, Action
     History& past = job.history[run.task];
     ++past.past;
     const bool without_runner = why == kRunnerLost;
-    if (!without_runner) {  // else it is over, and will not come back
-      lost_[run.attempt] = {worker, id};
-      lost_of_[id].push_back(run.attempt);
-    }
+    if (!without_runner) give_up(run.attempt, worker, id);  // else it is over, and will not come back
     // Only what went away under it speaks against the task; silence has other causes.
     const bool gone = why == "worker-lost" || without_runner;
     if (gone) ++past.losses;
@@ -531,7 +539,7 @@ void Scheduler::on(const Tick&, Actions& actions) {
   }
   if (!open_) return;
   if (gap > kTickGap) {
-    for (Run& run : runs_) run.lease_ends += gap;
+    for (Run& run : runs_) run.lease_ends = std::min(run.lease_ends + gap, now_ + rules_.lease);  // what began since we woke up has its full lease already
     return;
   }
   std::vector<Ix> over;

@@ -313,6 +313,7 @@ class Scheduler {
   void rested(Ix worker);
   void adopt(Ix worker, const Held&, bool greeted, Actions&);
   bool is_lost(Epoch epoch) const;
+  void give_up(AttemptId attempt, WorkerId worker, TaskId task);
   void requeue(Ix run, std::string_view why, bool counts_as_loss, Actions&);
   void learn(Ix worker, Ix run, Duration wall);
   void failed_there(Ix worker, Ix job, TaskClassId, Actions&);

@@ -211,6 +211,22 @@ TEST(Scheduler, SilenceOfAClosedMarketEndsNoLease) {
   EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended");
 }
 
+TEST(Scheduler, ANewerAttemptThatSucceedsBeforeItIsStoppedCounts) {
+  Stage stage;
+  stage.join(1), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join(2);
+  EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "stop 2 on 2");  // the older one was running all the time
+  EXPECT_EQ(stage.done(2, stage.held(2, 1, 1)), "stop 1 on 1; commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Scheduler, WhatIsGivenOutAfterAStandstillHasNoLongerLease) {
+  Stage stage;
+  stage.join(1, 1), stage.after(5s);
+  stage.now += 100s;  // the manager stood still; what came meanwhile is read before its timer fires
+  EXPECT_EQ(stage.submit(1), "assign 1.1 as 1 to 1");
+  EXPECT_EQ(stage.after(30s), "");
+  EXPECT_EQ(stage.after(2s), "requeue 1.1: lease-ended");
+}
+
 TEST(Scheduler, AManagerThatStoodStillBlamesNobody) {
   Stage stage;
   stage.join(1), stage.submit(1), stage.after(1s);

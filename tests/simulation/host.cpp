@@ -23,7 +23,14 @@ void Host::boot() {
   const Offer& has = simulation_.plan.hosts[index_].offer;
   limits.slots = has.slots;
   limits.capacity = {has.memory_bytes, has.disk_bytes, static_cast<int>(has.gpus.size()), has.resources, {}};
+  ending_ = false;
   agent_ = std::make_unique<worker::Agent>(limits);
+  if (spool_.epoch.value > 0 || !spool_.results.empty()) {
+    worker::Restored found{{}, spool_.epoch, spool_.jobs_seen};
+    for (const auto& [attempt, result] : spool_.results) found.results.push_back(result);
+    tell(std::move(found));
+    if (agent_->owed() != spool_.results.size()) simulation_.world.blame("worker " + std::to_string(index_) + " forgot what its disk remembers");
+  }
   simulation_.enters_room(index_);
 }
 
@@ -34,7 +41,32 @@ void Host::crash(bool quiet) {
   agent_.reset();
   frozen_until_.reset(), wakes_at_.reset();
   while_frozen_.clear(), running_.clear(), reports_.clear(), leases_.clear(), commands_.clear();
+  const double kept = simulation_.plan.weather.spool_kept;
+  if (kept <= 0 || !simulation_.world.dice.chance(kept)) spool_ = {};
+  else if (!spool_.results.empty()) simulation_.world.note("its disk keeps {} results", {spool_.results.size()});
   simulation_.leaves_room(index_, quiet);
+}
+
+void Host::end() {
+  if (!up() || std::exchange(ending_, true)) return;
+  simulation_.world.note("worker {} is told to end", {index_});
+  const Duration patience = simulation_.world.dice.skewed(1s, 6);
+  simulation_.world.after(patience, [this, life = life_] {
+    if (life == life_) crash(false), simulation_.boots_later(index_);  // whoever told it kills what does not end
+  });
+  run([this] {
+    if (simulation_.world.dice.chance(0.3)) tell(worker::Drain{});
+    else tell(worker::Leave{simulation_.world.dice.chance(0.5)});
+  });
+}
+
+void Host::perform(worker::Emptied&) {
+  simulation_.world.after(Duration(0), [this, life = life_] {  // not while its core is at work
+    if (life != life_ || !ending_) return;
+    simulation_.world.note("worker {} has ended", {index_});
+    crash(false);
+    simulation_.boots_later(index_);
+  });
 }
 
 void Host::freeze(Duration how_long) {

@@ -43,6 +43,8 @@ class Host {
   void boot();
   /// Everything on it is gone at once. `quiet`: nobody is told, as when the cable is cut with it.
   void crash(bool quiet);
+  /// It is told to end: what waits goes back, what runs may end for a while, and then it goes.
+  void end();
   /// Stands still with all it has, and goes on later as if nothing had been.
   void freeze(Duration how_long);
   /// Its owner pauses it, or leaves it fewer slots; not `away`: gives all back.
@@ -78,6 +80,12 @@ class Host {
     bool stopping = false, paused = false;
     Duration left{0};  // while paused
   };
+  /// What is on its disk, and outlives it.
+  struct Spool {
+    std::map<AttemptId, worker::Restored::Result> results;
+    Epoch epoch;
+    JobId jobs_seen;
+  };
   void later(Duration pause, std::function<void()> what);
   void tell(worker::Event event, std::uint64_t request = 0);
   void wake_in_time();
@@ -93,10 +101,10 @@ class Host {
   void perform(worker::SendLease& action);
   void perform(worker::Show&) {}
   void perform(worker::GiveUp& action);
-  void perform(worker::Emptied&) {}
-  void perform(worker::Keep&) {}
-  void perform(worker::Forget&) {}
-  void perform(worker::Remember&) {}
+  void perform(worker::Emptied&);
+  void perform(worker::Keep& action) { spool_.results[action.held.attempt] = {action.held, action.outcome}; }
+  void perform(worker::Forget& action) { spool_.results.erase(action.attempt); }
+  void perform(worker::Remember& action) { spool_.epoch = action.epoch, spool_.jobs_seen = action.jobs_seen; }
   void finish(int slot, std::uint64_t serial);
   void end_later(int slot, Duration pause, const Outcome& outcome);
   void check_room() const;
@@ -106,6 +114,8 @@ class Host {
   const std::size_t index_;
   std::unique_ptr<worker::Agent> agent_;
   std::uint64_t life_ = 0, serial_ = 0, hellos_ = 0;
+  bool ending_ = false;
+  Spool spool_;
   std::optional<Instant> frozen_until_, wakes_at_;
   std::vector<std::function<void()>> while_frozen_;
   std::map<int, Running> running_;

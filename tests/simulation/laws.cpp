@@ -70,8 +70,13 @@ std::size_t Laws::Job::group_of(std::uint64_t task) const {
 }
 
 void Laws::new_life() {
-  jobs_.clear(), over_.clear(), owners_.clear(), workers_.clear(), leases_.clear(), aside_.clear();
+  jobs_.clear(), over_.clear(), ever_over_.clear(), owners_.clear(), workers_.clear(), leases_.clear(), aside_.clear();
   open_ = false;
+}
+
+void Laws::stood_still(Duration how_long) {
+  for (auto& [what, until] : leases_) until = std::min(until + how_long + kTickSlack, simulation_.world.now() + simulation_.plan.lease);  // it reckons from its last tick
+  forgives_until_ = simulation_.world.now() + 2 * kTickSlack;
 }
 
 void Laws::learn(const JobSubmitted& spec) {
@@ -107,10 +112,11 @@ void Laws::told(const Event& event, const std::vector<Action>& actions, const Ma
   if (const auto* s = std::get_if<JobSubmitted>(&event)) learn(*s);
   else if (const auto* r = std::get_if<JobRestored>(&event)) {
     learn(r->job);
+    over_.erase(r->job.job);
     for (const auto& [task, state] : r->ended) ended(jobs_[r->job.job], task.value, state);
     jobs_[r->job.job].canceled = r->canceled;
     for (const Past& past : r->past) jobs_[r->job.job].failures[past.task.value] = {past.failures, past.not_before.value_or(Instant{})};
-  } else if (const auto* k = std::get_if<JobKnown>(&event)) over_[k->job] = k->state;
+  } else if (const auto* k = std::get_if<JobKnown>(&event)) over_[k->job] = ever_over_[k->job] = k->state;
   else if (const auto* c = std::get_if<JobCanceled>(&event)) jobs_[c->job].canceled = true;
   else if (const auto* h = std::get_if<JobHeld>(&event)) jobs_[h->job].held = true;
   else if (const auto* u = std::get_if<JobReleased>(&event)) jobs_[u->job].held = false;
@@ -154,6 +160,7 @@ void Laws::told(const Event& event, const std::vector<Action>& actions, const Ma
           blame("a retry after an exit code it was not asked for: " + name(q->task));
       }
     } else if (const auto* e = std::get_if<JobEnded>(&action)) {
+      ever_over_[e->job] = e->state;
       if (!over_.emplace(e->job, e->state).second) blame("job " + std::to_string(e->job.value) + " ended twice");
       const Job& job = jobs_[e->job];
       const bool all = std::all_of(job.spec.groups.begin(), job.spec.groups.end(), [&, g = std::size_t{0}](const Group& group) mutable { return job.succeeded[g++] == group.tasks; });
@@ -200,8 +207,8 @@ void Laws::on(const Assign& action, const Scheduler& scheduler) {
       if (!souk::ended(scheduler.state({action.task.job, {other}}))) blame("given out before what it needs ended: " + task);
   }
   for (const JobAfter& after : job.spec.terms.after) {
-    const auto over = over_.find(after.job);
-    if (over == over_.end()) blame("given out before job " + std::to_string(after.job.value) + " ended: " + task);
+    const auto over = ever_over_.find(after.job);
+    if (over == ever_over_.end()) blame("given out before job " + std::to_string(after.job.value) + " ended: " + task);
     else if (!after.any && over->second != TaskState::succeeded) blame("given out though job " + std::to_string(after.job.value) + " did not succeed: " + task);
   }
   // The worker is there, takes work, and could run it.
@@ -245,7 +252,7 @@ void Laws::check_leases(const Market& market) {
 }
 
 void Laws::check_deadlines(const Scheduler& scheduler) {
-  if (!open_) return;
+  if (!open_ || simulation_.world.now() < forgives_until_) return;
   for (const auto& [id, job] : jobs_) {
     if (!job.spec.terms.deadline || over_.contains(id) || simulation_.world.now() < *job.spec.terms.deadline + kTickSlack) continue;
     if (const auto* counts = scheduler.counts(id); counts && counts->waiting > 0) blame("tasks of job " + std::to_string(id.value) + " wait past its deadline");

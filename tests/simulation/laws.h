@@ -23,6 +23,8 @@ class Laws {
   void told(const Event& event, const std::vector<Action>& actions, const Market& market);
   /// An outcome reaches the disk.
   void on_disk(Journal& journal, TaskId task, TaskState state);
+  /// The manager stood still: silence of that time counts against nobody.
+  void stood_still(Duration how_long);
   /// When all is over.
   void at_the_end(const Journal& journal);
 
@@ -51,11 +53,12 @@ class Laws {
 
   Simulation& simulation_;
   std::map<JobId, Job> jobs_;
-  std::map<JobId, TaskState> over_;
+  std::map<JobId, TaskState> over_, ever_over_;  // the second: also of those that run again
   std::map<std::string, OwnerSet> owners_;
   std::map<WorkerId, WorkerJoined> workers_;
   std::map<std::pair<TaskId, WorkerId>, Instant> leases_;  // until when it is his, by what was said
   std::map<WorkerId, Instant> aside_;
+  Instant forgives_until_{};  // it catches up with what it missed
   bool open_ = false;
 };
 

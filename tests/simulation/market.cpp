@@ -1,6 +1,7 @@
 #include "tests/simulation/market.h"
 
 #include <algorithm>
+#include <array>
 
 #include "tests/simulation/simulation.h"
 
@@ -47,8 +48,35 @@ void Market::die() {
 }
 
 void Market::later(Duration pause, std::function<void()> what) {
-  simulation_.world.after(pause, [alive = std::weak_ptr(alive_), what = std::move(what)] {
-    if (!alive.expired()) what();
+  simulation_.world.after(pause, [this, alive = std::weak_ptr(alive_), what = std::move(what)] {
+    if (alive.expired()) return;
+    if (stalled()) timers_while_stalled_.push_back(what);
+    else what();
+  });
+}
+
+bool Market::stalled() const { return stalled_until_ && simulation_.world.now() < *stalled_until_; }
+
+void Market::run(std::function<void()> what) {
+  if (stalled()) while_stalled_.push_back(std::move(what));
+  else what();
+}
+
+void Market::stall(Duration how_long) {
+  if (stalled()) return;
+  simulation_.world.note("manager stands still for {} ms", {static_cast<std::uint64_t>(how_long / 1ms)});
+  stalled_until_ = simulation_.world.now() + how_long;
+  simulation_.world.at(*stalled_until_, [this, how_long, alive = std::weak_ptr(alive_)] {
+    if (alive.expired()) return;
+    simulation_.world.note("manager goes on", {});
+    stalled_until_.reset();
+    simulation_.laws.stood_still(how_long);
+    // A loop that wakes up may see its timers first, or what came meanwhile.
+    const bool timers_first = simulation_.world.dice.chance(0.5);
+    auto timers = std::exchange(timers_while_stalled_, {}), came = std::exchange(while_stalled_, {});
+    for (auto* all : timers_first ? std::array{&timers, &came} : std::array{&came, &timers})
+      for (const auto& what : *all)
+        if (!alive.expired()) run(what);
   });
 }
 
@@ -114,6 +142,13 @@ void Market::commit(std::function<void()> then) {
 void Market::flush_to_disk() {
   if (saving_ || to_answer_.empty()) return;
   saving_ = true;
+  if (const Instant takes = simulation_.disk_takes_at(); takes > simulation_.world.now()) {  // tried again until there is space
+    later(takes - simulation_.world.now(), [this] {
+      saving_ = false;
+      flush_to_disk();
+    });
+    return;
+  }
   const Duration pause = simulation_.world.dice.chance(0.02) ? simulation_.world.dice.between(50ms, 2s) : simulation_.world.dice.between(100us, 5ms);
   later(pause, [this, facts = to_save_.size(), answers = to_answer_.size()] {
     saving_ = false;
@@ -338,6 +373,7 @@ void Market::flush(std::size_t host) {
 }
 
 void Market::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
+  refused_.insert(attempts.begin(), attempts.end());
   for (const AttemptId attempt : attempts) handle(AttemptRefused{worker, attempt});
 }
 
@@ -348,10 +384,40 @@ void Market::report(std::size_t host, std::uint64_t, std::uint64_t number, const
   const auto at = peers_.find(host);
   if (at == peers_.end() || !at->second.joined) return reply(Reply::unknown_worker);
   const WorkerId worker = at->second.id;
+  if (to_save_.size() > kFactsMax && simulation_.disk_takes_at() > simulation_.world.now()) return reply(Reply::unanswered);  // they keep it, and say it again
+  std::vector<Report::Result> wanted;
+  for (const auto& result : report.results)
+    if (result.succeeded && is_wanted(result.what)) wanted.push_back(result);
   for (const auto& result : report.results) handle(AttemptFinished{worker, result.what, result.cause, result.succeeded, result.wall, result.exit_code});
   for (const AttemptId attempt : report.returned) handle(AttemptReturned{worker, attempt});
   if (report.results.empty()) return reply(Reply::taken);
-  commit([reply] { reply(Reply::taken); });
+  commit([this, host, wanted, reply] {
+    keep_promises(host, wanted);
+    reply(Reply::taken);
+  });
+}
+
+/// Whether the scheduler has no reason to drop a success of that attempt.
+bool Market::is_wanted(const Held& what) const {
+  const auto job = book_.find(what.task.job);
+  const auto kept = journal_.jobs.find(what.task.job);
+  if (job == book_.end() || over_.contains(what.task.job) || kept == journal_.jobs.end() || kept->second.again) return false;
+  const TaskState state = scheduler_.state(what.task);
+  if (refused_.contains(what.attempt) || state == TaskState::failed || state == TaskState::canceled) return false;
+  // What it needs may have been on its way to the disk when the last life ended.
+  const Group* group = simulation_.group_of(what.task);
+  return what.attempt.epoch == epoch_ || (group && group->after.empty() && job->second.terms.after.empty());
+}
+
+/// Who is told that its results were taken forgets them: so they are on disk, or nobody wants them.
+void Market::keep_promises(std::size_t host, const std::vector<Report::Result>& wanted) {
+  for (const auto& result : wanted) {
+    const auto truth = simulation_.truths.find(result.what.attempt);
+    const auto job = journal_.jobs.find(result.what.task.job);
+    if (truth == simulation_.truths.end() || truth->second.host != host || truth->second.task != result.what.task || !truth->second.succeeded) continue;
+    if (job == journal_.jobs.end() || job->second.over || job->second.canceled || over_.contains(job->first) || job->second.outcomes.contains(result.what.task.task) || !is_wanted(result.what)) continue;
+    simulation_.world.blame("a worker is told to forget a result that is not on disk: " + std::to_string(result.what.task.job.value) + "." + std::to_string(result.what.task.task.value));
+  }
 }
 
 void Market::lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots) {
@@ -364,6 +430,7 @@ void Market::lease(std::size_t host, std::uint64_t number, const std::vector<Hel
 // ---- From submitters ------------------------------------------------------------------------------------------------------------
 
 void Market::submit(const std::string& key, JobSubmitted job, std::function<void(JobId)> reply) {
+  if (simulation_.disk_takes_at() > simulation_.world.now() && !keys_.contains(key)) return;  // refused, to be said again
   if (const auto known = keys_.find(key); known != keys_.end()) return commit([reply, id = known->second] { reply(id); });
   job.job = JobId{++last_job_};
   keys_[key] = job.job;
@@ -375,6 +442,7 @@ void Market::submit(const std::string& key, JobSubmitted job, std::function<void
   });
   simulation_.names_job(job.job, key);
   commit([this, job, reply] {
+    if (!journal_.jobs.contains(job.job)) simulation_.world.blame("a job is promised that is not on disk");
     reply(job.job);
     handle(job);
   });
@@ -382,6 +450,7 @@ void Market::submit(const std::string& key, JobSubmitted job, std::function<void
 
 void Market::order(JobId job, Order order, std::function<void()> reply) {
   if (!book_.contains(job)) return;  // of a life whose disk never had it; cannot be, since it was answered
+  if (order == Order::rerun) return run_again(job, std::move(reply));
   if (over_.contains(job)) return commit(reply);
   save([this, job, order] {
     Journal::Job& entry = journal_.jobs.at(job);
@@ -393,6 +462,42 @@ void Market::order(JobId job, Order order, std::function<void()> reply) {
     else if (order == Order::hold) handle(JobHeld{job});
     else handle(JobReleased{job});
     reply();
+  });
+}
+
+/// Of a job that ended without success, all but what succeeded.
+void Market::run_again(JobId job, std::function<void()> reply) {
+  if (!over_.contains(job)) return commit(reply);                               // it runs again already, by an order whose answer was lost
+  if (simulation_.disk_takes_at() > simulation_.world.now() || saving_ || !to_save_.empty()) return;  // refused, to be said again; it is read from what is on disk
+  const Journal::Job& entry = journal_.jobs.at(job);
+  if (!entry.over || entry.state == TaskState::succeeded || entry.again) return commit(reply);
+  if (!reopening_.insert(job).second) return;  // the first such order is on its way
+  JobRestored event{book_.at(job), {}, false};
+  event.job.terms.hold = false;
+  if (event.job.terms.deadline && *event.job.terms.deadline <= simulation_.world.now()) event.job.terms.deadline.reset();
+  for (const auto& [task, state] : entry.outcomes)
+    if (state == TaskState::succeeded) event.ended.emplace_back(task, state);
+  for (const auto& [task, past] : entry.past)
+    if (!entry.outcomes.contains(task) || entry.outcomes.at(task) != TaskState::succeeded) event.past.push_back({task, past.runs, 0, 0, {}, {}});
+  book_[job] = event.job;
+  simulation_.world.note("job {} is to run again", {job.value});
+  save([this, event] {
+    Journal::Job& kept = journal_.jobs.at(event.job.job);
+    kept.spec = event.job;
+    kept.canceled = kept.held = kept.over = false;
+    kept.again = true;
+    kept.state = TaskState::waiting;
+    kept.outcomes.clear();
+    kept.outcomes.insert(event.ended.begin(), event.ended.end());
+    kept.past.clear();
+    for (const Past& past : event.past) kept.past[past.task] = past;
+  });
+  commit([this, event, reply] {
+    over_.erase(event.job.job), reopening_.erase(event.job.job);
+    reply();
+    for (const JobAfter& after : event.job.terms.after)
+      if (over_.contains(after.job)) handle(JobKnown{after.job, journal_.jobs.at(after.job).state});
+    handle(event);
   });
 }
 

@@ -18,7 +18,7 @@ struct Journal {
   struct Job {
     JobSubmitted spec;
     std::string key;
-    bool canceled = false, held = false, over = false;
+    bool canceled = false, held = false, over = false, again = false;
     TaskState state = TaskState::waiting;  // once over
     std::map<TaskNumber, TaskState> outcomes;
     std::map<TaskNumber, Past> past;
@@ -37,7 +37,9 @@ struct AssignAnswer {
   std::vector<std::uint64_t> refused;
   std::set<JobId> missing;
 };
-enum class Order : std::uint8_t { cancel, hold, release };
+enum class Order : std::uint8_t { cancel, hold, release, rerun };
+
+constexpr std::size_t kFactsMax = 60;  // facts that wait for the disk; beyond, results are left with their workers
 
 /// One life of the manager.
 class Market {
@@ -45,6 +47,10 @@ class Market {
   Market(Simulation& simulation, Journal& journal);
   /// The process dies. What was on its way to the disk is there in part, in order.
   void die();
+  /// Its process stands still: what comes waits, and time passes without it.
+  void stall(Duration how_long);
+  /// Runs it now, or when it goes on.
+  void run(std::function<void()> what);
 
   // From the room.
   void opened(const std::set<std::size_t>& occupants);
@@ -86,6 +92,10 @@ class Market {
   void commit(std::function<void()> then);
   void flush_to_disk();
   void later(Duration pause, std::function<void()> what);
+  bool stalled() const;
+  void keep_promises(std::size_t host, const std::vector<Report::Result>& wanted);
+  bool is_wanted(const Held& what) const;
+  void run_again(JobId job, std::function<void()> reply);
   void meet(std::size_t host);
   void greet(std::size_t host);
   void greet_later(std::size_t host);
@@ -105,7 +115,8 @@ class Market {
   std::map<JobId, JobSubmitted> book_;
   std::map<std::string, JobId> keys_;
   std::uint64_t last_job_ = 0;
-  std::set<JobId> over_;
+  std::set<JobId> over_, reopening_;
+  std::set<AttemptId> refused_;
   std::map<std::size_t, Peer> peers_;
   std::map<std::size_t, WorkerId> ids_;
   std::map<WorkerId, std::size_t> hosts_;
@@ -116,6 +127,8 @@ class Market {
   std::vector<std::function<void()>> to_save_;
   std::vector<std::function<void()>> to_answer_;
   bool saving_ = false;
+  std::optional<Instant> stalled_until_, stalled_since_;
+  std::vector<std::function<void()>> while_stalled_, timers_while_stalled_;
   std::optional<Instant> wakes_at_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // ends what was to happen later
 };

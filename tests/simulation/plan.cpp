@@ -101,9 +101,31 @@ JobPlan draw_job(Dice& dice, std::size_t number) {
   return job;
 }
 
+/// From dice of their own, so that they change nothing of what was drawn before them.
+void draw_more(Dice dice, Plan& plan) {
+  if (dice.chance(0.25)) return;
+  Weather& w = plan.weather;
+  if (plan.calm()) {
+    if (dice.chance(0.5)) return;
+    plan.clears = dice.skewed(60s, 3);
+  }
+  const bool alone = dice.chance(0.4);
+  if (alone) w = Weather{};  // of these there is one alone, with nothing else
+  const std::uint64_t which = dice.pick(5);
+  const auto has = [&](std::uint64_t kind, double p) { return alone ? kind == which : dice.chance(p); };
+  if (has(0, 0.3)) w.server_every = dice.skewed(20s, 4);
+  if (has(1, 0.4)) w.deaf_every = dice.skewed(30s, 5);
+  if (has(2, 0.4)) w.stall_every = dice.skewed(20s, 4);
+  if (has(3, 0.3)) w.disk_every = dice.skewed(20s, 4);
+  if (has(4, 0.4)) w.term_every = dice.skewed(20s, 5);
+  w.spool_kept = dice.chance(0.7) ? 1 : dice.share();
+  if (!alone && dice.chance(0.3) && w.crash_every == 0s) w.crash_every = dice.skewed(20s, 5);
+  for (JobPlan& job : plan.jobs) job.rerun = dice.chance(0.3);
+}
+
 }  // namespace
 
-Plan Plan::draw(std::uint64_t seed) {
+Plan Plan::draw(std::uint64_t seed, int kinds) {
   Dice dice(seed * 0x2545F4914F6CDD1Du + 1);
   Plan plan;
   plan.lease = dice.chance(0.5) ? Duration(30s) : dice.between(5s, 60s);
@@ -116,6 +138,7 @@ Plan Plan::draw(std::uint64_t seed) {
   for (std::size_t i = 0; i < jobs; ++i) plan.jobs.push_back(draw_job(dice, i));
   if (dice.chance(0.3)) plan.owners.push_back({"", 1, dice.between(1, 20)});
   if (dice.chance(0.4)) plan.owners.push_back({kOwners[0], static_cast<double>(dice.between(1, 4)), dice.chance(0.3) ? dice.between(1, 6) : 0});
+  if (kinds >= 2) draw_more(Dice(seed * 0x9E6C63D0876A9A47u + 2), plan);
   return plan;
 }
 
@@ -137,6 +160,7 @@ std::string Plan::in_words() const {
   const Weather& w = weather;
   add("loss", w.loss > 0), add("reorder", w.reorder > 0), add("crashes", w.crash_every > 0s), add("freezes", w.freeze_every > 0s), add("restarts", w.restart_every > 0s);
   add("closings", w.close_every > 0s), add("cuts", w.cut_every > 0s), add("liars", w.liars > 0), add("owners", w.owner_every > 0s);
+  add("server-restarts", w.server_every > 0s), add("one-way-cuts", w.deaf_every > 0s), add("stalls", w.stall_every > 0s), add("disk", w.disk_every > 0s), add("terms", w.term_every > 0s);
   return text + "until " + std::to_string(clears / 1s) + " s";
 }
 

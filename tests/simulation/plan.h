@@ -17,6 +17,12 @@ struct Weather {
   Duration restart_every{0}, close_every{0};                     // of the manager, of its market
   double liars = 0;                                              // share of the workers
   Duration owner_every{0};                                       // an owner pauses or resumes a worker
+  Duration server_every{0};                                      // the server ends and starts again: all links break at once
+  Duration deaf_every{0};                                        // mean, per worker: one direction of its link carries nothing for a while
+  Duration stall_every{0};                                       // the manager stands still, and goes on as if nothing had been
+  Duration disk_every{0};                                        // the manager's disk refuses for a while
+  double spool_kept = 0;                                         // of a worker that ends or dies, how likely its disk is there again
+  Duration term_every{0};                                        // mean, per worker: it is told to end
 };
 
 struct HostPlan {
@@ -42,6 +48,7 @@ struct JobPlan {
   Duration deadline{0};                    // from its submission; 0: none
   bool large_command = false;              // travels ahead, in a message of its own
   Duration submitted{0}, canceled{0}, held{0}, released{0};  // 0: never
+  bool rerun = false;                      // once it has ended without success, what did not succeed runs again, once
   Duration task_low{0};
   unsigned task_doublings = 1;
   double fail = 0, kill = 0;               // share of the tasks
@@ -52,6 +59,8 @@ struct JobPlan {
   }
 };
 
+constexpr int kFaultKinds = 2;  // generations of them: 1: of workers, links and the manager; 2: server, one-way cuts, stalls, disk, stops, reruns
+
 struct Plan {
   Weather weather;
   Duration clears{0};  // from then on nothing more goes wrong
@@ -60,8 +69,8 @@ struct Plan {
   std::vector<JobPlan> jobs;
   std::vector<OwnerSet> owners;
 
-  /// Everything drawn from the seed alone.
-  static Plan draw(std::uint64_t seed);
+  /// Everything drawn from the seed alone. kinds: of faults there are to draw; a seed that once found something keeps its run when new ones come.
+  static Plan draw(std::uint64_t seed, int kinds = kFaultKinds);
   bool calm() const { return clears == Duration(0); }
   Fate fate(std::uint64_t seed, std::size_t job, std::uint64_t task) const;
   std::string in_words() const;

@@ -8,6 +8,7 @@ namespace souk::simulation {
 struct Regression {
   const char* name;  // as a test is named
   std::uint64_t seed;
+  int kinds = 1;  // of faults that there were to draw when it was found
 };
 inline const std::vector<Regression> kRegressions = {
     {"WhatSteppedAsideFindsItsWorkerAgain", 97},

@@ -66,7 +66,7 @@ bool Simulation::all_over() const {
   if (answered_.size() < plan.jobs.size() || !market_ || (stormy() && plan.weather.restart_every > 0s)) return false;
   return std::all_of(answered_.begin(), answered_.end(), [this](const auto& job) {
     const auto at = journal_.jobs.find(job.second);
-    return at != journal_.jobs.end() && at->second.over;
+    return at != journal_.jobs.end() && at->second.over && (!plan.jobs[job.first].rerun || orders_done_.contains({job.first, Order::rerun}));
   });
 }
 
@@ -77,48 +77,66 @@ void Simulation::carry(Stream& stream, std::function<void()> deliver, Care care)
   Dice& dice = world.dice;
   const Weather& w = plan.weather;
   const bool storm = stormy();
+  if (!server_up_) return;
   if (storm && care != Care::surely && dice.chance(w.loss)) return world.note("  (a message is lost)", {});
+  const bool deaf = world.now() < stream.deaf_until;
+  if (deaf && !stream.holds) return;
+  if (deaf) stream.last = std::max(stream.last, stream.deaf_until);  // the kernel sends it again, in order, when it can
   const int times = storm && dice.chance(w.repeat) ? 2 : 1;
   for (int i = 0; i < times; ++i) {
     Instant when = world.now() + (storm ? dice.between(w.delay_min, w.delay_max) : dice.between(500us, 5ms));
     if (!storm || care != Care::none || !dice.chance(w.reorder)) when = stream.last = std::max(stream.last, when);
     when = std::max(when, stream.fence);
+    if (deaf) when = std::max(when, stream.deaf_until);
     if (care == Care::fence) stream.fence = when;
-    world.at(when, deliver);
+    world.at(when, [this, deliver, life = server_life_] {
+      if (life == server_life_) deliver();  // else it was in a server that died
+    });
   }
 }
 
 void Simulation::to_host(std::size_t host, std::function<void(Host&)> what, std::uint64_t request) {
   carry(links_[host].to, [this, host, what = std::move(what), request] {
     Host& to = *hosts_[host];
-    if (to.up()) return to.run([&to, what] { what(to); });
-    if (request == 0 || world.dice.chance(0.3)) return;
+    if (to.up() && !links_[host].away) return to.run([&to, what] { what(to); });
+    if (!server_up_ || request == 0 || world.dice.chance(0.3)) return;
     world.after(1ms, [this, request] {  // the server's answer for one who is not there
-      if (market_ && market_->open()) market_->answered(request, AssignAnswer{AssignAnswer::nobody_there, {}, {}});
+      with_market([request](Market& market) { market.answered(request, AssignAnswer{AssignAnswer::nobody_there, {}, {}}); });
     });
   });
 }
 
 void Simulation::to_market(std::size_t host, std::function<void(Market&)> what, Care care) {
-  carry(links_[host].from, [this, what = std::move(what)] {
-    if (market_ && market_->open()) what(*market_);
-  }, care);
+  carry(links_[host].from, [this, what = std::move(what)] { with_market(what); }, care);
+}
+
+/// What comes to the manager while its link is up; later, if it stands still.
+void Simulation::with_market(std::function<void(Market&)> what) {
+  if (!market_) return;
+  market_->run([&to = *market_, what = std::move(what)] {
+    if (to.open()) what(to);
+  });
 }
 
 /// Presence is never lost while its stream lives, but it may be late.
 void Simulation::carry_presence(std::size_t host, std::function<void()> deliver) {
+  if (!server_up_) return;
   Instant& last = links_[host].last_presence;
+  if (links_[host].from.deaf_until > world.now()) last = std::max(last, links_[host].from.deaf_until);
   last = std::max(last, world.now() + (stormy() && world.dice.chance(0.1) ? world.dice.between(1s, 40s) : world.dice.between(500us, 5ms)));
-  world.at(last, std::move(deliver));
+  world.at(last, [this, deliver = std::move(deliver), life = server_life_] {
+    if (life == server_life_) deliver();
+  });
 }
 
 void Simulation::enters_room(std::size_t host) {
+  links_[host].away = false;
   carry_presence(host, [this, host] {
     if (!hosts_[host]->up()) return;
     // Who comes again was there before, as far as the room knows: its old stream is closed first.
-    if (room_.contains(host) && market_ && market_->open()) market_->gone(host);
+    if (room_.contains(host)) with_market([host](Market& market) { market.gone(host); });
     room_.insert(host);
-    if (market_ && market_->open()) market_->present(host, true);
+    with_market([host](Market& market) { market.present(host, true); });
   });
 }
 
@@ -128,7 +146,7 @@ void Simulation::leaves_room(std::size_t host, bool quiet) {
     if (hosts_[host]->up() || !room_.contains(host)) return;
     carry_presence(host, [this, host] {
       if (hosts_[host]->up() || room_.erase(host) == 0) return;
-      if (market_ && market_->open()) market_->gone(host);
+      with_market([host](Market& market) { market.gone(host); });
     });
   });
 }
@@ -164,6 +182,7 @@ void Simulation::start_submitters() {
     if (p.canceled > 0s) world.after(p.canceled, [this, job] { order(job, Order::cancel); });
     if (p.held > 0s) world.after(p.held, [this, job] { order(job, Order::hold); });
     if (p.released > 0s) world.after(p.released, [this, job] { order(job, Order::release); });
+    if (p.rerun) world.after(p.submitted, [this, job] { ask_again(job); });
   }
 }
 
@@ -181,13 +200,28 @@ void Simulation::submit(std::size_t job) {
   Stream line{};  // its own stream each time
   if (ready)
     carry(line, [this, job, spec] {
-      if (!market_ || !market_->open()) return;
-      market_->submit(std::to_string(job), spec, [this, job](JobId id) {
-        Stream back{};
-        carry(back, [this, job, id] { answered_[job] = id; });
+      with_market([this, job, spec](Market& market) {
+        market.submit(std::to_string(job), spec, [this, job](JobId id) {
+          Stream back{};
+          carry(back, [this, job, id] { answered_[job] = id; });
+        });
       });
     });
   world.after(ready ? world.dice.between(2s, 20s) : Duration(1s), [this, job] { submit(job); });
+}
+
+/// Looks until the job is over, and has it run again if not all of it succeeded and no other order of its plan is to come.
+void Simulation::ask_again(std::size_t job) {
+  const JobPlan& p = plan.jobs[job];
+  const auto id = id_of(job);
+  const auto entry = id ? journal_.jobs.find(*id) : journal_.jobs.end();
+  if (entry == journal_.jobs.end() || !entry->second.over || world.now() - Instant{} < std::max({p.canceled, p.held, p.released}) || (p.canceled > 0s && !orders_done_.contains({job, Order::cancel})) ||
+      (p.held > 0s && !orders_done_.contains({job, Order::release}))) {
+    world.after(3s, [this, job] { ask_again(job); });
+    return;
+  }
+  if (entry->second.state == TaskState::succeeded || entry->second.again) orders_done_.insert({job, Order::rerun});
+  else order(job, Order::rerun);
 }
 
 void Simulation::order(std::size_t job, Order what) {
@@ -196,9 +230,11 @@ void Simulation::order(std::size_t job, Order what) {
   Stream line{};
   if (const auto id = id_of(job))
     carry(line, [this, job, what, id] {
-      if (!market_ || !market_->open() || orders_done_.contains({job, what})) return;
-      if (what == Order::hold && plan.jobs[job].released <= world.now() - Instant{}) return;
-      market_->order(*id, what, [this, job, what] { orders_done_.insert({job, what}); });
+      with_market([this, job, what, id](Market& market) {
+        if (orders_done_.contains({job, what})) return;
+        if (what == Order::hold && plan.jobs[job].released <= world.now() - Instant{}) return;
+        market.order(*id, what, [this, job, what] { orders_done_.insert({job, what}); });
+      });
     });
   world.after(world.dice.between(1s, 10s), [this, job, what] { order(job, what); });
 }
@@ -221,11 +257,89 @@ void Simulation::start_faults() {
     every(w.crash_every, [this, &it, host] { it.crash(false), boots_later(host); });
     every(w.cut_every, [this, &it, host] { it.crash(true), boots_later(host); });
     every(w.freeze_every, [this, &it] { it.freeze(world.dice.skewed(100ms, 11)); });
+    every(w.term_every, [&it] { it.end(); });
+    every(w.deaf_every, [this, host] { goes_deaf(host); });
     every(w.owner_every, [this, &it] { it.run([this, &it] { it.owner_wants(world.dice.chance(0.5)); }); });
     if (plan.hosts[host].liar) every(5s, [&it] { it.run([&it] { it.lie(); }); });
   }
   every(w.restart_every, [this] { manager_dies(); });
   every(w.close_every, [this] { link_breaks(); });
+  every(w.server_every, [this] { server_dies(); });
+  every(w.stall_every, [this] {
+    if (market_) market_->stall(world.dice.skewed(100ms, 10));
+  });
+  every(w.disk_every, [this] { disk_refuses(world.dice.skewed(100ms, 9)); });
+}
+
+void Simulation::disk_refuses(Duration how_long) {
+  world.note("the manager's disk refuses for {} ms", {static_cast<std::uint64_t>(how_long / 1ms)});
+  disk_takes_at_ = std::max(disk_takes_at_, world.now() + how_long);
+}
+
+/// Packets of one direction are dropped. If that lasts, one side gives the stream up; else its kernel brings all of it, late.
+void Simulation::goes_deaf(std::size_t host) {
+  if (!hosts_[host]->up() || !server_up_) return;
+  Stream& stream = world.dice.chance(0.5) ? links_[host].to : links_[host].from;
+  if (stream.deaf_until > world.now()) return;
+  const Duration how_long = world.dice.skewed(500ms, 8);
+  stream.holds = world.dice.chance(0.5);
+  stream.deaf_until = world.now() + how_long;
+  world.note(&stream == &links_[host].to ? "worker {} hears nothing for {} ms" : "worker {} is not heard for {} ms", {host, static_cast<std::uint64_t>(how_long / 1ms)});
+  if (!stream.holds)
+    world.after(how_long, [this, host, life = server_life_] {
+      if (life == server_life_) link_of_breaks(host, world.dice.skewed(20ms, 9));
+    });
+}
+
+void Simulation::link_of_breaks(std::size_t host, Duration away) {
+  Host& it = *hosts_[host];
+  if (!it.up()) return;
+  world.note("the stream of worker {} breaks", {host});
+  links_[host].away = true;
+  it.run([&it] { it.manager_gone(); });
+  if (room_.contains(host) && world.dice.chance(0.7))  // else its server sees only the new one
+    carry_presence(host, [this, host] {
+      if (room_.erase(host) == 1) with_market([host](Market& market) { market.gone(host); });
+    });
+  world.after(away, [this, host, &it] {
+    it.run([this, host] {
+      if (links_[host].away) enters_room(host);
+    });
+  });
+}
+
+/// All streams end at once, and nobody is told by anybody.
+void Simulation::server_dies() {
+  if (!server_up_) return;
+  world.note("the server dies", {});
+  server_up_ = false;
+  ++server_life_;
+  room_.clear();
+  for (Link& link : links_) link = Link{};
+  if (market_)
+    market_->run([&market = *market_] { market.closed(); });
+  for (const auto& host : hosts_) host->run([&to = *host] { to.manager_gone(); });
+  world.after(world.dice.skewed(100ms, 7), [this] { server_starts(); });
+}
+
+/// Who comes back first is chance: each tries again by its own back-off.
+void Simulation::server_starts() {
+  world.note("the server is back", {});
+  server_up_ = true;
+  market_returns(world.dice.skewed(5ms, 11));
+  for (std::size_t host = 0; host < hosts_.size(); ++host)
+    world.after(world.dice.skewed(5ms, 11), [this, host, life = server_life_] {
+      if (life == server_life_ && hosts_[host]->up()) hosts_[host]->run([this, host] { enters_room(host); });
+    });
+}
+
+void Simulation::market_returns(Duration pause) {
+  world.after(pause, [this, market = market_.get(), life = server_life_] {
+    if (market_.get() != market || !market || life != server_life_) return;
+    market->run([this, market] {
+      if (market_.get() == market && server_up_ && !market->open()) market->opened(room_);
+    });
+  });
 }
 
 void Simulation::boots_later(std::size_t host) {
@@ -253,20 +367,20 @@ void Simulation::manager_dies() {
 
 void Simulation::manager_starts() {
   if (market_) return;
+  if (disk_takes_at_ > world.now()) {  // its epoch must be on disk before it speaks
+    world.at(disk_takes_at_, [this] { manager_starts(); });
+    return;
+  }
   market_ = std::make_unique<Market>(*this, journal_);
-  world.after(world.dice.between(1ms, 300ms), [this, market = market_.get()] {
-    if (market_.get() == market && !market->open()) market->opened(room_);
-  });
+  market_returns(world.dice.between(1ms, 300ms));
 }
 
 void Simulation::link_breaks() {
   if (!market_ || !market_->open()) return;
-  market_->closed();
+  market_->run([&market = *market_] { market.closed(); });
   for (const auto& host : hosts_)
     if (world.dice.chance(0.5)) sees_manager_go(*host);
-  world.after(world.dice.skewed(20ms, 11), [this, market = market_.get()] {
-    if (market_.get() == market && !market->open()) market->opened(room_);
-  });
+  market_returns(world.dice.skewed(20ms, 11));
 }
 
 /// Everybody comes back, and nothing more goes wrong but what the tasks do themselves.

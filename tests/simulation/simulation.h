@@ -46,6 +46,7 @@ class Simulation {
   void boots_later(std::size_t host);
   Offer claimed(std::size_t host) const;
   Scheduler::Rules rules() const;
+  Instant disk_takes_at() const { return disk_takes_at_; }  // past: it takes what is written
   void names_job(JobId job, const std::string& key);
   std::optional<JobId> id_of(std::size_t job) const;
   const JobPlan& plan_of(JobId job) const { return plan.jobs[plans_.at(job)]; }
@@ -73,10 +74,13 @@ class Simulation {
  private:
   struct Stream {
     Instant last{}, fence{};
+    Instant deaf_until{};  // carries nothing until then
+    bool holds = false;    // and then all of it, late; else nothing of it ever
   };
   struct Link {
     Stream to, from;
     Instant last_presence{};
+    bool away = false;  // its stream broke, and it has not come back
   };
   Duration patience() const;
   bool stormy() const { return world.now() < Instant(plan.clears); }
@@ -91,12 +95,24 @@ class Simulation {
   void manager_dies();
   void manager_starts();
   void link_breaks();
+  void market_returns(Duration pause);
+  void ask_again(std::size_t job);
+  void with_market(std::function<void(Market&)> what);
+  void server_dies();
+  void server_starts();
+  void goes_deaf(std::size_t host);
+  /// The stream of a worker breaks, and it comes back by itself.
+  void link_of_breaks(std::size_t host, Duration away);
+  void disk_refuses(Duration how_long);
   void clear_up();
   bool all_over() const;
 
   const std::uint64_t seed_;
   std::vector<std::unique_ptr<Host>> hosts_;
   std::vector<Link> links_;
+  bool server_up_ = true;
+  std::uint64_t server_life_ = 0;
+  Instant disk_takes_at_{};
   Journal journal_;
   std::unique_ptr<Market> market_;
   std::vector<std::unique_ptr<Market>> dead_;

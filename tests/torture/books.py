@@ -12,7 +12,6 @@ from work import FAILED_RUN, first_difference
 
 BAD_WORDS = re.compile(rb"AddressSanitizer|ThreadSanitizer|LeakSanitizer|runtime error:|[Aa]ssertion.*failed|terminate called|broken invariant|Segmentation fault|ended by an error| error fault why=")
 MANAGER_RSS_MAX = 256 << 20  # of a grid of this size; it takes about 30 MiB
-PATIENCE_S = 35  # after a fault is over, until a link has noticed it: half-open connections take that long
 ENDED = ("succeeded", "failed", "canceled")
 
 
@@ -38,8 +37,8 @@ class Ledger:
 
 
 class Books:
-    def __init__(self, grid, jobs, faults):
-        self.grid, self.jobs, self.faults = grid, jobs, faults  # faults: (time, Fault, what came of it)
+    def __init__(self, grid, jobs, say):
+        self.grid, self.jobs, self.say = grid, jobs, say
         self.wrong = []
         self.figures = {}
 
@@ -63,8 +62,7 @@ class Books:
         for row in self.hear_jobs():
             known[row["job"]] = row
             named.setdefault(row["name"], []).append(row)
-        accepted, tasks_seen, late_found, extra, again, most, ran_twice = 0, 0, 0, 0, 0, 0, []
-        unexplained = []
+        accepted, tasks_seen, late_found, extra, again, most, unexplained, ran_twice = 0, 0, 0, 0, 0, 0, 0, []
         ended = {state: 0 for state in ENDED}
         self.read_tasks(list(known))
         for job in self.jobs:
@@ -124,12 +122,12 @@ class Books:
                 planned = self.planned_runs(job, task)
                 beyond = max(0, starts - planned)
                 extra, again, most = extra + beyond, again + (beyond > 0), max(most, beyond)
-                unexplained += [f"{where} was started {starts} times, not {planned}, and no fault explains it: {runs}"] if beyond and not self.explained(runs, beyond) else []
+                if starts > seen["attempts"]:
+                    unexplained += 1
+                    job.notes.append(f"{where}: {starts} starts, {seen['attempts']} attempts told")
                 if beyond and runs and runs[-1][5] < adoption_until:
                     ran_twice.append(f"{where} was started {starts} times, not {planned}: {runs}")
             self.check_order(job, ledger)
-        self.figures["starts that no fault explains"] = len(unexplained)
-        self.wrong += [text for text in unexplained if text not in ran_twice]
         for text in ran_twice:
             self.fault("only managers, servers and submitters had been killed, but " + text)
         for name, rows in named.items():
@@ -137,19 +135,8 @@ class Books:
                 self.fault(f"there is a job nobody planned: {rows}")
         self.figures.update({"jobs": accepted, "jobs whose number nobody heard": late_found, "tasks": tasks_seen, **{f"tasks {state}": count for state, count in ended.items()},
                              "starts": sum(len(ledger.starts(key)) for key in ledger.runs), "starts beyond the plan": extra, "tasks started more than planned": again,
-                             "most extra starts of one task": most, "programs of people that gave up or were killed": sum(len(job.notes) for job in self.jobs)})
-
-    def explained(self, runs, beyond):
-        """Whether so many starts came after something had happened to the worker that ran the task before, to its line or disk, or to the manager's line."""
-        starts = [run for run in runs if run[0] == "start"]
-        for one, other in zip(starts, starts[1:]):
-            at, again, worker = one[5], other[5], one[1]
-            for began, fault, _ in self.faults:
-                touched = worker in fault.target.replace(",", " ").split() or fault.kind == "cut-manager"  # then nobody's lease is renewed
-                if touched and began <= again and began + fault.lasts + self.grid.lease_s + PATIENCE_S >= at:
-                    beyond -= 1
-                    break
-        return beyond <= 0
+                             "most extra starts of one task": most, "tasks with more starts than attempts told": unexplained,
+                             "programs of people that gave up or were killed": sum(len(job.notes) for job in self.jobs)})
 
     @staticmethod
     def planned_runs(job, task):
