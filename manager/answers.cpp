@@ -29,9 +29,9 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
   if (request.jobs_size() > 0) {
     for (const std::uint64_t id : request.jobs()) {
       const JobEntry* entry = visible(asker, id);
-      if (!entry) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id)});
+      if (!entry) return reply(no_such(id));
       if (request.unwatch()) watches_.remove({id}, asker.jid);
-      else if (request.watch() && entry->row.ended_ms == 0 && !watches_.add(now(), {id}, asker.jid))
+      else if (request.watch() && !entry->over() && !watches_.add(now(), {id}, asker.jid))
         return reply(Refusal{"resource-constraint", "too many watchers for now: ask again without watch"});
       *answer.add_jobs() = book_.status(*entry, scheduler_);
       if (static_cast<std::uint32_t>(answer.jobs_size()) >= kJobsMax) break;
@@ -46,27 +46,30 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
 
 void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Reply<wire::ResultsAnswer> reply) {
   const JobEntry* asked = visible(asker, request.job());
-  if (!asked) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", request.job())});
+  if (!asked) return reply(no_such(request.job()));
   const std::uint64_t from = std::max<std::uint64_t>(1, request.from_task());
   if (from > asked->row.tasks) return reply(Refusal{"item-not-found", fmt::format("job {} has {} tasks, not {}", request.job(), asked->row.tasks, from)});
   const JobId job{request.job()};
   if (request.stream())
     return journal_->read_stream({job, {from}}, request.err(), request.offset(), kPageBytes, [this, job, reply](Result<Journal::Slice> slice) {
       if (!slice) return reply(Refusal{"resource-constraint", slice.error().text()});
+      const JobEntry* entry = book_.find(job);
+      if (!entry) return reply(no_such(job.value));
       wire::ResultsAnswer answer;
       answer.set_data(std::move(slice.value().data)), answer.set_size(slice.value().size);
-      *answer.mutable_job() = book_.status(*book_.find(job), scheduler_);
+      *answer.mutable_job() = book_.status(*entry, scheduler_);
       reply(answer);
     });
   const std::uint64_t to = request.to_task() == 0 ? asked->row.tasks : std::min(request.to_task(), asked->row.tasks);
   const std::uint32_t limit = request.limit() == 0 ? kPageMax : std::min(request.limit(), kPageMax);
   Journal::Page page{job, from, to, limit, kPageBytes, request.outputs(), request.failed_only()};
   // Asked now and not when the rows are here: a job that ended in between has outcomes that they lack.
-  const bool over = asked->row.ended_ms > 0;
+  const bool over = asked->over();
   journal_->read(page, [this, job, from, to, limit, over, request, reply](Result<std::vector<OutcomeRow>> read) {
     if (!read) return reply(Refusal{"resource-constraint", read.error().text()});
     std::vector<OutcomeRow>& rows = read.value();
     const JobEntry* entry = book_.find(job);
+    if (!entry) return reply(no_such(job.value));
     wire::ResultsAnswer answer;
     *answer.mutable_job() = book_.status(*entry, scheduler_);
     std::size_t bytes = 0;
@@ -120,13 +123,15 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
 
 void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::WhyAnswer> reply) {
   const JobEntry* asked = visible(asker, request.job());
-  if (!asked) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", request.job())});
+  if (!asked) return reply(no_such(request.job()));
   const TaskId task{{request.job()}, {request.task()}};
   if (task.task.value > asked->row.tasks) return reply(Refusal{"item-not-found", fmt::format("job {} has {}, not {}", request.job(), tasks_shown(asked->row.tasks), request.task())});
-  if (task.task.value == 0 && asked->row.ended_ms > 0) return why_job_ended(*asked, reply);
+  if (task.task.value == 0 && asked->over()) return why_job_ended(*asked, reply);
   journal_->read_history(task, [this, task, reply](Result<Journal::History> read) {
     if (!read) return reply(Refusal{"resource-constraint", read.error().text()});
-    const JobEntry& entry = *book_.find(task.job);
+    const JobEntry* found = book_.find(task.job);
+    if (!found) return reply(no_such(task.job.value));
+    const JobEntry& entry = *found;
     Journal::History& history = read.value();
     wire::WhyAnswer answer;
     *answer.mutable_job() = book_.status(entry, scheduler_);
@@ -153,7 +158,7 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
                                                                      : "it was canceled" + where));
       return reply(answer);
     }
-    if (entry.row.ended_ms > 0) {
+    if (entry.over()) {
       answer.set_state(wire::JOB_CANCELED);
       answer.set_summary(entry.row.note.empty() ? "it was canceled before it ran" : "it was canceled before it ran: " + entry.row.note);
       return reply(answer);
@@ -186,7 +191,9 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
 void Grid::why_job_ended(const JobEntry& ended, Reply<wire::WhyAnswer> reply) {
   journal_->read({ended.row.id, 1, 0, kFailedShown, 0, false, true}, [this, id = ended.row.id, reply](Result<std::vector<OutcomeRow>> read) {
     if (!read) return reply(Refusal{"resource-constraint", read.error().text()});
-    const JobEntry& entry = *book_.find(id);
+    const JobEntry* found = book_.find(id);
+    if (!found) return reply(no_such(id.value));
+    const JobEntry& entry = *found;
     const JobRow& row = entry.row;
     wire::WhyAnswer answer;
     *answer.mutable_job() = book_.status(entry, scheduler_);
@@ -244,9 +251,9 @@ wire::GridStatus Grid::grid_status() const {
       busy += static_cast<std::uint32_t>(std::min(load->slots_taken, load->slots));
     }
   status.set_workers(static_cast<std::uint32_t>(pool_.members().size())), status.set_slots(slots), status.set_slots_busy(busy);
-  if (!fenced_.empty()) status.set_trouble(fenced_);
   status.set_lacks(lacks_.text(now_ms()));
   const auto totals = scheduler_.totals();
+  status.set_trouble(trouble());
   status.set_tasks_waiting(totals.waiting), status.set_tasks_running(totals.running);
   return status;
 }

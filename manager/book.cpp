@@ -266,6 +266,9 @@ JobEntry& JobBook::add(JobRow row, wire::Job job) {
 }
 
 void JobBook::ended(JobEntry& entry) {
+  for (const auto& after : entry.job.after())
+    if (const auto at = waited_for_.find({after.job()}); at != waited_for_.end() && --at->second == 0) waited_for_.erase(at);
+  by_end_.insert({entry.listed_ms = entry.row.ended_ms, entry.row.id});
   entry.row.spec.clear();
   entry.job.Clear();
   open_.erase(entry.row.id);
@@ -276,7 +279,25 @@ void JobBook::reopened(JobEntry& entry, wire::Job job) {
   entry.job = std::move(job);
   make_grouped(entry.job);
   entry.places = places_of(entry.job, entry.row.layout);
+  by_end_.erase({entry.listed_ms, entry.row.id});
   open_.insert(entry.row.id);
+  for (const auto& after : entry.job.after()) ++waited_for_[{after.job()}];
+}
+
+std::vector<JobId> JobBook::forgettable(std::uint64_t before_ms, std::size_t most) const {
+  std::vector<JobId> jobs;
+  for (auto at = by_end_.begin(); at != by_end_.end() && at->first < before_ms && jobs.size() < most; ++at)
+    if (!waited_for_.contains(at->second)) jobs.push_back(at->second);
+  return jobs;
+}
+
+void JobBook::forget(JobId job) {
+  const auto at = entries_.find(job);
+  if (at == entries_.end() || at->second.row.ended_ms == 0) return;
+  const JobRow& row = at->second.row;
+  if (const auto key = keys_.find({row.owner, row.key}); key != keys_.end() && key->second == job) keys_.erase(key);
+  by_end_.erase({at->second.listed_ms, job});
+  entries_.erase(at);
 }
 
 JobEntry* JobBook::find(JobId job) {
@@ -287,7 +308,7 @@ const JobEntry* JobBook::find(JobId job) const { return const_cast<JobBook*>(thi
 
 std::optional<JobId> JobBook::by_key(const std::string& owner, const std::string& key) const {
   const auto at = keys_.find({owner, key});
-  if (key.empty() || at == keys_.end()) return std::nullopt;
+  if (key.empty() || at == keys_.end() || !find(at->second)) return std::nullopt;  // a job that ran again had other keys before
   return at->second;
 }
 
@@ -315,9 +336,10 @@ wire::JobStatus JobBook::status(const JobEntry& entry, const Scheduler& schedule
   const JobRow& row = entry.row;
   wire::JobStatus s;
   s.set_job(row.id.value), s.set_name(row.name), s.set_owner(row.owner), s.set_command(row.command);
-  s.set_tasks(row.tasks), s.set_submitted_ms(row.submitted_ms), s.set_started_ms(row.started_ms), s.set_ended_ms(row.ended_ms);
+  s.set_tasks(row.tasks), s.set_submitted_ms(row.submitted_ms), s.set_started_ms(row.started_ms);
   s.set_priority(row.priority), s.set_deadline_ms(row.deadline_ms), s.set_note(row.note);
-  if (row.ended_ms > 0) {
+  s.set_ended_ms(entry.over() ? row.ended_ms : 0);
+  if (entry.over()) {
     s.set_succeeded(row.succeeded), s.set_failed(row.failed), s.set_canceled(row.canceled_tasks), s.set_requeued(row.requeued), s.set_retried(row.retried);
     s.set_state(static_cast<wire::State>(row.state));
     return s;

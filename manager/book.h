@@ -5,6 +5,8 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "manager/clocks.h"
@@ -29,6 +31,11 @@ struct JobEntry {
   JobRow row;
   wire::Job job;              // always in groups, as make_grouped() has it; cleared when the job ended
   std::vector<Place> places;  // of the groups, in order; kept when the job ended
+  bool end_saved = true;      // once it ended: that is on disk
+  std::uint64_t listed_ms = 0;  // the book's: where it is among the ended ones
+
+  /// It ended, and that may be told.
+  bool over() const { return row.ended_ms > 0 && end_saved; }
 
   /// The group of a task, by position.
   std::uint32_t group_of(TaskNumber task) const;
@@ -66,6 +73,10 @@ class JobBook {
   /// Numbers up to this one were given, also those of jobs that are no longer kept.
   void given(JobId last) { last_ = std::max(last_, last.value); }
   bool was_given(JobId job) const { return job.value >= 1 && job.value <= last_; }
+  /// Jobs that ended before, the oldest first; none that an open one waits for, which would not know how it ended after a restart.
+  std::vector<JobId> forgettable(std::uint64_t before_ms, std::size_t most) const;
+  /// Of an ended job nothing stays, and its key can be used again.
+  void forget(JobId job);
   /// The job that this owner submitted under that key before, if any.
   std::optional<JobId> by_key(const std::string& owner, const std::string& key) const;
   void remember_key(const std::string& owner, const std::string& key, JobId job);
@@ -81,6 +92,8 @@ class JobBook {
   std::map<JobId, JobEntry> entries_;
   std::map<std::pair<std::string, std::string>, JobId> keys_;
   std::set<JobId> open_;
+  std::set<std::pair<std::uint64_t, JobId>> by_end_;  // ended jobs
+  std::unordered_map<JobId, unsigned> waited_for_;  // by how many open jobs
   std::uint64_t last_ = 0;
 };
 

@@ -99,6 +99,8 @@ struct JobRestored {
 };
 /// How a job of an earlier life ended that others may wait for.
 struct JobKnown { JobId job; TaskState state; };
+/// An ended job that is no longer kept: nothing of it is known from now on.
+struct JobForgotten { JobId job; };
 struct JobCanceled { JobId job; };
 struct JobHeld { JobId job; };      // nothing more of it is started
 struct JobReleased { JobId job; };
@@ -147,7 +149,7 @@ struct OwnerSet {
   double weight = 1;            // twice the weight, twice the slots
   std::uint64_t running_max = 0;  // tasks at a time; 0: no limit
 };
-using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobKnown, JobCanceled, JobHeld, JobReleased, OwnerSet, WorkerJoined, WorkerChanged, WorkerLost,
+using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobKnown, JobForgotten, JobCanceled, JobHeld, JobReleased, OwnerSet, WorkerJoined, WorkerChanged, WorkerLost,
                            AttemptRefused, AttemptReturned, AttemptFinished, LeaseRenewed, Tick>;
 
 // ---- Actions -------------------------------------------------------------------------------------------------------------------

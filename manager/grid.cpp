@@ -23,6 +23,8 @@ constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is 
 
 constexpr auto kWakeMin = 20ms;                  // between two ticks: each looks at what runs
 constexpr std::size_t kNoteMax = 500;           // bytes
+constexpr std::size_t kForgetAtOnce = 200;      // old jobs a tick
+constexpr std::size_t kForgettingMax = 1000;    // jobs whose rows are still to go; above it the store comes first
 
 constexpr std::string_view kWorkerFact = "worker ";  // its JID follows: it was at work
 
@@ -40,12 +42,14 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     handle(AttemptFinished{finished.worker, finished.what, o.cause, o.succeeded(), o.wall, o.exit_code}, &finished);
   };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
+  pool_.crowded = [this] { return journal_->pending_bytes() > Journal::kPendingMax; };
   pool_.on_answered = [this] { open_when_settled(false); };
   pool_.on_stale = [this](const Pool::Stale& said) { stale(said); };
   pool_.on_job_seen = [this](JobId job) { job_seen(job); };
   handle(MarketClosed{});
   for (const OwnerSet& event : limits_.events()) handle(event);
   book_.given(restored.last_job);
+  untold_ = {restored.untold.begin(), restored.untold.end()};
   auto ended = restored.ended.begin();
   auto past = restored.past.begin();
   const Clocks clocks = Clocks::read();
@@ -89,6 +93,7 @@ void Grid::market_opened() {
   linked_ = true;
   roster_.reopened(now());
   for (Stanza& message : std::exchange(unsent_, {})) link_.send(std::move(message));
+  tell_untold();
   opening_ = true;
   opening_ends_.expires_after(kGreetMax);
   opening_ends_.async_wait([this](auto error) {
@@ -266,29 +271,75 @@ void Grid::job_ended(JobId job, TaskState state, const std::string& why) {
   row.state = state;
   row.succeeded = counts->succeeded, row.failed = counts->failed, row.canceled_tasks = counts->canceled, row.requeued = counts->requeued, row.retried = counts->retried;
   row.note = shortened(printable(why), kNoteMax);
+  entry->end_saved = false;
   book_.ended(*entry);
   spdlog::info("job ended job={} state={} tasks={} succeeded={} failed={} canceled={} requeued={} ms={} why=\"{}\"", job.value, name_of(state), row.tasks, row.succeeded, row.failed, row.canceled_tasks,
                row.requeued, row.ended_ms - row.submitted_ms, row.note);
   journal_->end(row);
   journal_->commit([this, job] {
-    const JobEntry& over = *book_.find(job);
+    JobEntry* over = book_.find(job);
+    if (!over) return;
+    over->end_saved = true;
     const auto watchers = watches_.ended(now(), job);
-    push(watchers, over);
-    tell_owner(over, std::any_of(watchers.begin(), watchers.end(), [&](const std::string& jid) { return bare(jid) == over.row.owner; }));
+    push(watchers, *over);
+    tell_owner(*over, std::any_of(watchers.begin(), watchers.end(), [&](const std::string& jid) { return bare(jid) == over->row.owner; }));
   });
+}
+
+/// Owners who were not told how their jobs ended: there was no link, or this manager's last life ended just then.
+void Grid::tell_untold() {
+  for (const JobId job : std::exchange(untold_, {}))
+    if (const JobEntry* entry = book_.find(job); entry && entry->over()) tell_owner(*entry, false);
+}
+
+/// Jobs that ended too long ago go, a few at a time, while the store has time for it.
+void Grid::forget_old() {
+  if (keep_.count() == 0 || !fenced_.empty() || journal_->forgetting() > kForgettingMax || !journal_->refused().empty()) return;
+  const std::uint64_t now = now_ms(), age = static_cast<std::uint64_t>(keep_.count());
+  std::size_t gone = 0;
+  for (const JobId job : book_.forgettable(now - std::min(now, age), kForgetAtOnce)) {
+    if (reopening_.contains(job) || !book_.find(job)->over()) continue;
+    journal_->forget(job);
+    book_.forget(job);
+    untold_.erase(job);
+    handle(JobForgotten{job});
+    ++gone;
+  }
+  if (gone > 0) spdlog::info("no longer kept jobs={} ended_before={} keep={}", gone, now - age, keep_shown_);
+}
+
+std::string Grid::trouble() const {
+  if (!fenced_.empty()) return fenced_;
+  const std::string why = journal_->trouble();
+  return why.empty() ? why : why + ": no new jobs for now; what the manager has is kept";
+}
+
+void Grid::watch_trouble() {
+  std::string why = trouble();
+  if (why == trouble_) return;
+  // How much is left changes all the time; that there is trouble is said once.
+  const bool changes = why.empty() != trouble_.empty();
+  trouble_ = std::move(why);
+  if (!changes) return;
+  if (trouble_.empty()) spdlog::info("trouble over");
+  else spdlog::warn("trouble why=\"{}\"", trouble_);
+  on_trouble(trouble_);
 }
 
 /// A chat message that waits for owners who are offline (XEP-0160). Nothing when the owner's own program sees the end anyway, unless asked for.
 void Grid::tell_owner(const JobEntry& entry, bool watched) {
   const JobRow& row = entry.row;
-  if (watched && !row.notify) return;
+  if (watched && !row.notify) return journal_->told(row.id);
+  if (!linked_) return void(untold_.insert(row.id));
   std::string text = fmt::format("Job {}{} {}: {} of {} task{} succeeded", row.id.value, row.name.empty() ? "" : " \"" + row.name + "\"", name_of(row.state), row.succeeded, row.tasks, row.tasks == 1 ? "" : "s");
   if (row.failed > 0) text += fmt::format(", {} failed", row.failed);
   if (row.canceled_tasks > 0) text += fmt::format(", {} canceled", row.canceled_tasks);
   text += fmt::format(", in {:.1f} s", static_cast<double>(row.ended_ms - row.submitted_ms) / 1000);
   if (!row.note.empty()) text += fmt::format(": {}", row.note);
   text += fmt::format(". Its output: command `results` here, or `souk cat {}`.", row.id.value);
-  tell_person(row.owner, fmt::format("job-{}-{}-ended", epoch_.value, row.id.value), text);
+  // The same id if it is said again, by a life that does not know that the last one did.
+  tell_person(row.owner, fmt::format("job-{}-{}-ended", row.id.value, row.ended_ms), text);
+  journal_->told(row.id);
 }
 
 void Grid::tell_person(const std::string& jid, const std::string& id, const std::string& text) {
@@ -318,7 +369,7 @@ void Grid::touch(JobId job) {
     push_due_ = false;
     if (error) return;
     for (const auto& [id, jids] : watches_.due(now()))
-      if (const JobEntry* entry = book_.find(id); entry && entry->row.ended_ms == 0) push(jids, *entry);
+      if (const JobEntry* entry = book_.find(id); entry && !entry->over()) push(jids, *entry);
     if (watches_.pending()) touch({});
   });
 }
@@ -329,6 +380,8 @@ void Grid::tick() {
     if (error) return;
     handle(Tick{});
     if (linked_) pool_.tick(), keep_roster(Roster::kForgetAfter);
+    watch_trouble();
+    forget_old();
     tick();
   });
 }

@@ -42,6 +42,8 @@ class Grid {
   Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits);
   ~Grid();
   void set_me(std::string me);
+  /// How long ended jobs are kept; 0: for ever. `shown`: as its user wrote it.
+  void set_keep(std::chrono::milliseconds keep, std::string shown) { keep_ = keep, keep_shown_ = std::move(shown); }
   Pool& pool() { return pool_; }
   /// The link is down: workers go on, nothing is given out, and no lease ends.
   void market_closed();
@@ -74,6 +76,8 @@ class Grid {
   std::function<void()> on_leap = [] {};
   /// A worker joined that had not been here in this life.
   std::function<void()> on_worker = [] {};
+  /// Why nothing new is accepted, for people; told again with nothing when it is over.
+  std::function<void(const std::string& why)> on_trouble = [](const std::string&) {};
   /// All that was taken so far is on disk.
   void commit(std::function<void()> then) { journal_->commit(std::move(then)); }
 
@@ -82,6 +86,12 @@ class Grid {
   void perform(const Action& action, Pool::Finished* finished);
   void job_ended(JobId job, TaskState state, const std::string& why);
   void tell_owner(const JobEntry& entry, bool watched);
+  void tell_untold();
+  void forget_old();
+  void watch_trouble();
+  std::string trouble() const;
+  std::optional<Refusal> not_written() const;
+  Refusal no_such(std::uint64_t job) const;
   /// A chat message from the manager's bare JID; kept for later while there is no link.
   void tell_person(const std::string& jid, const std::string& id, const std::string& text);
   void set_aside(const SetAside& action);
@@ -126,6 +136,9 @@ class Grid {
   std::string fenced_;         // why; empty: it is not
   bool put_back_ = false, asked_all_ = false;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link
+  std::set<JobId> untold_;     // ended jobs whose owners wait to hear of it
+  std::chrono::milliseconds keep_{0};
+  std::string keep_shown_, trouble_;
   std::optional<Instant> wake_at_;
   boost::asio::steady_timer tick_, wake_, push_, opening_ends_;
 };

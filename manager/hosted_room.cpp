@@ -27,15 +27,35 @@ void HostedRoom::open() {
   for (const auto& [nick, jid] : occupants_) before_.insert(jid);
   occupants_.clear();
   grace_.cancel();
-  auto join = element("presence", {}, {{"to", room_ + '/' + nick_}, {"from", me_}});
+  auto join = presence();
   child(child(*join, "x", ns::muc), "history", {}, {{"maxstanzas", "0"}});
-  disco_.add_caps(*join);
   link_.send(std::move(join));
   // A room service that says nothing is asked again.
   retry_.expires_after(10s);
   retry_.async_wait([this](auto error) {
     if (!error && !inside_ && !closed_) again({"cannot open the marketplace " + room_, "its server does not answer", ""});
   });
+}
+
+Stanza HostedRoom::presence() const {
+  auto presence = element("presence", {}, {{"to", room_ + '/' + nick_}, {"from", me_}});
+  if (!trouble_.empty()) child(*presence, "show", {}, {}, "dnd"), child(*presence, "status", {}, {}, printable(trouble_));
+  disco_.add_caps(*presence);
+  return presence;
+}
+
+void HostedRoom::say_subject() {
+  auto subject = element("message", {}, {{"type", "groupchat"}, {"to", room_}, {"from", me_}});
+  child(*subject, "subject", {}, {},
+        trouble_.empty() ? "Souk marketplace: free workers have no mark, busy ones are marked so. Commands: " + bare(me_) : "Souk marketplace: " + printable(trouble_));
+  link_.send(std::move(subject));
+}
+
+void HostedRoom::set_trouble(const std::string& why) {
+  trouble_ = why;
+  if (!inside_) return;  // said on entering
+  link_.send(presence());
+  say_subject();
 }
 
 void HostedRoom::close() {
@@ -129,9 +149,7 @@ void HostedRoom::configure() {
   link_.request(std::move(set), 10s, [this](const Answer& answer) {
     if (closed_ || !inside_) return;
     if (!answer) return again({"cannot set up the marketplace " + room_, answer.error.condition + " " + answer.error.text, ""});
-    auto subject = element("message", {}, {{"type", "groupchat"}, {"to", room_}, {"from", me_}});
-    child(*subject, "subject", {}, {}, "Souk marketplace: free workers have no mark, busy ones are marked so. Commands: " + bare(me_));
-    link_.send(std::move(subject));
+    say_subject();
     tries_ = 0;
     if (std::exchange(opened_, true)) return;
     // Who was here before and is not now may still come: its server was restarted, or its link is slower than ours.

@@ -16,9 +16,13 @@ class HostedRoom final : public Marketplace {
   HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me);
   void open() override;
   void close() override;
+  /// What everybody in the room should know of the manager; empty: all is well.
+  void set_trouble(const std::string& why);
   void set_me(std::string me) { me_ = std::move(me); }  // an ordinary account learns its full JID at login
 
  private:
+  Stanza presence() const;
+  void say_subject();
   void take(const gloox::Tag& presence);
   void entered(bool created, const std::string& affiliation);
   void configure();
@@ -28,7 +32,7 @@ class HostedRoom final : public Marketplace {
   boost::asio::io_context& loop_;
   XmppLink& link_;
   Disco& disco_;
-  std::string room_, me_, nick_ = "manager";
+  std::string room_, me_, nick_ = "manager", trouble_;
   bool inside_ = false, opened_ = false, closed_ = false;
   std::map<std::string, std::string> occupants_;  // nick -> real JID
   std::set<std::string> before_;                  // real JIDs from before the link broke, not seen again yet

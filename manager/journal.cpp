@@ -69,11 +69,12 @@ class SqliteJournal final : public Journal {
   }
   std::size_t pending_bytes() const override { return pending_; }
 
+  std::string refused() const override {
+    std::lock_guard lock(mutex_);
+    return trouble_;
+  }
   std::string trouble() const override {
-    {
-      std::lock_guard lock(mutex_);
-      if (!trouble_.empty()) return trouble_;
-    }
+    if (std::string why = refused(); !why.empty()) return why;
     struct statvfs disk {};
     if (::statvfs(folder_.c_str(), &disk) != 0) return {};
     if (disk.f_flag & ST_RDONLY) return "the manager's disk is read-only";

@@ -117,6 +117,7 @@ class Journal {
   /// Why nothing new should be promised, as part of a sentence: `the manager's disk is full`; empty: healthy. Already so when little space is left:
   /// that is for the results of what was promised.
   virtual std::string trouble() const = 0;
+  virtual std::string refused() const = 0;  // why the last try to write failed, in the same way; empty: it did not
   /// What was added and is not on disk yet, about.
   virtual std::size_t pending_bytes() const = 0;
   /// The job is no longer kept: it is gone with the next commit, its rows follow bit by bit between other work.

@@ -12,12 +12,14 @@
 #include <iostream>
 #include <optional>
 
+#include "manager/check.h"
 #include "manager/commands.h"
 #include "manager/grid.h"
 #include "manager/hosted_room.h"
 #include "manager/journal.h"
 #include "manager/restoration.h"
 #include "protocol/disco.h"
+#include "protocol/notation.h"
 #include "protocol/profile.h"
 #include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
@@ -33,12 +35,20 @@ int fail(const souk::Error& error, int code) {
   return code;
 }
 
+/// 0: nothing wrong, 1: something is, 2: it could not be looked at.
+int check(const std::filesystem::path& folder, bool json) {
+  const auto report = souk::check_store(folder / "grid.sqlite");
+  if (!report) return fail(report.error(), kUsage);
+  std::cout << (json ? json_of(report.value()) + "\n" : text_of(report.value())) << std::flush;
+  return report.value().findings.empty() ? 0 : 1;
+}
+
 /// One line for whoever started us and waits (souk up).
 void notify(int fd, const char* line) {
   if (fd >= 0 && ::write(fd, line, std::char_traits<char>::length(line)) < 0) spdlog::debug("nobody reads our notices");
 }
 
-int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, souk::Scheduler::Rules rules, bool put_back, int notify_fd) {
+int serve(const souk::Profile& profile, const std::filesystem::path& state, souk::AllowList admins, souk::AllowList users, souk::AllowList workers, souk::Limits limits, souk::Scheduler::Rules rules, const std::string& keep, bool put_back, int notify_fd) {
   boost::asio::io_context loop(1);
   std::error_code failed;
   std::filesystem::create_directories(state, failed);
@@ -59,6 +69,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   souk::Disco disco(link);
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers), std::move(limits));
+  if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
   souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users)});
   if (put_back) grid.set_put_back();
   souk::HostedRoom room(loop, link, disco, profile.room, profile.manager);
@@ -102,6 +113,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
     code = kAgain;
     leave();
   };
+  grid.on_trouble = [&](const std::string& why) { room.set_trouble(why); };
   grid.on_worker = [&] { notify(notify_fd, "worker\n"); };
   grid.set_me(profile.manager);
   link.on_up = [&] {
@@ -152,17 +164,18 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
 int main(int argc, char** argv) {
   souk::keep_standard_streams();
   CLI::App app("Souk's manager: keeps the marketplace, takes jobs, hands tasks to workers.", "souk-manager");
-  app.footer("Examples:\n  souk-manager --profile ~/.souk/manager.toml\n  souk-manager --profile manager.toml --allow example.edu --admin ada@example.edu\n\n"
+  app.footer("Examples:\n  souk-manager --profile ~/.souk/manager.toml\n  souk-manager --profile manager.toml --allow example.edu --admin ada@example.edu\n"
+             "  souk-manager --check --state ~/.souk/manager    is the store whole? (exit code 0: yes, 1: no, 2: it cannot be looked at)\n\n"
              "`souk up` starts one for you, with a private server.\n"
              "Exit codes: 0 stopped, 1 its store fails, 2 wrong usage, 3 the server refuses it, 4 another manager is in its place.");
   app.set_version_flag("--version", "souk-manager " SOUK_VERSION);
-  std::string profile_file, state, level = "info";
+  std::string profile_file, state, level = "info", keep = "30d";
   std::vector<std::string> admins, users, workers, shares, most;
   souk::Scheduler::Rules rules;
   double lease_s = 30, half_life_s = 3600;
   int notify_fd = -1;
   bool put_back = false;
-  app.add_option("--profile", profile_file, "Profile file: account, server, room (docs/ARCHITECTURE.md)")->required();
+  app.add_option("--profile", profile_file, "Profile file: account, server, room (docs/ARCHITECTURE.md)");
   app.add_option("--state", state, "Folder of the store (default: `manager` beside the profile)");
   app.add_option("--admin", admins, "JID that sees and cancels everybody's jobs")->allow_extra_args(false);
   app.add_option("--allow", users, "JID or domain that may submit jobs (default: the own domain)")->allow_extra_args(false);
@@ -173,6 +186,10 @@ int main(int argc, char** argv) {
   app.add_option("--half-life-s", half_life_s, "Seconds after which what an owner used of the grid counts half, in whose turn it is")->check(CLI::Range(1.0, 86400.0 * 366))->capture_default_str();
   app.add_option("--crash-limit", rules.crash_limit, "Workers a task may take with it before it is given up; a job may ask for another number")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_flag("--restored", put_back, "The store was put back from a copy: go on above all that workers have seen since. Jobs that were open are held. Say it once");
+  app.add_option("--keep", keep, "How long jobs are kept after their end: 12h, 30d; `forever`: all of them")->capture_default_str();
+  bool checks = false, json = false;
+  auto* check_option = app.add_flag("--check", checks, "Look through the store, also while a manager uses it, say what is in it and what is wrong, and end");
+  app.add_flag("--json", json, "With --check: as one JSON object")->needs(check_option);
   app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
   app.add_option("--notify-fd", notify_fd, "Descriptor that gets a line `ready` and a line `worker`")->group("");
   try {
@@ -180,6 +197,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
   }
+  const auto folder = [&] { return state.empty() ? std::filesystem::absolute(profile_file).parent_path() / "manager" : std::filesystem::path(state); };
+  if (profile_file.empty() && !(checks && !state.empty())) return fail({"no --profile is given", "", checks ? "name it, or the store's folder: --state DIR" : "name its file: --profile FILE"}, kUsage);
+  if (checks) return check(folder(), json);
   spdlog::set_default_logger(spdlog::stderr_color_mt("manager"));
   spdlog::set_level(spdlog::level::from_str(level));
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
@@ -193,15 +213,15 @@ int main(int argc, char** argv) {
     if (const auto added = limits.add_share(share); !added) return fail(added.error(), kUsage);
   for (const auto& limit : most)
     if (const auto added = limits.add_limit(limit); !added) return fail(added.error(), kUsage);
+  if (const auto read = souk::parse_duration(keep); !read && keep != "forever") return fail({"bad option --keep", read.error().why, "write 12h or 30d, or `forever`"}, kUsage);
   const auto profile = souk::load_profile(profile_file);
   if (!profile) return fail(profile.error(), kUsage);
-  const auto folder = state.empty() ? std::filesystem::absolute(profile_file).parent_path() / "manager" : std::filesystem::path(state);
   try {
     if (put_back)
-      if (const auto marked = souk::mark_put_back(folder / "grid.sqlite", souk::Clocks::read().now_ms); !marked) return fail(marked.error(), 1);
+      if (const auto marked = souk::mark_put_back(folder() / "grid.sqlite", souk::Clocks::read().now_ms); !marked) return fail(marked.error(), 1);
     int code = kAgain;
     while (code == kAgain)
-      code = serve(profile.value(), folder, {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, limits, rules, put_back, notify_fd);
+      code = serve(profile.value(), folder(), {admins.begin(), admins.end()}, {users.begin(), users.end()}, {workers.begin(), workers.end()}, limits, rules, keep, put_back, notify_fd);
     return code;
   } catch (const std::exception& error) {
     return fail({"ended by an error", error.what(), "please report it"}, 1);

@@ -431,6 +431,8 @@ std::string Pool::take_pieces(Peer& peer, const wire::Report& report, std::set<A
 void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   Peer* from = worker_of(iq);
   if (!from) return;
+  // Not even looked at: the worker keeps it and says it again.
+  if (crowded()) return link_.send(error_of(iq, "wait", "resource-constraint", "too much waits for the manager's disk: keep the results and report them again later"));
   wire::Report report;
   if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
   if (report.results_size() > kHeldMax || report.returned_size() > kHeldMax) return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));

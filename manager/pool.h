@@ -85,6 +85,9 @@ class Pool {
   /// Calls back once all that was said before is on disk.
   std::function<void(std::function<void()>)> commit = [](std::function<void()> then) { then(); };
 
+  /// So much waits for the disk that results are better kept where they are.
+  std::function<bool()> crowded = [] { return false; };
+
   const Member* member(WorkerId worker) const;
   const std::map<WorkerId, Member>& members() const { return members_; }
   /// The nick a worker has or had, and its host's name, for people.

@@ -28,6 +28,18 @@ JobEntry* Grid::visible(const Asker& asker, std::uint64_t job) {
   return entry && (asker.admin || entry->row.owner == asker.owner) ? entry : nullptr;
 }
 
+Refusal Grid::no_such(std::uint64_t job) const {
+  if (book_.find({job}) || !book_.was_given({job})) return {"item-not-found", fmt::format("there is no job {} of yours", job)};
+  return {"item-not-found", fmt::format("job {} is no longer kept{}", job, keep_.count() > 0 ? " (--keep " + keep_shown_ + ")" : "")};
+}
+
+/// What changes a job waits for the disk; while that refuses, a clear no is better than no answer.
+std::optional<Refusal> Grid::not_written() const {
+  const std::string why = journal_->refused();
+  if (why.empty()) return std::nullopt;
+  return Refusal{"resource-constraint", "nothing can be changed for now: " + why + "; what it has is kept"};
+}
+
 std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tasks) const {
   const std::uint64_t most = limits_.queued_max(owner);
   if (most == 0) return std::nullopt;
@@ -87,7 +99,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   if (const auto known = given.dry_run ? std::nullopt : book_.by_key(asker.owner, given.key)) {
     const JobEntry* entry = book_.find(*known);
     answer.set_job(known->value), answer.set_tasks(entry->row.tasks);
-    if (given.watch && entry->row.ended_ms == 0) watches_.add(now(), *known, asker.jid);
+    if (given.watch && !entry->over()) watches_.add(now(), *known, asker.jid);
     return journal_->commit([answer, reply] { reply(answer); });
   }
   if (auto refusal = sealed(); refusal && !given.dry_run) return reply(std::move(*refusal));
@@ -119,7 +131,8 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   journal_->commit([this, event, answer, watch = given.watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event->job, jid);
     reply(answer);
-    for (const JobKnown& known : book_.ended_before(book_.find(event->job)->job)) handle(known);
+    if (const JobEntry* entry = book_.find(event->job))
+      for (const JobKnown& known : book_.ended_before(entry->job)) handle(known);
     handle(*event);
   });
 }
@@ -128,7 +141,8 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
   if (auto refusal = sealed()) return reply(std::move(*refusal));
   if (request.jobs_size() == 0) return reply(Refusal{"bad-request", "name the jobs to cancel"});
   for (const std::uint64_t id : request.jobs())
-    if (!visible(asker, id)) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id)});
+    if (!visible(asker, id)) return reply(no_such(id));
+  if (auto refusal = not_written()) return reply(std::move(*refusal));
   std::vector<JobId> jobs;
   for (const std::uint64_t id : request.jobs()) {
     JobEntry* entry = book_.find({id});
@@ -141,7 +155,8 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
   journal_->commit([this, jobs, request, reply] {
     for (const JobId job : jobs) handle(JobCanceled{job});
     wire::CancelAnswer answer;
-    for (const std::uint64_t id : request.jobs()) *answer.add_jobs() = book_.status(*book_.find({id}), scheduler_);
+    for (const std::uint64_t id : request.jobs())
+      if (const JobEntry* entry = book_.find({id})) *answer.add_jobs() = book_.status(*entry, scheduler_);
     reply(answer);
   });
 }
@@ -151,7 +166,8 @@ void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool h
   if (request.jobs_size() == 0) return reply(Refusal{"bad-request", held ? "name the jobs to hold" : "name the jobs to release"});
   if (static_cast<std::uint32_t>(request.jobs_size()) > kJobsMax) return reply(Refusal{"bad-request", fmt::format("name at most {} jobs", kJobsMax)});
   for (const std::uint64_t id : request.jobs())
-    if (!visible(asker, id)) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id)});
+    if (!visible(asker, id)) return reply(no_such(id));
+  if (auto refusal = not_written()) return reply(std::move(*refusal));
   std::vector<JobId> jobs;
   for (const std::uint64_t id : request.jobs()) {
     JobEntry* entry = book_.find({id});
@@ -167,7 +183,8 @@ void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool h
       touch(job);
     }
     wire::JobsAnswer answer;
-    for (const std::uint64_t id : request.jobs()) *answer.add_jobs() = book_.status(*book_.find({id}), scheduler_);
+    for (const std::uint64_t id : request.jobs())
+      if (const JobEntry* entry = book_.find({id})) *answer.add_jobs() = book_.status(*entry, scheduler_);
     reply(answer);
   });
 }
@@ -180,11 +197,11 @@ void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wi
   }
   const JobEntry* entry = visible(asker, request.job());
   const JobId id{request.job()};
-  if (!entry) return reply(Refusal{"item-not-found", fmt::format("there is no job {} of yours", id.value)});
+  if (!entry) return reply(no_such(id.value));
   if (auto refusal = sealed()) return reply(std::move(*refusal));
   if (const std::string trouble = journal_->trouble(); !trouble.empty())
     return reply(Refusal{"resource-constraint", "nothing is run again for now: " + trouble});
-  if (!request.all() && entry->row.ended_ms == 0) return reply(Refusal{"not-acceptable", fmt::format("job {} has not ended: wait for its end, or cancel it, before it runs again", id.value)});
+  if (!request.all() && !entry->over()) return reply(Refusal{"not-acceptable", fmt::format("job {} has not ended: wait for its end, or cancel it, before it runs again", id.value)});
   if (!request.all() && entry->row.succeeded == entry->row.tasks)
     return reply(Refusal{"not-acceptable", fmt::format("every task of job {} succeeded: with --all a new job is made of it", id.value)});
   if (!reopening_.insert(id).second) return reply(Refusal{"resource-constraint", fmt::format("job {} is being made ready to run again", id.value)});
@@ -197,13 +214,16 @@ void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wi
 
 void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply) {
   const JobId id{request.job()};
-  JobEntry& entry = *book_.find(id);
+  JobEntry& entry = *book_.find(id);  // not forgotten while it is in reopening_, nor in the turn that takes it out
   const Clocks clocks = Clocks::read();
   Submission given{{}, request.key(), request.watch(), false};
   wire::Job& job = given.job;
   if (!job.ParseFromString(kept.spec)) return reply(Refusal{"resource-constraint", fmt::format("job {} cannot be read from the store", id.value)});
   job.set_hold(false);
   if (job.deadline_ms() <= clocks.now_ms) job.set_deadline_ms(0);  // nothing could run by a deadline that has passed
+  // What it waited for and is no longer kept ended long ago: its owner wants it to run all the same.
+  auto* after = job.mutable_after();
+  after->erase(std::remove_if(after->begin(), after->end(), [&](const auto& a) { return !book_.find({a.job()}) && book_.was_given({a.job()}); }), after->end());
   if (request.all()) return submit(asker, std::move(given), reply);
   JobRow& row = entry.row;
   const std::uint64_t tasks = row.tasks - std::min<std::uint64_t>(row.tasks, kept.succeeded.size());
@@ -224,7 +244,8 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   journal_->commit([this, event, answer, id, watch = request.watch(), jid = asker.jid, reply] {
     if (watch) watches_.add(now(), id, jid);
     reply(answer);
-    for (const JobKnown& known : book_.ended_before(book_.find(id)->job)) handle(known);
+    if (const JobEntry* again = book_.find(id))
+      for (const JobKnown& known : book_.ended_before(again->job)) handle(known);
     handle(*event);
     touch(id);
   });

@@ -155,6 +155,8 @@ void Scheduler::on(const JobKnown& e, Actions&) {
   if (!job_ix_.contains(e.job)) ended_.try_emplace(e.job, Ended{{}, e.state});
 }
 
+void Scheduler::on(const JobForgotten& e, Actions&) { ended_.erase(e.job); }
+
 void Scheduler::on(const JobHeld& e, Actions&) {
   const Ix ix = job_ix(e.job);
   if (ix == kNone || std::exchange(jobs_[ix].held, true)) return;

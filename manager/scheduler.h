@@ -73,7 +73,7 @@ class Scheduler {
   /// When to tell Tick at the latest, if nothing else happens before. Ticks come once a second besides.
   std::optional<Instant> wake_at() const;
 
-  /// Null for a job never submitted. An ended job keeps its counts.
+  /// Null for a job never submitted. An ended job keeps its counts until it is forgotten.
   const Counts* counts(JobId job) const;
   /// `waiting` for an unknown or ended job: ask the journal then.
   TaskState state(TaskId task) const;
@@ -262,6 +262,7 @@ class Scheduler {
   void on(const JobSubmitted&, Actions&);
   void on(const JobRestored&, Actions&);
   void on(const JobKnown&, Actions&);
+  void on(const JobForgotten&, Actions&);
   void on(const JobCanceled&, Actions&);
   void on(const JobHeld&, Actions&);
   void on(const JobReleased&, Actions&);

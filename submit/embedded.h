@@ -36,6 +36,7 @@ struct EmbeddedGrid {
   std::vector<std::string> shares, limits;  // as the manager's --share and --limit have them
   bool restored = false;               // the manager's store was put back from a copy
   double lease_s = 0;                  // of the manager; 0: its default
+  std::string keep;                    // as the manager's --keep has it; empty: its default
   bool root = false;                   // Prosody refuses to run as root unless told
 };
 inline constexpr int kWorkersMax = 256;  // a stock room is quadratic in its occupants; more workers belong on more machines

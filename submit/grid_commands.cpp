@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "protocol/notation.h"
 #include "submit/common.h"
 #include "submit/grid_state.h"
 #include "submit/observe.h"
@@ -222,6 +223,10 @@ void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_option("--share", options.shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (may be repeated)")->allow_extra_args(false);
   command.add_option("--limit", options.limits, "OWNER:running=N,queued=N: tasks that JID may have at a time, and waiting; `*`: everybody (may be repeated)")
       ->allow_extra_args(false);
+  command.add_option("--keep", options.keep, "How long jobs are kept after their end: 12h, 30d; `forever`: all of them (default: 30d)")->check([](const std::string& text) {
+    const auto read = parse_duration(text);
+    return read || text == "forever" ? std::string() : read.error().why + "; write 12h or 30d, or `forever`";
+  });
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ int jobs_command(const Common& common, const ListOptions& options) {
   request.set_everybody(options.all);
   const auto answer = query.session.status(request);
   if (!answer) return query.failed(answer.error());
+  if (const auto& trouble = answer.value().grid().trouble(); !trouble.empty()) query.output.note(plain(trouble, 500));
   if (common.json) {
     for (const auto& job : answer.value().jobs()) query.output.out(json_of(job) + "\n");
     return query.finish();
@@ -87,6 +88,7 @@ int job_command(const Common& common, const std::vector<std::string>& jobs) {
   request.mutable_jobs()->Add(numbers.value().begin(), numbers.value().end());
   const auto answer = query.session.status(request);
   if (!answer) return query.failed(answer.error());
+  if (const auto& trouble = answer.value().grid().trouble(); !trouble.empty()) query.output.note(plain(trouble, 500));
   bool first = true;
   for (const auto& job : answer.value().jobs()) {
     if (common.json) {

@@ -380,9 +380,9 @@ std::string grid_details(const wire::GridStatus& grid) {
   return fmt::format(
       "Manager: version {}, up {}\n"
       "Workers: {} with {}, {} busy\n"
-      "Tasks: {} waiting, {} running\n",
+      "Tasks: {} waiting, {} running\n{}{}",
       plain(grid.version(), 40), seconds_text(std::chrono::milliseconds(grid.up_ms())), grid.workers(), count_text(grid.slots(), "slot"), grid.slots_busy(),
-      grid.tasks_waiting(), grid.tasks_running());
+      grid.tasks_waiting(), grid.tasks_running(), grid.trouble().empty() ? "" : "Trouble: " + plain(grid.trouble(), 500) + "\n", grid.lacks().empty() ? "" : "Lacks: " + plain(grid.lacks(), 500) + "\n");
 }
 
 std::string json_of(const wire::JobStatus& job) {
@@ -485,6 +485,8 @@ std::string json_of(const wire::GridStatus& grid) {
   json["slots_busy"] = grid.slots_busy();
   json["tasks_waiting"] = grid.tasks_waiting();
   json["tasks_running"] = grid.tasks_running();
+  json["trouble"] = plain(grid.trouble(), 500);
+  json["lacks"] = plain(grid.lacks(), 500);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

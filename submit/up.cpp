@@ -98,6 +98,7 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   for (const auto& limit : grid.limits) words.insert(words.end(), {"--limit", limit});
   if (grid.lease_s > 0) words.insert(words.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
   if (grid.restored) words.push_back("--restored");
+  if (!grid.keep.empty()) words.insert(words.end(), {"--keep", grid.keep});
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -174,7 +175,7 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.slots = options.slots > 0 ? options.slots : std::max(1, cores() / options.workers);
   grid.admins = options.admins;
   grid.allowed = options.allowed;
-  grid.shares = options.shares, grid.limits = options.limits;
+  grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep;
   grid.restored = options.restored, grid.lease_s = options.lease_s;
   grid.root = ::geteuid() == 0;
   return grid;

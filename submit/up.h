@@ -13,6 +13,7 @@ struct UpOptions {
   bool foreground = false, restored = false;
   double lease_s = 0;
   std::vector<std::string> admins, allowed, shares, limits;
+  std::string keep;
   int lock_fd = -1, report_fd = -1;  // of `supervise`, which `up` starts
 };
 

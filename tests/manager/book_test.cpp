@@ -304,6 +304,66 @@ TEST(Book, KnowsAJobByItsOwnersKey) {
   EXPECT_EQ(book.by_key("ada@x", "again"), JobId{7});
 }
 
+TEST(Book, ForgetsOldJobsOldestFirstButNoneThatAnOpenOneWaitsFor) {
+  JobBook book;
+  const auto end = [&](std::uint64_t id, std::uint64_t ms) {
+    JobEntry& entry = *book.find({id});
+    entry.row.ended_ms = ms, entry.row.state = TaskState::succeeded;
+    book.ended(entry);
+  };
+  for (const std::uint64_t id : {1, 2, 3, 4}) entry_of(book, job_of(), id);
+  wire::Job waits = job_of();
+  waits.add_after()->set_job(2);
+  entry_of(book, waits, 5);
+  end(1, 30), end(2, 20), end(3, 10);
+  using Jobs = std::vector<JobId>;
+  EXPECT_EQ(book.forgettable(30, 10), (Jobs{{3}}));
+  EXPECT_EQ(book.forgettable(31, 10), (Jobs{{3}, {1}}));
+  EXPECT_EQ(book.forgettable(31, 1), (Jobs{{3}}));
+  end(5, 40);  // nobody waits for 2 any more
+  EXPECT_EQ(book.forgettable(31, 10), (Jobs{{3}, {2}, {1}}));
+  JobEntry& again = *book.find({2});
+  again.row.ended_ms = 0;
+  book.reopened(again, job_of());
+  EXPECT_EQ(book.forgettable(100, 10), (Jobs{{3}, {1}, {5}}));
+  book.forget({2});  // it is open
+  EXPECT_TRUE(book.find({2}));
+}
+
+TEST(Book, AForgottenJobLeavesItsKeyAndKeepsItsNumber) {
+  JobBook book;
+  JobRow row;
+  row.id = {7}, row.owner = "ada@x", row.key = "k", row.ended_ms = 1;
+  book.add(row, {});
+  book.remember_key("ada@x", "again", {7});  // it ran again under another key
+  book.forget({7});
+  EXPECT_FALSE(book.find({7}));
+  EXPECT_FALSE(book.by_key("ada@x", "k"));
+  EXPECT_FALSE(book.by_key("ada@x", "again"));
+  EXPECT_TRUE(book.was_given({7}));
+  EXPECT_FALSE(book.was_given({8}));
+  EXPECT_FALSE(book.was_given({}));
+  EXPECT_TRUE(book.forgettable(100, 10).empty());
+  EXPECT_EQ(book.next_id(), JobId{8});
+  book.given({20});  // by an earlier life
+  EXPECT_EQ(book.next_id(), JobId{21});
+}
+
+TEST(Book, NobodyHearsOfAnEndThatIsNotOnDisk) {
+  JobBook book;
+  Scheduler scheduler({1}, {});
+  entry_of(book, job_of());
+  JobEntry& entry = *book.find({1});
+  entry.row.started_ms = 5, entry.row.ended_ms = 9, entry.row.state = TaskState::succeeded, entry.row.succeeded = 1;
+  entry.end_saved = false;
+  book.ended(entry);
+  EXPECT_EQ(book.status(entry, scheduler).ended_ms(), 0u);
+  EXPECT_NE(book.status(entry, scheduler).state(), wire::SUCCEEDED);
+  entry.end_saved = true;
+  EXPECT_EQ(book.status(entry, scheduler).ended_ms(), 9u);
+  EXPECT_EQ(book.status(entry, scheduler).state(), wire::SUCCEEDED);
+}
+
 TEST(Clocks, NoPeerCanMakeATimeThatOverflows) {
   const Clocks clocks{Instant(std::chrono::seconds(50)), kNow};
   EXPECT_EQ(clocks.at(kNow - 1000), Instant(std::chrono::seconds(49)));

@@ -601,5 +601,20 @@ TEST(Life, WhyTellsThePlaceInTheQueue) {
   EXPECT_EQ(stage.core.why({{1}, {1}}).summary, "it runs on w1 since 0 ms");
 }
 
+TEST(Life, OfAForgottenJobNothingIsKnownAndAnOpenOneCannotBeForgotten) {
+  Stage stage;
+  stage.join(1);
+  stage.submit(1), stage.submit(2);
+  stage.done(1, stage.held(1, 1, 1));
+  ASSERT_TRUE(stage.core.counts({1}));
+  EXPECT_EQ(stage.tell(JobForgotten{{1}}), "");
+  EXPECT_FALSE(stage.core.counts({1}));
+  EXPECT_EQ(stage.tell(JobForgotten{{1}}), "");  // once more, or never known
+  EXPECT_EQ(stage.tell(JobForgotten{{2}}), "");
+  ASSERT_TRUE(stage.core.counts({2}));
+  EXPECT_EQ(stage.done(1, stage.held(2, 2, 1)), "commit 2.1 succeeded; job 2 succeeded");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)).substr(0, 8), "drop 1.1");  // a late repeat
+}
+
 }  // namespace
 }  // namespace souk

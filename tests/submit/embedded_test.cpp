@@ -62,6 +62,14 @@ TEST(Embedded, LetsEverybodyWithAnAccountSubmitUnlessToldWhoMay) {
   EXPECT_TRUE(has_pair(argv, "--admin", "eve@souk.localhost"));
 }
 
+TEST(Embedded, TellsTheManagerHowLongJobsAreKeptIfAsked) {
+  auto grid = some_grid();
+  const auto usual = plan(grid, kPrograms)[1].argv;
+  EXPECT_EQ(std::count(usual.begin(), usual.end(), "--keep"), 0);
+  grid.keep = "12h";
+  EXPECT_TRUE(has_pair(plan(grid, kPrograms)[1].argv, "--keep", "12h"));
+}
+
 TEST(Embedded, ConfiguresAServerThatIsPrivateAndFast) {
   const std::string config = render_server_config(some_grid(), "secret");
   EXPECT_TRUE(contains(config, "interfaces = { \"127.0.0.1\" }"));

@@ -101,6 +101,15 @@ TEST(Render, TablesAlignAlsoOverPages) {
   EXPECT_EQ(empty.text(), "N  NAME\n");
 }
 
+TEST(Render, AGridInTroubleSaysSo) {
+  wire::GridStatus grid;
+  grid.set_version("1.2");
+  EXPECT_EQ(grid_details(grid).find("Trouble"), std::string::npos);
+  grid.set_trouble("the manager's disk is full\x1b[2J"), grid.set_lacks("2 epochs");
+  EXPECT_NE(grid_details(grid).find("\nTrouble: the manager's disk is full?[2J\nLacks: 2 epochs\n"), std::string::npos) << grid_details(grid);
+  EXPECT_NE(json_of(grid).find(R"("trouble":"the manager's disk is full?[2J","lacks":"2 epochs")"), std::string::npos) << json_of(grid);
+}
+
 TEST(Render, JobsTable) {
   auto table = jobs_table({});
   add_row(table, sample_job(), {}, kNow);

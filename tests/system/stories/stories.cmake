@@ -5,3 +5,6 @@ foreach(story Batches Losses Graphs Users)
 endforeach()
 add_test(NAME story.ChatClient COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/chat_client_test.py)
 set_tests_properties(story.ChatClient PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+# On a small disk of its own; skipped where nothing may be mounted.
+add_test(NAME story.Disk COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/disk_test.py)
+set_tests_properties(story.Disk PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
