@@ -12,6 +12,8 @@ from work import FAILED_RUN, first_difference
 
 BAD_WORDS = re.compile(rb"AddressSanitizer|ThreadSanitizer|LeakSanitizer|runtime error:|[Aa]ssertion.*failed|terminate called|broken invariant|Segmentation fault|ended by an error| error fault why=")
 MANAGER_RSS_MAX = 256 << 20  # of a grid of this size; it takes about 30 MiB
+PATIENCE_S = 35  # after a fault is over, until a link has noticed it: half-open connections take that long
+GREET_S = 3      # that a manager waits for workers it knew, once it is in the market
 ENDED = ("succeeded", "failed", "canceled")
 
 
@@ -37,8 +39,8 @@ class Ledger:
 
 
 class Books:
-    def __init__(self, grid, jobs, say):
-        self.grid, self.jobs, self.say = grid, jobs, say
+    def __init__(self, grid, jobs, faults):
+        self.grid, self.jobs, self.faults = grid, jobs, faults  # faults: (time, Fault, what came of it)
         self.wrong = []
         self.figures = {}
 
@@ -62,7 +64,8 @@ class Books:
         for row in self.hear_jobs():
             known[row["job"]] = row
             named.setdefault(row["name"], []).append(row)
-        accepted, tasks_seen, late_found, extra, again, most, unexplained, ran_twice = 0, 0, 0, 0, 0, 0, 0, []
+        accepted, tasks_seen, late_found, extra, again, most, ran_twice = 0, 0, 0, 0, 0, 0, []
+        unexplained = []
         ended = {state: 0 for state in ENDED}
         self.read_tasks(list(known))
         for job in self.jobs:
@@ -122,12 +125,13 @@ class Books:
                 planned = self.planned_runs(job, task)
                 beyond = max(0, starts - planned)
                 extra, again, most = extra + beyond, again + (beyond > 0), max(most, beyond)
-                if starts > seen["attempts"]:
-                    unexplained += 1
-                    job.notes.append(f"{where}: {starts} starts, {seen['attempts']} attempts told")
-                if beyond and runs and runs[-1][5] < adoption_until:
+                unexplained += [f"{where} was started {starts} times, not {planned}, and no fault explains it: {runs}"] if beyond and not self.explained(runs, beyond) else []
+                starts_at = [run[5] for run in runs if run[0] == "start"]
+                if beyond and runs and runs[-1][5] < adoption_until and not any(self.away(one, other) for one, other in zip(starts_at, starts_at[1:])):
                     ran_twice.append(f"{where} was started {starts} times, not {planned}: {runs}")
             self.check_order(job, ledger)
+        self.figures["starts that no fault explains"] = len(unexplained)
+        self.wrong += [text for text in unexplained if text not in ran_twice]
         for text in ran_twice:
             self.fault("only managers, servers and submitters had been killed, but " + text)
         for name, rows in named.items():
@@ -135,8 +139,26 @@ class Books:
                 self.fault(f"there is a job nobody planned: {rows}")
         self.figures.update({"jobs": accepted, "jobs whose number nobody heard": late_found, "tasks": tasks_seen, **{f"tasks {state}": count for state, count in ended.items()},
                              "starts": sum(len(ledger.starts(key)) for key in ledger.runs), "starts beyond the plan": extra, "tasks started more than planned": again,
-                             "most extra starts of one task": most, "tasks with more starts than attempts told": unexplained,
-                             "programs of people that gave up or were killed": sum(len(job.notes) for job in self.jobs)})
+                             "most extra starts of one task": most, "programs of people that gave up or were killed": sum(len(job.notes) for job in self.jobs)})
+
+    def explained(self, runs, beyond):
+        """Whether so many starts came after something had happened to the worker that ran the task before, to its line or disk, or to the manager's line."""
+        starts = [run for run in runs if run[0] == "start"]
+        for one, other in zip(starts, starts[1:]):
+            at, again, worker = one[5], other[5], one[1]
+            if self.away(at, again):
+                beyond -= 1
+                continue
+            for began, fault, _ in self.faults:
+                touched = worker in fault.target.replace(",", " ").split() or fault.kind == "cut-manager"  # then nobody's lease is renewed
+                if touched and began <= again and began + fault.lasts + self.grid.lease_s + PATIENCE_S >= at:
+                    beyond -= 1
+                    break
+        return beyond <= 0
+
+    def away(self, at, again):
+        """Whether the server was away in between, and whoever ran the task may not have been back in the time that the manager waits."""
+        return any(fault.kind.startswith("server") and at - 5 <= began <= again - GREET_S for began, fault, _ in self.faults)
 
     @staticmethod
     def planned_runs(job, task):

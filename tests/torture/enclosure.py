@@ -35,7 +35,7 @@ def enter(loopback):
         why = "asked to" if loopback else missing()
         if why:
             os.environ[INSIDE] = "loopback"
-            print(f"torture: on the loopback, without cuts, delays and full disks: {why}", flush=True)
+            print(f"torture: on the loopback, without cuts, delays and full disks: {why}", file=sys.stderr, flush=True)
         else:
             inside = subprocess.Popen([*words(), sys.executable, *sys.argv], env={**os.environ, INSIDE: "namespaces"})
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -172,9 +172,10 @@ class Ballast:
     """A file that takes what is left of a disk."""
 
     def __init__(self, folder):
-        self.path = os.path.join(folder, "ballast")
+        self.path, self.full_until = os.path.join(folder, "ballast"), 0
 
     def fill(self):
+        self.full_until = float("inf")
         with open(self.path, "wb") as file:
             size, step = 0, 1 << 26
             while step >= 4096:
@@ -189,3 +190,4 @@ class Ballast:
             os.unlink(self.path)
         except FileNotFoundError:
             pass
+        self.full_until = min(self.full_until, time.monotonic())

@@ -21,6 +21,7 @@ class Program:
     def __init__(self, name, host, line, log, env):
         self.name, self.host, self.line, self.log, self.env = name, host, line, log, env
         self.process, self.starts, self.lock = None, 0, threading.Lock()
+        self.disk, self.tried = None, 0  # a Ballast, if it has a disk of its own
         self.unexpected = []  # ends nobody asked for
 
     def start(self):
@@ -50,11 +51,16 @@ class Program:
         return self.process is not None and self.process.poll() is None
 
     def watch(self):
-        """Says once when it has ended though nobody asked it to, and starts it again."""
+        """Says once when it has ended though nobody asked it to, and starts it again; one that cannot start without space on its disk is excused."""
         with self.lock:
             if not self.process or self.ending or self.process.poll() is None:
                 return None
             code = self.process.returncode
+        if code == 1 and self.disk and self.disk.full_until > time.monotonic() - 3:
+            if time.monotonic() - self.tried < 1:
+                return None
+            self.tried = time.monotonic()
+            return self.start()
         self.unexpected.append(code)
         self.start()
         return f"{self.name} ended by itself with {code}"
@@ -97,6 +103,7 @@ class Grid:
         self.server = self.program("server", self.market, ["prosody", "-F", "--config", self.at("server/prosody.cfg.lua")])
         self.manager = self.program("manager", self.market, [self.bin("souk-manager"), "--profile", self.at("manager/manager.toml"), "--state", state, "--allow", DOMAIN,
                                                              "--allow-worker", "worker@" + DOMAIN, "--admin", "ada@" + DOMAIN, "--lease-s", str(lease_s), *manager_options])
+        self.manager.disk = self.disks.get("manager")
         self.workers = []
         states = "--state" in subprocess.run([self.bin("souk-worker"), "--help"], stdout=subprocess.PIPE, timeout=20).stdout.decode()
         for number in range(1, workers + 1):
@@ -111,7 +118,7 @@ class Grid:
             os.makedirs(work, mode=0o700)
             line = [self.bin("souk-worker"), "--profile", self.at("worker/worker.toml"), "--slots", str(slots), "--work", work, "--name", name, "--speed", "1", "--log-level", "debug"]
             self.workers.append(self.program(name, host, line + (["--state", os.path.join(disk, "state")] if states else [])))
-            self.workers[-1].work = work
+            self.workers[-1].work, self.workers[-1].disk = work, self.disks.get(name)
         self.live = {}  # pid -> (process, what) of people's programs
         self.live_lock = threading.Lock()
 

@@ -211,7 +211,7 @@ def main():
     wrong, down = [], False
     try:
         torture.run()
-        books = Books(torture.grid, torture.jobs(), torture.say)
+        books = Books(torture.grid, torture.jobs(), torture.injector.done)
         books.check(torture.adopted_until)
         torture.say(f"the books are checked: {len(books.wrong)} findings")
         recovery = Recovery(torture.grid, torture.say)
@@ -230,7 +230,7 @@ def main():
             torture.diagnose()
             torture.grid.stop()
     if books is None and hasattr(torture, "grid"):
-        books = Books(torture.grid, torture.jobs(), torture.say)
+        books = Books(torture.grid, torture.jobs(), torture.injector.done)
         books.wrong += [f"{job.name}: {text}" for job in torture.jobs() for text in job.wrong]
     if books:
         books.check_logs()
