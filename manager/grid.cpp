@@ -35,7 +35,7 @@ Instant now() { return Clocks::read().now; }
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits)
     : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), lacks_(std::move(restored.facts)), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
+      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), lacks_(restored.facts), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) { handle(event); };
   pool_.finished = [this](Pool::Finished finished) {
     const Outcome& o = finished.outcome;
