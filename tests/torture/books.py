@@ -197,6 +197,18 @@ class Books:
         finally:
             store.close()
 
+    def check_spools(self):
+        """What a worker owed it has handed over by now."""
+        for worker in self.grid.workers:
+            for path in glob.glob(os.path.join(glob.escape(os.path.dirname(worker.work)), "**", "results-*.sqlite"), recursive=True):
+                spool = sqlite3.connect(path)
+                try:
+                    owed = spool.execute("SELECT job, task, epoch, number FROM results").fetchall()
+                    if owed:
+                        self.fault(f"{worker.name} still owes results (job, task, epoch, number): {owed[:10]}")
+                finally:
+                    spool.close()
+
     def check_nothing_left(self, late):
         for name in late:
             self.fault(f"{name} did not end within 10 s of being asked to")

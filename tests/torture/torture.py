@@ -221,6 +221,7 @@ def main():
         down = True
         books.check_nothing_left(late)
         books.check_store()
+        books.check_spools()
     except Exception as error:
         wrong.append(f"{type(error).__name__}: {error}")
         if not isinstance(error, (Hang, RuntimeError)):
