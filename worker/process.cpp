@@ -20,6 +20,7 @@
 
 #include "protocol/offer.h"
 #include "worker/folder.h"
+#include "worker/leftovers.h"
 #include "worker/runner_start.h"
 #include "worker/runner_wire.h"
 
@@ -243,6 +244,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     for (const auto until = steady_clock::now() + kLockedMax; flock(lock_.get(), LOCK_EX | LOCK_NB) != 0; usleep(5000))
       if (errno != EWOULDBLOCK || steady_clock::now() > until)
         refuse(what, errno == EWOULDBLOCK ? "another worker uses it" : text_of(errno), "give each worker its own");
+    // Nobody living has the lock, and so nobody living has what carries the folder's mark: runners and guards that were killed with their worker could sweep no more.
+    mark_ = mark_of(lock_.get());
+    kill_marked(mark_);
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(work_, failure))
       if (entry.path().filename() != kLockFile && entry.path().filename() != kStateFolder) names.push_back(entry.path().filename().string());
@@ -251,7 +255,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
 
   /// Starts the slot's runner; answers why not.
   std::string revive(Slot& slot) {
-    auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get()}, namespaces_);
+    auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get(), mark_}, namespaces_);
     if (!started) return started.error().text();
     slot.runner = started.value();
     return "";
@@ -513,6 +517,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   std::string program_;
   bool namespaces_ = true;
   Fd folder_, lock_;
+  std::uint64_t mark_ = 0;
   std::vector<Slot> slots_;  // never grows after the constructor: handlers refer into it
   std::vector<std::shared_ptr<Runner>> leaving_;
   std::uint64_t serial_ = 0;

@@ -6,7 +6,8 @@
 //
 // Nothing of an attempt survives it:
 //  - in namespaces this is process 1 of its own PID namespace: kill(-1) reaches all that is left, and the kernel kills the rest when this ends;
-//  - without, it is a subreaper: orphans become its children. Above it a guard, a fork of it, is a subreaper too, and outlives it.
+//  - without, it is a subreaper: orphans become its children. Above it a guard, a fork of it, is a subreaper too, and outlives it. If worker, guard and runner are
+//    killed together, the attempt's first process dies with the runner (PR_SET_PDEATHSIG), and the next worker of the folder kills what else is left (leftovers.h).
 // The worker's end of the socket closes when the worker ends, however that happens: that is the signal to kill everything and go.
 #include <cerrno>
 #include <climits>
@@ -289,7 +290,7 @@ class Slot {
 
   void attempt(const Request& request, Report& report) {
     if (!ready_pipes()) return fail(report, Failed::pipes, errno);
-    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, write_[0], write_[1], folder_.fd(), has_guard_, pinned_ ? processors_ : nullptr, sizeof processors_, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
+    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, write_[0], write_[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
     set_session_nice(request.nice);
     int pidfd = -1;
     paused_us_ = 0;

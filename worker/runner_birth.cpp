@@ -43,7 +43,10 @@ int execute(const Birth& birth, const char* program) {
   // Both are wishes: a processor that went away, or a level that is not allowed, is no reason not to run.
   if (birth.processors != nullptr) sched_setaffinity(0, birth.processors_size, birth.processors);
   if (birth.nice != 0) setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + birth.nice);
-  if (birth.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);  // a namespace does better
+  if (birth.die_with != 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != birth.die_with) _exit(127);  // it died before that was set, and nobody would tell us
+  }
   if (dup2(birth.input, 0) < 0 || dup2(birth.out, 1) < 0 || dup2(birth.err, 2) < 0) give_up(Failed::descriptors, errno);
   if (fchdir(birth.folder) != 0) give_up(Failed::chdir, errno);
   const char* program = birth.argv[0];

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <sched.h>
+#include <sys/types.h>
 
 #include "worker/runner_wire.h"
 
@@ -13,7 +14,7 @@ struct Birth {
   char** env;
   int input, out, err;   // become 0, 1, 2
   int folder;            // becomes its working directory
-  bool die_with_parent;  // without namespaces
+  pid_t die_with;        // the runner, without namespaces; 0: a namespace does better
   const cpu_set_t* processors;  // null: the runner's own
   std::size_t processors_size;
   int nice;              // above the runner's own

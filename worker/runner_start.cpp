@@ -11,6 +11,7 @@
 #include <system_error>
 #include <vector>
 
+#include "worker/leftovers.h"
 #include "worker/runner_wire.h"
 
 namespace souk {
@@ -23,6 +24,7 @@ struct Birth {
   const char* work;
   char* const* argv;
   int socket, output, lock;  // above all numbers that the child writes to
+  std::uint64_t mark;
   volatile int error;
 };
 
@@ -37,6 +39,7 @@ int be_runner(void* p) {
     birth.error = errno;
     _exit(127);
   }
+  carry_mark(birth.mark);
   char* none[] = {nullptr};
   execve(birth.program, birth.argv, none);
   birth.error = errno;
@@ -84,7 +87,7 @@ Result<std::shared_ptr<Runner>> start_runner(boost::asio::io_context& loop, cons
   char name[] = "souk-runner", in_namespaces[] = "namespaces", as_subreaper[] = "subreaper";
   for (;;) {
     char* argv[] = {name, namespaces ? in_namespaces : as_subreaper, nullptr};
-    Birth birth{place.program.c_str(), place.work.c_str(), argv, socket.get(), output.get(), lock.get(), 0};
+    Birth birth{place.program.c_str(), place.work.c_str(), argv, socket.get(), output.get(), lock.get(), place.mark, 0};
     // No handler of ours may run in the child; the runner sets a mask of its own.
     sigset_t all, before;
     sigfillset(&all);

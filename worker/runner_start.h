@@ -3,6 +3,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -57,6 +58,7 @@ struct Runner {
 struct RunnerPlace {
   std::string program, work;  // absolute paths
   int output, lock;           // descriptors that it gets
+  std::uint64_t mark = 0;     // that it and all below it carry (leftovers.h)
 };
 
 /// Starts a runner; it will send a Hello. `namespaces` becomes false if they are not allowed here.

@@ -23,6 +23,23 @@ std::string mark() {
   return std::to_string(900000 + getpid()) + "." + std::to_string(100 + ++number);
 }
 
+bool eventually(const std::function<bool()>& holds, std::chrono::milliseconds most = 10s) {
+  for (const auto end = std::chrono::steady_clock::now() + most; !holds(); usleep(1000))
+    if (std::chrono::steady_clock::now() > end) return false;
+  return true;
+}
+
+/// Those whose working directory is that folder or below it.
+std::vector<int> processes_in(const fs::path& folder) {
+  std::vector<int> pids;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const int pid = std::atoi(entry.path().filename().c_str());
+    std::error_code failure;
+    if (pid > 0 && fs::read_symlink(entry.path() / "cwd", failure).string().starts_with(folder.string())) pids.push_back(pid);
+  }
+  return pids;
+}
+
 /// Leaves every kind of process behind, then does what `then` says.
 std::string brood(const std::string& mark, const std::string& then) {
   return "sleep " + mark + " & (setsid sh -c 'sleep " + mark + " & trap \"\" TERM; sleep " + mark + "; sleep " + mark + "' & ) ; (setsid setsid sleep " + mark +
@@ -186,7 +203,14 @@ class KilledWorker {
     char* argv[] = {program.data(), work.data(), slots.data(), text.data(), nullptr};
     if (posix_spawn(&pid, program.c_str(), nullptr, nullptr, argv, environ) != 0) pid = -1;
   }
-  ~KilledWorker() { fs::remove_all(folder); }
+  ~KilledWorker() {
+    if (waitpid(pid, nullptr, WNOHANG) == 0) {  // a test that failed before it killed it
+      kill(pid, SIGKILL);
+      waitpid(pid, nullptr, 0);
+    }
+    std::error_code ignored;
+    fs::remove_all(folder, ignored);
+  }
   bool runs_both() {
     for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end; usleep(2000))
       if (fs::exists(folder / "work/slot-0/here") && fs::exists(folder / "work/slot-1/here")) return true;
@@ -230,6 +254,72 @@ TEST_P(Survivors, NoneOfAWorkerThatIsKilledWithItsRunners) {
   // The first process of a namespace closes its files, and the lock with them, a moment before the kernel kills the others.
   for (const auto end = std::chrono::steady_clock::now() + 5s; !processes_with(sleepers).empty() && std::chrono::steady_clock::now() < end;) usleep(1000);
   EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+}
+
+/// All of our own processes at one instant: nobody is left who could sweep. What lives then hides as well as it can.
+TEST_P(Survivors, NoneOfAWorkerThatIsKilledWithEverythingThatWouldSweep) {
+  const std::string sleepers = mark();
+  KilledWorker worker(GetParam(), "(setsid env -i sh -c 'cd /; exec >/dev/null 2>&1 </dev/null; sleep " + sleepers + " & sleep " + sleepers + " & wait' &); trap '' TERM; touch here; sleep " + sleepers);
+  ASSERT_TRUE(worker.runs_both());
+  ASSERT_TRUE(eventually([&] { return processes_with(std::string("sleep\0", 6) + sleepers).size() == 6; }));
+  std::vector<int> doomed{worker.pid};
+  for (const int child : children_of(worker.pid)) {
+    doomed.push_back(child);
+    const auto below = children_of(child);
+    if (!GetParam() || below.size() == 1) doomed.push_back(below.front());  // below a guard
+  }
+  for (const int pid : doomed) kill(pid, SIGSTOP);  // else the first of them would begin to sweep
+  for (const int pid : doomed) kill(pid, SIGKILL);
+  waitpid(worker.pid, nullptr, 0);
+  boost::asio::io_context loop;
+  Executor next(loop, 1, worker.folder / "work", SOUK_RUNNER);
+  EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty(); })) << processes_with(sleepers).size();
+  EXPECT_EQ(std::distance(fs::directory_iterator(worker.folder / "work"), fs::directory_iterator()), 1);
+}
+
+TEST_P(Survivors, NoneOfAStoppedAttemptOfAWorkerThatIsKilled) {
+  const std::string sleepers = mark();
+  KilledWorker worker(GetParam(), "sleep " + sleepers + " & touch here; kill -STOP $$; wait");
+  ASSERT_TRUE(worker.runs_both());
+  ASSERT_TRUE(eventually([&] { return processes_with(std::string("sleep\0", 6) + sleepers).size() == 2; }));
+  kill(worker.pid, SIGKILL);
+  waitpid(worker.pid, nullptr, 0);
+  EXPECT_TRUE(worker.all_gone());
+  EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty(); }));
+}
+
+/// At any moment of starting its runners and its tasks.
+TEST_P(Survivors, NoneOfAWorkerThatIsKilledWhileItStarts) {
+  const std::string sleepers = mark();
+  for (int us = 0; us <= 12000; us += 600) {
+    KilledWorker worker(GetParam(), "setsid sleep " + sleepers + " & sleep " + sleepers);
+    usleep(static_cast<useconds_t>(us));
+    kill(worker.pid, SIGKILL);
+    waitpid(worker.pid, nullptr, 0);
+    if (fs::exists(worker.folder / "work/.souk-work")) {
+      EXPECT_TRUE(worker.all_gone()) << us;
+    }
+    EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty() && processes_in(worker.folder).empty(); })) << us;
+  }
+}
+
+TEST_P(Survivors, SomebodyElsesProcessesAreLeftAlone) {
+  const std::string sleepers = mark(), others = mark();
+  KilledWorker worker(GetParam(), "touch here; sleep " + sleepers), other(GetParam(), "touch here; sleep " + others);
+  ASSERT_TRUE(worker.runs_both());
+  ASSERT_TRUE(other.runs_both());
+  const std::string sleeps = std::string("sleep\0", 6) + others;
+  ASSERT_TRUE(eventually([&] { return processes_with(sleeps).size() == 2; }));
+  const auto neighbours = processes_with(sleeps);
+  kill(worker.pid, SIGKILL);
+  waitpid(worker.pid, nullptr, 0);
+  boost::asio::io_context loop;
+  Executor next(loop, 1, worker.folder / "work", SOUK_RUNNER);
+  EXPECT_EQ(processes_with(sleeps), neighbours);
+  EXPECT_TRUE(fs::exists(other.folder / "work/slot-0/here"));
+  kill(other.pid, SIGKILL);
+  waitpid(other.pid, nullptr, 0);
+  EXPECT_TRUE(other.all_gone());
 }
 
 TEST_P(Survivors, TheNextWorkerWaitsForThemAndSweepsTheirFolders) {
