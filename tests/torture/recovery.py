@@ -9,6 +9,7 @@ from books import Ledger
 from grid import until
 
 OWNER = "ada"
+STABLE_S = 31  # a link that was up for so long begins its back-off anew
 
 
 class Recovery:
@@ -65,9 +66,12 @@ class Recovery:
     def worker_killed(self):
         job, name = self.submit("60000 0 0 0")
         worker = self.running_on(name)
-        killed = time.time()
+        since, killed = self.log_size(), time.time()
         worker.send(signal.SIGKILL)
         again = until(lambda: self.starts(name)[1:], "the task runs elsewhere", 30)
+        left = self.log_times(since, "worker left", f'/{worker.name}-')
+        if left:
+            self.took("the manager hears of it -> its task started elsewhere", again[0][5] - left[0])
         self.took("worker kill -9 -> its task started elsewhere", again[0][5] - killed)
         worker.wait(5)
         worker.start()
@@ -87,6 +91,7 @@ class Recovery:
         self.cancel(job)
 
     def server_killed(self):
+        time.sleep(STABLE_S)  # else links remember that they were lost a moment ago, and are patient
         since, killed = self.log_size(), time.time()
         self.grid.server.send(signal.SIGKILL)
         self.grid.server.wait(5)

@@ -160,7 +160,7 @@ class Torture:
         while time.monotonic() < end:
             self.watch()
             try:
-                open_jobs = [row for row in self.grid.ask("jobs", "--all", "--limit", 100000, timeout=30) if row["state"] not in ("succeeded", "failed", "canceled")]
+                open_jobs = [row for row in self.grid.ask("jobs", "--all", "--limit", 500, timeout=30) if row["state"] not in ("succeeded", "failed", "canceled")]
             except (RuntimeError, ValueError) as error:
                 open_jobs = str(error)
             if open_jobs == []:
