@@ -8,3 +8,5 @@ set_tests_properties(story.ChatClient PROPERTIES LABELS system TIMEOUT 180 ENVIR
 # On a small disk of its own; skipped where nothing may be mounted.
 add_test(NAME story.Disk COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/disk_test.py)
 set_tests_properties(story.Disk PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+add_test(NAME story.WorkerKeeps COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/worker_keeps_test.py)
+set_tests_properties(story.WorkerKeeps PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
