@@ -35,7 +35,7 @@ Instant now() { return Clocks::read().now; }
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits)
     : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), lacks_(restored.facts), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
+      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) { handle(event); };
   pool_.finished = [this](Pool::Finished finished) {
     const Outcome& o = finished.outcome;
@@ -83,7 +83,7 @@ void Grid::set_me(std::string me) {
 
 void Grid::market_closed() {
   if (!std::exchange(linked_, false)) return;
-  opening_ = false;
+  opening_ = deaf_ = false;
   opening_ends_.cancel();
   handle(MarketClosed{});
   pool_.closed();
@@ -378,12 +378,25 @@ void Grid::tick() {
   tick_.expires_after(1s);
   tick_.async_wait([this](auto error) {
     if (error) return;
+    listen();
     handle(Tick{});
     if (linked_) pool_.tick(), keep_roster(Roster::kForgetAfter);
     watch_trouble();
     forget_old();
     tick();
   });
+}
+
+/// A server that says nothing, not even to a ping, may be cut off, and all workers with it: until it is heard again, their silence is not their fault.
+void Grid::listen() {
+  const auto quiet = link_.quiet();
+  if (!linked_ || opening_ || !quiet) return;
+  if (*quiet > std::max<Duration>(1s, lease_ / 6)) link_.ping();
+  const bool deaf = *quiet > std::max<Duration>(2s, lease_ / 3);
+  if (std::exchange(deaf_, deaf) == deaf) return;
+  if (deaf) spdlog::warn("nothing heard from the server quiet_ms={} next=\"no lease ends and nothing is given out until it is\"", quiet->count());
+  else spdlog::info("the server is heard again");
+  handle(deaf ? Event(MarketClosed{}) : Event(MarketOpened{}));
 }
 
 void Grid::keep_roster(Duration patience) {

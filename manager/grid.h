@@ -111,6 +111,7 @@ class Grid {
   void push(const std::vector<std::string>& jids, const JobEntry& entry);
   void touch(JobId job);
   void tick();
+  void listen();
   void keep_roster(Duration patience);
   void open_when_settled(bool at_once);
   JobEntry* visible(const Asker& asker, std::uint64_t job);
@@ -135,6 +136,8 @@ class Grid {
   Lacks lacks_;
   std::string fenced_;         // why; empty: it is not
   bool put_back_ = false, asked_all_ = false;
+  bool deaf_ = false;  // to the server
+  const Duration lease_;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link
   std::set<JobId> untold_;     // ended jobs whose owners wait to hear of it
   std::chrono::milliseconds keep_{0};

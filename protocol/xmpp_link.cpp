@@ -80,6 +80,11 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   const std::string& jid() const { return jid_; }
   std::size_t queued() const { return connection_ ? connection_->queued() : 0; }
   const std::string& stream_error() const { return condition_; }
+  std::optional<milliseconds> quiet() const {
+    if (state_ != State::up) return std::nullopt;
+    return std::chrono::duration_cast<milliseconds>(Clock::now() - last_heard_);
+  }
+  void ping();
   void send(Stanza stanza);
   void request(Stanza iq, milliseconds deadline, PendingRequests::Reply reply);
 
@@ -346,16 +351,20 @@ void XmppLink::Impl::watch_silence() {
     return fall({doing(), "nothing heard from the server for " + std::to_string(limits_.silence_max.count()) + " ms", "trying again"});
   const auto ask = limits_.silence_max * 2 / 3;
   if (quiet >= ask) {
-    // To a component its own domain, as the server would have to route it back: any byte is a sign of life.
-    auto ping = element("iq", {}, {{"type", "get"}, {"to", domain_}});
-    child(*ping, "ping", ns::ping);
-    request(std::move(ping), limits_.silence_max, [](const Answer&) {});
+    ping();
   }
   timer_.expires_at(last_heard_ + (quiet >= ask ? limits_.silence_max : ask));
   timer_.async_wait([this, generation = generation_, weak = weak_from_this()](const boost::system::error_code& error) {
     const auto self = weak.lock();
     if (self && !error && generation == generation_ && state_ == State::up && !deaf_) watch_silence();
   });
+}
+
+/// To a component its own domain, as the server would have to route it back: any byte is a sign of life.
+void XmppLink::Impl::ping() {
+  auto ping = element("iq", {}, {{"type", "get"}, {"to", domain_}});
+  child(*ping, "ping", ns::ping);
+  request(std::move(ping), limits_.silence_max, [](const Answer&) {});
 }
 
 void XmppLink::Impl::onResourceBindError(const gloox::Error* error) {
@@ -507,6 +516,8 @@ XmppLink::~XmppLink() { impl_->abandon(); }
 void XmppLink::start() { impl_->start(); }
 void XmppLink::stop(std::function<void()> done) { impl_->stop(std::move(done)); }
 bool XmppLink::up() const { return impl_->up(); }
+std::optional<std::chrono::milliseconds> XmppLink::quiet() const { return impl_->quiet(); }
+void XmppLink::ping() { impl_->ping(); }
 const std::string& XmppLink::stream_error() const { return impl_->stream_error(); }
 const std::string& XmppLink::jid() const { return impl_->jid(); }
 std::size_t XmppLink::queued() const { return impl_->queued(); }

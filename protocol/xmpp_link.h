@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "protocol/result.h"
@@ -92,6 +93,10 @@ class XmppLink {
   /// The full JID this link has on the server; a component: as in Account, with no node.
   const std::string& jid() const;
   std::size_t queued() const;  // bytes not yet taken by the kernel
+  /// How long ago anything was heard from the server; nothing while the link is down.
+  std::optional<std::chrono::milliseconds> quiet() const;
+  /// Asks the server for a sign of life. The link does so by itself too, but patiently.
+  void ping();
 
   /// Sends a stanza, or drops it when the link is down. A component's stanza gets `from` when it has none.
   /// What is sent within one turn of the loop leaves in one write.

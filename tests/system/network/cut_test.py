@@ -103,8 +103,8 @@ class Cuts(Stories):
         time.sleep(LEASE * 2 + 1)  # longer than any lease, and all tasks have ended
         self.site.heal("m")
         self.finished(job, 2, jid)
-        starts = self.marks.starts(job)
-        print(f"  manager cut off for {LEASE * 2 + 1} s: starts {sorted(len(at) for at in starts.values())}")
+        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, self.site.all_logs())
+        self.assertNotIn("requeued task=", self.site.log("manager"))
 
 
 class Frozen(Stories):
