@@ -15,6 +15,7 @@ namespace {
 
 constexpr auto kAnswerWithin = 10s;           // of the room service, to a join or an iq
 constexpr auto kSoonMin = 50ms, kSoonMax = 5000ms;
+constexpr int kQuickTries = 20;
 constexpr auto kPatientTry = 30s;             // when only a person can change the answer
 constexpr auto kKickMin = 2000ms, kKickMax = 60000ms;
 constexpr auto kNewcomerGone = 300ms;         // it needs a round trip to leave a nick that it found shared
@@ -52,7 +53,8 @@ Room::Room(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Place pl
 
 void Room::enter() {
   wanted_ = true;
-  tries_ = 0;
+  tries_ = stay_ == 0 ? 0 : kQuickTries + 2;  // quick ones are for grids that begin; a server that was started again has enough to do
+  unanswered_ = 0;
   suffix_ = 1;
   nick_ = wish_;
   join();
@@ -96,15 +98,23 @@ void Room::join() {
   auto presence = presence_here();
   child(child(*presence, "x", ns::muc), "history", {}, {{"maxstanzas", "0"}});
   link_.send(std::move(presence));
-  retry_.expires_after(kAnswerWithin);
+  await_answer();
+}
+
+/// A room that a thousand workers enter at once takes minutes to answer all. To ask again meanwhile would only add to its work.
+void Room::await_answer() {
+  heard_at_ = std::chrono::steady_clock::now();
+  retry_.expires_after(kAnswerWithin * (1 << std::min(unanswered_, 3)));
   retry_.async_wait([this](auto error) {
-    if (!error && state_ == State::joining) again({"cannot join marketplace '" + place_.room + "'", "its server does not answer", ""}, soon());
+    if (error || state_ != State::joining) return;
+    ++unanswered_;
+    again({"cannot join marketplace '" + place_.room + "'", "its server does not answer", ""}, soon());
   });
 }
 
 /// The next try after a trouble that ends by itself: at once at first, since grid and worker often start together, then ever more patiently.
 std::chrono::milliseconds Room::soon() {
-  const int step = std::max(0, tries_++ - 20);  // a second of quick ones
+  const int step = std::max(0, tries_++ - kQuickTries);  // a second of quick ones
   const auto pause = std::min<std::chrono::milliseconds>(kSoonMax, kSoonMin * (1 << std::min(step, 7)));
   return pause * (75 + static_cast<int>(dice_() % 51)) / 100;
 }
@@ -134,6 +144,7 @@ void Room::again_in(std::chrono::milliseconds pause) {
 void Room::take(const gloox::Tag& presence) {
   const std::string& from = presence.findAttribute("from");
   if (bare(from) != place_.room || state_ == State::outside) return;
+  if (state_ == State::joining && std::chrono::steady_clock::now() - heard_at_ > 1s) await_answer();  // it tells us who is there
   const std::string nick = resource_of(from), type = presence.findAttribute("type");
   if (type == "error") return take_error(error_in(presence), nick);
   const gloox::Tag* x = presence.findChild("x", "xmlns", ns::muc_user);
@@ -234,7 +245,7 @@ void Room::take_own(const gloox::Tag& presence, const gloox::Tag& x) {
   state_ = State::inside;
   ++stay_;
   retry_.cancel();
-  tries_ = 0;
+  tries_ = unanswered_ = 0;
   trouble_.clear();
   ping();
   on_inside();

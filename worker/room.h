@@ -52,6 +52,7 @@ class Room {
  private:
   enum class State { outside, joining, inside, undoing };
   void join();
+  void await_answer();
   void take(const gloox::Tag& presence);
   void take_error(const StanzaError& error, const std::string& nick);
   void take_own(const gloox::Tag& presence, const gloox::Tag& x);
@@ -70,7 +71,8 @@ class Room {
   State state_ = State::outside;
   bool wanted_ = false;
   std::string nick_, wish_;
-  int suffix_ = 1, tries_ = 0, kicks_ = 0;
+  int suffix_ = 1, tries_ = 0, kicks_ = 0, unanswered_ = 0;
+  std::chrono::steady_clock::time_point heard_at_{};  // from the room, while joining
   unsigned stay_ = 0;  // counts the times we came in, so that an answer to an earlier ping is known as such
   std::optional<std::string> manager_nick_;
   Availability shown_ = Availability::free;
