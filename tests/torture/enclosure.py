@@ -12,32 +12,35 @@ INSIDE = "SOUK_TORTURE_INSIDE"  # `namespaces` or `loopback`
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def missing():
-    """Why there can be no namespaces, or nothing."""
+def find_way():
+    """The command line that makes namespaces here, and why there is none."""
     wanted = "ip link add souk0 type bridge && ip link add souk1 type veth peer name souk2 && mount -t tmpfs -o size=1m none /mnt && unshare --net true && nsenter --net=/proc/self/ns/net true"
     for program in ("unshare", "nsenter", "ip"):
         if subprocess.run(["sh", "-c", "command -v " + program], stdout=subprocess.DEVNULL).returncode:
-            return f"there is no program `{program}` (packages util-linux, iproute2)"
-    try:
-        tried = subprocess.run([*words(), "sh", "-c", wanted], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=20)
-    except subprocess.TimeoutExpired:
-        return "the attempt to make them hung"
-    return None if tried.returncode == 0 else tried.stderr.decode(errors="replace").strip().splitlines()[-1:][0] if tried.stderr.strip() else "unshare was refused"
-
-
-def words():
-    return ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"] + ([] if os.geteuid() == 0 else ["--user", "--map-root-user"])
+            return None, f"there is no program `{program}` (packages util-linux, iproute2)"
+    way = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    why = ""
+    for line in (way, [*way, "--user", "--map-root-user"]):  # root in a container may have to do as everybody
+        try:
+            tried = subprocess.run([*line, "sh", "-c", wanted], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=20)
+        except subprocess.TimeoutExpired:
+            why = "the attempt to make namespaces hung"
+            continue
+        if tried.returncode == 0:
+            return line, ""
+        why = (tried.stderr.decode(errors="replace").strip().splitlines() or ["unshare was refused"])[-1]
+    return None, why
 
 
 def enter(loopback):
     """Runs this program again inside, and ends with its exit code; returns once inside, as a child of a process that takes in orphans."""
     if INSIDE not in os.environ:
-        why = "asked to" if loopback else missing()
-        if why:
+        way, why = (None, "asked to") if loopback else find_way()
+        if not way:
             os.environ[INSIDE] = "loopback"
             print(f"torture: on the loopback, without cuts, delays and full disks: {why}", file=sys.stderr, flush=True)
         else:
-            inside = subprocess.Popen([*words(), sys.executable, *sys.argv], env={**os.environ, INSIDE: "namespaces"})
+            inside = subprocess.Popen([*way, sys.executable, *sys.argv], env={**os.environ, INSIDE: "namespaces"})
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda number, _: inside.kill() if number != signal.SIGINT else None)  # a Ctrl-C reaches it by itself
             sys.exit(inside.wait())
