@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs a grid of real processes, breaks it again and again by a seed, heals it, and checks that nothing was lost."""
 import argparse
+import fnmatch
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ ADOPTION_SHARE = 0.2  # of a run, at its beginning: only faults that no task is 
 def options():
     parser = argparse.ArgumentParser(prog="scripts/torture", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__, epilog=f"""
 Kinds of fault: {', '.join(KINDS)}.
-A name that ends with * stands for all that begin so. Without the rights for network namespaces (root, or unprivileged user namespaces) it runs
+Names may have wildcards: worker-*, *-kill. Without the rights for network namespaces (root, or unprivileged user namespaces) it runs
 on the loopback, without cuts, losses and full disks.
 
 Examples:
@@ -63,7 +64,7 @@ Exit code: 0 nothing was lost, 1 something is wrong (the folder is kept, its pat
 
 
 def matches(kind, names):
-    return any(kind == name or (name.endswith("*") and kind.startswith(name[:-1])) for name in names.split(","))
+    return any(fnmatch.fnmatchcase(kind, name) for name in names.split(","))
 
 
 def newest_programs():
