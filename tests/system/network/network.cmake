@@ -1,5 +1,5 @@
 # Grids on several machines: cut cables, frozen programs, managers that are out of date. Those that need namespaces say so and are skipped where there are none.
-foreach(part stale.Stale cut.Cuts cut.Frozen cut.Waiting)
+foreach(part stale.Stale stale.Folder cut.Cuts cut.Frozen cut.Waiting)
   string(REPLACE "." ";" words ${part})
   list(GET words 0 file)
   list(GET words 1 story)

@@ -9,6 +9,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from site_of import Marks, Site, until  # noqa: E402
+from grid import Grid  # noqa: E402
 
 
 def copy_store(source, target):
@@ -135,6 +136,38 @@ class Stale(unittest.TestCase):
         self.assertEqual(self.site.souk("run", "echo", "newer", jid=jid).text, "newer\n")
         self.assertEqual({item: len(at) for item, at in self.marks.starts(job).items()}, starts, "the old one started nothing")
         self.assertEqual(self.site.job(job, jid)["succeeded"], 6)
+
+
+class Folder(unittest.TestCase):
+    """The same with `souk up`."""
+
+    def test_up_says_that_its_store_is_a_copy_and_goes_on_with_it_when_told(self):
+        grid = Grid("--workers", 1, "--slots", 1)
+        self.addCleanup(grid.close)
+        store, copy = os.path.join(grid.folder, "manager"), os.path.join(grid.folder, "copy")
+        held = grid.submit("--hold", "echo", "held")
+        self.assertEqual(grid.souk("down").code, 0)
+        shutil.copytree(store, copy)
+        for _ in range(2):  # lives that the copy lacks
+            self.assertEqual(grid.souk("up", "--workers", 1, "--slots", 1).code, 0)
+            self.assertEqual(grid.souk("run", "true").code, 0)
+            self.assertEqual(grid.souk("down").code, 0)
+        shutil.rmtree(store)
+        shutil.copytree(copy, store)
+        refused = grid.souk("up", "--workers", 1, "--slots", 1)
+        self.assertEqual(refused.code, 1, (refused, grid.logs()))
+        self.assertIn("older than what its workers have seen", refused.err)
+        self.assertIn("up --restored", refused.err)
+        done = grid.souk("up", "--workers", 1, "--slots", 1, "--restored")
+        self.assertEqual(done.code, 0, (done, grid.logs()))
+        self.assertIn("put back from a copy", grid.souk("status").text)
+        self.assertIn("put back from a copy", grid.job(held)["note"])
+        self.assertEqual(grid.souk("up", "--restored").code, 2, "it runs already")
+        self.assertGreater(grid.submit("true"), 1000)
+        self.assertEqual(grid.souk("release", held).code, 0)
+        grid.kill("manager")  # started again it holds nothing anew
+        self.assertEqual(grid.souk("wait", held).code, 0, grid.logs())
+        self.assertEqual(grid.souk("cat", held).text, "held\n")
 
 
 if __name__ == "__main__":
