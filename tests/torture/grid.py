@@ -56,7 +56,7 @@ class Program:
             if not self.process or self.ending or self.process.poll() is None:
                 return None
             code = self.process.returncode
-        if code == 1 and self.disk and self.disk.full_until > time.monotonic() - 3:
+        if code in (1, 3) and self.disk and self.disk.full_until > time.monotonic() - 3:
             if time.monotonic() - self.tried < 1:
                 return None
             self.tried = time.monotonic()
