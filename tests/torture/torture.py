@@ -20,6 +20,7 @@ from recovery import Recovery
 from work import Person
 
 SETTLE_S = 120      # until everything must have ended after everything was healed
+RETURN_S = 75       # until all workers must be back, then
 ADOPTION_SHARE = 0.2  # of a run, at its beginning: only faults that no task is to notice
 
 
@@ -113,8 +114,8 @@ class Torture:
             person.stopping.set()
         healed = time.monotonic()
         self.settle()
-        self.settled_s = time.monotonic() - healed
-        self.say(f"everything has ended, {self.settled_s:.1f} s after it was healed")
+        self.settled_s, self.returned_s = self.settled_at - healed, time.monotonic() - healed
+        self.say(f"everything has ended, {self.settled_s:.1f} s after it was healed; all workers were back after {self.returned_s:.1f} s")
 
     def torment(self, start, faults):
         faults = list(faults)
@@ -165,9 +166,19 @@ class Torture:
             except (RuntimeError, ValueError) as error:
                 open_jobs = str(error)
             if open_jobs == []:
-                return
+                break
             time.sleep(0.2)
-        raise Hang(f"jobs that do not end: {open_jobs}")
+        else:
+            raise Hang(f"jobs that do not end: {open_jobs}")
+        self.settled_at = time.monotonic()
+        # Who met a server that was away again and again comes back within 30 s, and hands over what it kept.
+        names = {worker.name for worker in self.grid.workers}
+        while not names <= self.grid.present():
+            self.watch()
+            if time.monotonic() > self.settled_at + RETURN_S:
+                raise Hang(f"workers that do not come back: {sorted(names - self.grid.present())}")
+            time.sleep(0.3)
+        time.sleep(0.5)
 
     def diagnose(self):
         """What a person would ask."""
@@ -248,7 +259,7 @@ def report(torture, books, recovery, wrong):
         if word != "there was none":
             by_kind[fault.kind] = by_kind.get(fault.kind, 0) + 1
     figures = {"seed": chosen.seed, "seconds": round(torture.seconds), "faults": sum(by_kind.values()), "faults by kind": by_kind, **(books.figures if books else {}),
-               "s until all had ended after healing": round(getattr(torture, "settled_s", -1), 1), "recovery": recovery.figures() if recovery else {}}
+               "s until all had ended after healing": round(getattr(torture, "settled_s", -1), 1), "s until all workers were back": round(getattr(torture, "returned_s", -1), 1), "recovery": recovery.figures() if recovery else {}}
     if hasattr(torture, "grid") and (under_load := torture.recovery_under_load()):
         figures["recovery"]["worker kill -9 -> its task started elsewhere, amid other faults"] = {"n": len(under_load), "median_s": round(under_load[len(under_load) // 2], 3), "most_s": round(under_load[-1], 3)}
     print(file=out)
