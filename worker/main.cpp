@@ -138,7 +138,9 @@ fs::path default_state(const Options& options, const fs::path& work) {
   const char* const base = std::getenv("XDG_STATE_HOME");
   const bool has_base = base != nullptr && base[0] == '/', has_home = home != nullptr && home[0] == '/';
   if (!options.work.empty() || (!has_base && !has_home)) return work / ".souk-state";
-  return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / work.filename();
+  // Default working folders are numbered in two places, below $XDG_RUNTIME_DIR and in /tmp: `souk-worker-1`, `souk-1000-worker-1`.
+  const std::string name = work.parent_path().filename().string() + '-' + work.filename().string();
+  return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / name;
 }
 
 /// Whose results they are. The embedded grid has the same addresses everywhere, so that its profile tells one from another.
