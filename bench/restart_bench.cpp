@@ -1,6 +1,8 @@
 // How long a manager needs after kill -9 until it has its store back: real process, full stores, no server.
+// restart_bench [NAME]: only what has NAME in its name
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -97,8 +99,12 @@ std::uint64_t rss_kib(pid_t pid) {
   return 0;
 }
 
-/// From fork to the log line that says that the store is read; ms, and memory then.
-std::pair<double, std::uint64_t> restart(const std::string& folder) {
+struct Restart {
+  double ms, cpu_ms;
+  std::uint64_t memory_kib;
+};
+/// From fork to the log line that says that the store is read, on the wall's clock and of the processor.
+Restart restart(const std::string& folder) {
   int ends[2];
   if (::pipe(ends) != 0) std::abort();
   const auto began = Clock::now();
@@ -123,12 +129,17 @@ std::pair<double, std::uint64_t> restart(const std::string& folder) {
   const double ms = std::chrono::duration<double, std::milli>(Clock::now() - began).count();
   const std::uint64_t memory = rss_kib(child);
   ::kill(child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
+  struct rusage used {};
+  ::wait4(child, nullptr, 0, &used);
   ::close(ends[0]);
-  return {ms, memory};
+  const auto of = [](const timeval& time) { return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_usec) / 1e3; };
+  return {ms, of(used.ru_utime) + of(used.ru_stime), memory};
 }
 
+std::string only;  // names that have this
+
 void measure(const char* name, bool with_ended, const std::function<void(Filler&)>& fill) {
+  if (std::string(name).find(only) == std::string::npos) return;
   std::string folder = "/tmp/souk-restart-XXXXXX";
   if (!::mkdtemp(folder.data())) std::abort();
   std::filesystem::create_directories(folder + "/manager");
@@ -150,20 +161,21 @@ void measure(const char* name, bool with_ended, const std::function<void(Filler&
   int status = 0;
   ::waitpid(child, &status, 0);
   if (!WIFSIGNALED(status)) std::abort();
-  std::vector<double> times;
+  std::vector<double> times, cpu;
   std::uint64_t memory = 0;
   for (int again = 0; again < 5; ++again) {
-    const auto [ms, kib] = restart(folder);
-    times.push_back(ms), memory = kib;
+    const auto [ms, cpu_ms, kib] = restart(folder);
+    times.push_back(ms), cpu.push_back(cpu_ms), memory = kib;
   }
-  std::printf("%-58s first %6.0f ms, median of 5 %6.0f ms, memory %5.0f MiB\n", name, times.front(), median(times), static_cast<double>(memory) / 1024);
+  std::printf("%-58s first %6.0f ms, median of 5 %6.0f ms, processor %6.0f ms, memory %5.0f MiB\n", name, times.front(), median(times), median(cpu), static_cast<double>(memory) / 1024);
   std::fflush(stdout);
   std::filesystem::remove_all(folder);
 }
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) only = argv[1];
   measure("an empty store", false, [](Filler&) {});
   measure("10,000 ended jobs", true, [](Filler&) {});
   measure("... and one array of 1,000,000", true, [](Filler& f) { f.range(1'000'000); });

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <condition_variable>
@@ -26,7 +27,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kAgain = 1s;          // between two tries to write what the disk refused
 constexpr auto kSweep = 2000us;      // of one transaction that takes old rows away: what a commit may have to wait for
-constexpr auto kSweepPause = 4ms;    // between two of them, for the disk's sake
+constexpr auto kSweepPause = 4ms;    // between two of them, at least; twice the time that the last one took
 
 /// For people, as trouble() has it.
 std::string trouble_of(const SQLite::Exception& e) {
@@ -203,8 +204,10 @@ class SqliteJournal final : public Journal {
 
   void sweep() {
     try {
+      const auto began = Clock::now();
       sweeper_.sweep(kSweep);
-      sweep_at_ = Clock::now() + kSweepPause;
+      const auto ended = Clock::now();
+      sweep_at_ = ended + std::max<Clock::duration>(kSweepPause, 2 * (ended - began));
     } catch (const std::exception& e) {
       spdlog::warn("cannot take old rows from the store why=\"{}\" again_s=60", e.what());
       sweep_at_ = Clock::now() + 60s;

@@ -72,7 +72,7 @@ std::unique_ptr<SQLite::Database> open_store(const std::filesystem::path& file) 
     if (const int version = version_of(seen); version > kSchemaVersion)
       throw std::runtime_error("it was written by a newer version of Souk (schema " + std::to_string(version) + ", known here " + std::to_string(kSchemaVersion) + ")");
   }
-  auto db = std::make_unique<SQLite::Database>(file.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, 1000);
+  auto db = std::make_unique<SQLite::Database>(file.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, 1000);  // one thread at a time uses it
   ::chmod(file.c_str(), 0600);
   // Free pages can go back to the disk. Counts for a new store only: an older one would have to be written anew as a whole, which needs its size again and a
   // pause of its manager; there free pages are reused.

@@ -74,6 +74,7 @@ class StoreSweeper {
   std::deque<JobId> jobs_;
   std::size_t done_ = 0;  // of them, in this transaction
   bool vacuum_ = true;  // there may be pages to give back
+  unsigned sweeps_ = 0;
   int rows_ = 8;        // deleted at once; as many as take a part of the time
 };
 

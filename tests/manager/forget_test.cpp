@@ -3,6 +3,8 @@
 #include <thread>
 
 #include "journal_stage.h"
+#include "manager/schema.h"
+#include "manager/store_rows.h"
 
 namespace souk {
 namespace {
@@ -87,6 +89,21 @@ TEST_F(ForgetTest, OwnersThatWereNotToldAreToldByTheNextLife) {
   }
   open();
   EXPECT_EQ(restored_.untold, std::vector<JobId>{{2}});
+}
+
+TEST_F(ForgetTest, AfterOldRowsWentACommitIsOnDiskAsBefore) {
+  {
+    auto journal = open();
+    fill(*journal, 1, 50, "a");
+    journal->forget({1});
+    commit(*journal);
+  }
+  const auto store = open_store(file());
+  Statements statements(*store);
+  StoreSweeper sweeper(statements);
+  while (!sweeper.idle()) sweeper.sweep(2ms);
+  EXPECT_EQ(store->execAndGet("SELECT count(*) FROM outcomes").getInt(), 0);
+  EXPECT_EQ(store->execAndGet("PRAGMA synchronous").getInt(), 2);
 }
 
 /// Commits must not wait for old rows to go. Prints what it measured; docs/PERFORMANCE.md has the figures of a million rows.

@@ -10,3 +10,5 @@ add_test(NAME story.Disk COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/disk
 set_tests_properties(story.Disk PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
 add_test(NAME story.WorkerKeeps COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/worker_keeps_test.py)
 set_tests_properties(story.WorkerKeeps PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+add_test(NAME story.Keep COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/keep_test.py)
+set_tests_properties(story.Keep PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
