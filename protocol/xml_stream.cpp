@@ -53,6 +53,12 @@ void XmlStream::restart() {
 }
 
 bool XmlStream::feed(std::string_view bytes) {
+  // Whatever encoding it is told, expat takes a NUL among the first two bytes for UTF-16, which a stream may not be in (RFC 6120 §11.6).
+  if (const auto nul = bytes.find('\0'); nul != std::string_view::npos) {
+    if (!feed(bytes.substr(0, nul))) return false;
+    if (!restart_) fail("a NUL byte, which XML does not have");
+    return restart_;
+  }
   if (restart_) {
     parser_.reset(XML_ParserCreateNS("UTF-8", kSeparator));
     XML_SetUserData(parser_.get(), this);

@@ -87,6 +87,17 @@ TEST(XmlStream, WhatIsNoXmlBreaksIt) {
   }
 }
 
+TEST(XmlStream, AnotherEncodingThanUtf8IsRefused) {
+  std::string utf16;
+  for (const char c : kHeader + "<presence/>") utf16 += std::string{c, '\0'};
+  for (const std::string& text : {utf16, "\xff\xfe" + utf16}) {
+    Reader reader;
+    EXPECT_FALSE(reader.feed(text));
+    EXPECT_TRUE(reader.stanzas.empty());
+    EXPECT_FALSE(reader.stream.problem().empty());
+  }
+}
+
 TEST(XmlStream, TooDeepIsHandedOverAsCutAndTheNextIsFine) {
   Reader reader;
   const auto deep = [](int levels) {
