@@ -42,7 +42,7 @@ void Host::crash(bool quiet) {
   frozen_until_.reset(), wakes_at_.reset();
   while_frozen_.clear(), running_.clear(), reports_.clear(), leases_.clear(), commands_.clear();
   const double kept = simulation_.plan.weather.spool_kept;
-  if (kept <= 0 || !simulation_.world.dice.chance(kept)) spool_ = {};
+  if (kept <= 0 || !simulation_.world.dice.chance(kept)) spool_ = {}, obeyed_ = {};
   else if (!spool_.results.empty()) simulation_.world.note("its disk keeps {} results", {spool_.results.size()});
   simulation_.leaves_room(index_, quiet);
 }
@@ -129,9 +129,10 @@ void Host::wake_in_time() {
   });
 }
 
-void Host::hello(std::uint64_t request, Epoch epoch, Duration lease) { ++hellos_, tell(worker::Greeted{epoch, lease}, request); }
+void Host::hello(std::uint64_t request, Epoch epoch, Duration lease) { ++hellos_, of_ = epoch, tell(worker::Greeted{epoch, lease}, request); }
 
 void Host::assign(std::uint64_t request, Epoch epoch, const std::vector<Given>& given) {
+  of_ = epoch;
   worker::Assigned event{epoch, {}};
   for (const Given& one : given) {
     worker::Assignment assignment;
@@ -161,6 +162,8 @@ void Host::answer_lease(Reply reply, std::uint64_t lease) {
 // ---- Actions to messages --------------------------------------------------------------------------------------------------------
 
 void Host::perform(worker::AnswerHello& action) {
+  if (of_ < obeyed_) simulation_.world.blame("worker " + std::to_string(index_) + " greets a manager that was replaced");
+  obeyed_ = of_;
   HelloAnswer answer;
   answer.slots = simulation_.claimed(index_).slots;
   answer.state = state(action.state);
@@ -169,12 +172,19 @@ void Host::perform(worker::AnswerHello& action) {
 }
 
 void Host::perform(worker::AnswerAssign& action) {
+  if (of_ < obeyed_) simulation_.world.blame("worker " + std::to_string(index_) + " obeys a manager that was replaced");
   AssignAnswer answer{AssignAnswer::taken, std::move(action.refused), std::move(action.missing)};
   simulation_.to_market(index_, [request = request_, answer](Market& market) { market.answered(request, answer); });
 }
 
 void Host::perform(worker::RefuseEpoch&) {
   simulation_.to_market(index_, [request = request_](Market& market) { market.answered(request, AssignAnswer{AssignAnswer::conflict, {}, {}}); });
+}
+
+void Host::perform(worker::RefuseStale& action) {
+  simulation_.world.note("worker {} tells a manager of epoch {} that there is one of {}", {index_, of_.value, action.epoch.value});
+  if (action.epoch < of_ || action.epoch == of_) simulation_.world.blame("a worker takes a manager for an old one that is none");
+  simulation_.to_market(index_, [request = request_](Market& market) { market.answered(request, AssignAnswer{AssignAnswer::stale, {}, {}}); });
 }
 
 void Host::perform(worker::Start& action) {

@@ -92,7 +92,7 @@ class Host {
   void perform(worker::AnswerHello& action);
   void perform(worker::AnswerAssign& action);
   void perform(worker::RefuseEpoch& action);
-  void perform(worker::RefuseStale&) {}  // it asks no more: a newer life of it has been heard here
+  void perform(worker::RefuseStale& action);
   void perform(worker::Start& action);
   void perform(worker::StopSlot& action);
   void perform(worker::PauseSlot& action);
@@ -116,12 +116,14 @@ class Host {
   std::uint64_t life_ = 0, serial_ = 0, hellos_ = 0;
   bool ending_ = false;
   Spool spool_;
+  Epoch obeyed_{};  // the highest, as far as its disk remembers
   std::optional<Instant> frozen_until_, wakes_at_;
   std::vector<std::function<void()>> while_frozen_;
   std::map<int, Running> running_;
   std::set<std::uint64_t> reports_, leases_;  // not answered yet
   std::set<JobId> commands_;         // those that travel ahead
   std::uint64_t request_ = 0;        // what the agent answers now
+  Epoch of_{};                       // of the manager that asks
 };
 
 }  // namespace souk::simulation

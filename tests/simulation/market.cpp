@@ -17,12 +17,12 @@ constexpr std::size_t kAssignmentsMax = 256;
 }  // namespace
 
 Market::Market(Simulation& simulation, Journal& journal)
-    : simulation_(simulation), journal_(journal), epoch_{++journal.epoch.value}, scheduler_(epoch_, simulation.rules()) {
+    : simulation_(simulation), journal_(&journal), epoch_{++journal.epoch.value}, scheduler_(epoch_, simulation.rules()) {
   simulation_.world.note("manager starts, epoch {}", {epoch_.value});
   simulation_.laws.new_life();
   handle(MarketClosed{});
   for (const OwnerSet& owner : simulation_.plan.owners) handle(owner);
-  for (const auto& [id, job] : journal_.jobs) {
+  for (const auto& [id, job] : journal_->jobs) {
     last_job_ = id.value;
     book_[id] = job.spec;
     keys_[job.key] = id;
@@ -47,6 +47,8 @@ void Market::die() {
   alive_.reset();
 }
 
+void Market::left_behind() { own_ = std::make_unique<Journal>(*journal_), journal_ = own_.get(); }
+
 void Market::later(Duration pause, std::function<void()> what) {
   simulation_.world.after(pause, [this, alive = std::weak_ptr(alive_), what = std::move(what)] {
     if (alive.expired()) return;
@@ -70,7 +72,7 @@ void Market::stall(Duration how_long) {
     if (alive.expired()) return;
     simulation_.world.note("manager goes on", {});
     stalled_until_.reset();
-    simulation_.laws.stood_still(how_long);
+    if (!is_left_behind()) simulation_.laws.stood_still(how_long);
     // A loop that wakes up may see its timers first, or what came meanwhile.
     const bool timers_first = simulation_.world.dice.chance(0.5);
     auto timers = std::exchange(timers_while_stalled_, {}), came = std::exchange(while_stalled_, {});
@@ -85,7 +87,7 @@ void Market::stall(Duration how_long) {
 void Market::handle(const Event& event) {
   std::vector<Action> actions;
   scheduler_.step(simulation_.world.now(), event, actions);
-  simulation_.laws.told(event, actions, *this);
+  if (!is_left_behind()) simulation_.laws.told(event, actions, *this);
   for (const Action& action : actions) perform(action);
   wake_in_time();
 }
@@ -110,10 +112,10 @@ void Market::perform(const Action& action) {
     peer->second.to_stop.push_back(s->what.attempt);
     flush_soon(*host);
   } else if (const auto* c = std::get_if<Commit>(&action)) {
-    save([this, task = c->what.task, state = c->state] { simulation_.laws.on_disk(journal_, task, state); });
+    save([this, task = c->what.task, state = c->state] { simulation_.laws.on_disk(*journal_, task, state); });
   } else if (const auto* f = std::get_if<Failed>(&action)) {
     save([this, failed = *f, now = simulation_.world.now()] {
-      Past& past = journal_.jobs.at(failed.what.task.job).past[failed.what.task.task];
+      Past& past = journal_->jobs.at(failed.what.task.job).past[failed.what.task.task];
       past.task = failed.what.task.task;
       past.runs = std::max(past.runs, failed.run), past.failures = failed.failures, past.losses = failed.losses;
       past.not_before.reset();
@@ -121,13 +123,13 @@ void Market::perform(const Action& action) {
       if (failed.why == "failed" || failed.why == "stopped-by-worker") past.over = failed.what.attempt;
     });
   } else if (const auto* g = std::get_if<GiveUp>(&action)) {
-    save([this, task = g->task] { simulation_.laws.on_disk(journal_, task, TaskState::failed); });
+    save([this, task = g->task] { simulation_.laws.on_disk(*journal_, task, TaskState::failed); });
     commit([] {});
   } else if (const auto* e = std::get_if<JobEnded>(&action)) {
     over_.insert(e->job);
     save([this, id = e->job, state = e->state] {
-      journal_.jobs.at(id).over = true;
-      journal_.jobs.at(id).state = state;
+      journal_->jobs.at(id).over = true;
+      journal_->jobs.at(id).state = state;
     });
     commit([] {});
   }
@@ -309,7 +311,14 @@ std::uint64_t Market::ask(std::size_t host, std::function<void(const std::varian
 
 void Market::answered(std::uint64_t request, const std::variant<HelloAnswer, AssignAnswer>& answer) {
   const auto at = requests_.find(request);
-  if (at == requests_.end()) return;
+  if (at == requests_.end()) {
+    if (!is_left_behind()) simulation_.old_market_hears(request, answer);  // an answer goes to who asked
+    return;
+  }
+  if (const auto* refusal = std::get_if<AssignAnswer>(&answer); refusal && refusal->what == AssignAnswer::stale) {
+    if (!is_left_behind()) return simulation_.world.blame("a worker takes the only manager for an old one");
+    return simulation_.old_market_is_fenced();
+  }
   const auto then = std::move(at->second.then);
   requests_.erase(at);
   then(&answer);
@@ -400,8 +409,8 @@ void Market::report(std::size_t host, std::uint64_t, std::uint64_t number, const
 /// Whether the scheduler has no reason to drop a success of that attempt.
 bool Market::is_wanted(const Held& what) const {
   const auto job = book_.find(what.task.job);
-  const auto kept = journal_.jobs.find(what.task.job);
-  if (job == book_.end() || over_.contains(what.task.job) || kept == journal_.jobs.end() || kept->second.again) return false;
+  const auto kept = journal_->jobs.find(what.task.job);
+  if (job == book_.end() || over_.contains(what.task.job) || kept == journal_->jobs.end() || kept->second.again) return false;
   const TaskState state = scheduler_.state(what.task);
   if (refused_.contains(what.attempt) || state == TaskState::failed || state == TaskState::canceled) return false;
   // What it needs may have been on its way to the disk when the last life ended.
@@ -412,10 +421,11 @@ bool Market::is_wanted(const Held& what) const {
 /// Who is told that its results were taken forgets them: so they are on disk, or nobody wants them.
 void Market::keep_promises(std::size_t host, const std::vector<Report::Result>& wanted) {
   for (const auto& result : wanted) {
+    if (is_left_behind()) return;
     const auto truth = simulation_.truths.find(result.what.attempt);
-    const auto job = journal_.jobs.find(result.what.task.job);
+    const auto job = journal_->jobs.find(result.what.task.job);
     if (truth == simulation_.truths.end() || truth->second.host != host || truth->second.task != result.what.task || !truth->second.succeeded) continue;
-    if (job == journal_.jobs.end() || job->second.over || job->second.canceled || over_.contains(job->first) || job->second.outcomes.contains(result.what.task.task) || !is_wanted(result.what)) continue;
+    if (job == journal_->jobs.end() || job->second.over || job->second.canceled || over_.contains(job->first) || job->second.outcomes.contains(result.what.task.task) || !is_wanted(result.what)) continue;
     simulation_.world.blame("a worker is told to forget a result that is not on disk: " + std::to_string(result.what.task.job.value) + "." + std::to_string(result.what.task.task.value));
   }
 }
@@ -436,13 +446,13 @@ void Market::submit(const std::string& key, JobSubmitted job, std::function<void
   keys_[key] = job.job;
   book_[job.job] = job;
   save([this, job, key] {
-    journal_.jobs[job.job].spec = job;
-    journal_.jobs[job.job].key = key;
-    journal_.jobs[job.job].held = job.terms.hold;
+    journal_->jobs[job.job].spec = job;
+    journal_->jobs[job.job].key = key;
+    journal_->jobs[job.job].held = job.terms.hold;
   });
   simulation_.names_job(job.job, key);
   commit([this, job, reply] {
-    if (!journal_.jobs.contains(job.job)) simulation_.world.blame("a job is promised that is not on disk");
+    if (!journal_->jobs.contains(job.job)) simulation_.world.blame("a job is promised that is not on disk");
     reply(job.job);
     handle(job);
   });
@@ -453,7 +463,7 @@ void Market::order(JobId job, Order order, std::function<void()> reply) {
   if (order == Order::rerun) return run_again(job, std::move(reply));
   if (over_.contains(job)) return commit(reply);
   save([this, job, order] {
-    Journal::Job& entry = journal_.jobs.at(job);
+    Journal::Job& entry = journal_->jobs.at(job);
     if (order == Order::cancel) entry.canceled = true;
     else entry.held = order == Order::hold;
   });
@@ -469,7 +479,7 @@ void Market::order(JobId job, Order order, std::function<void()> reply) {
 void Market::run_again(JobId job, std::function<void()> reply) {
   if (!over_.contains(job)) return commit(reply);                               // it runs again already, by an order whose answer was lost
   if (simulation_.disk_takes_at() > simulation_.world.now() || saving_ || !to_save_.empty()) return;  // refused, to be said again; it is read from what is on disk
-  const Journal::Job& entry = journal_.jobs.at(job);
+  const Journal::Job& entry = journal_->jobs.at(job);
   if (!entry.over || entry.state == TaskState::succeeded || entry.again) return commit(reply);
   if (!reopening_.insert(job).second) return;  // the first such order is on its way
   JobRestored event{book_.at(job), {}, false};
@@ -482,7 +492,7 @@ void Market::run_again(JobId job, std::function<void()> reply) {
   book_[job] = event.job;
   simulation_.world.note("job {} is to run again", {job.value});
   save([this, event] {
-    Journal::Job& kept = journal_.jobs.at(event.job.job);
+    Journal::Job& kept = journal_->jobs.at(event.job.job);
     kept.spec = event.job;
     kept.canceled = kept.held = kept.over = false;
     kept.again = true;
@@ -496,7 +506,7 @@ void Market::run_again(JobId job, std::function<void()> reply) {
     over_.erase(event.job.job), reopening_.erase(event.job.job);
     reply();
     for (const JobAfter& after : event.job.terms.after)
-      if (over_.contains(after.job)) handle(JobKnown{after.job, journal_.jobs.at(after.job).state});
+      if (over_.contains(after.job)) handle(JobKnown{after.job, journal_->jobs.at(after.job).state});
     handle(event);
   });
 }

@@ -33,7 +33,7 @@ struct HelloAnswer {
   std::vector<Held> held;
 };
 struct AssignAnswer {
-  enum What : std::uint8_t { taken, conflict, nobody_there, timeout } what = taken;
+  enum What : std::uint8_t { taken, conflict, nobody_there, timeout, stale } what = taken;
   std::vector<std::uint64_t> refused;
   std::set<JobId> missing;
 };
@@ -47,6 +47,9 @@ class Market {
   Market(Simulation& simulation, Journal& journal);
   /// The process dies. What was on its way to the disk is there in part, in order.
   void die();
+  /// Another one has taken over its place while it stood still: from now on it writes to a store that nobody reads, and knows nothing of it.
+  void left_behind();
+  bool is_left_behind() const { return own_ != nullptr; }
   /// Its process stands still: what comes waits, and time passes without it.
   void stall(Duration how_long);
   /// Runs it now, or when it goes on.
@@ -109,7 +112,8 @@ class Market {
   std::uint64_t ask(std::size_t host, std::function<void(const std::variant<HelloAnswer, AssignAnswer>*)> then);
 
   Simulation& simulation_;
-  Journal& journal_;
+  std::unique_ptr<Journal> own_;  // once it is left behind
+  Journal* journal_;
   Epoch epoch_;
   Scheduler scheduler_;
   std::map<JobId, JobSubmitted> book_;

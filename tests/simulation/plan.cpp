@@ -138,6 +138,8 @@ Plan Plan::draw(std::uint64_t seed, int kinds) {
   for (std::size_t i = 0; i < jobs; ++i) plan.jobs.push_back(draw_job(dice, i));
   if (dice.chance(0.3)) plan.owners.push_back({"", 1, dice.between(1, 20)});
   if (dice.chance(0.4)) plan.owners.push_back({kOwners[0], static_cast<double>(dice.between(1, 4)), dice.chance(0.3) ? dice.between(1, 6) : 0});
+  if (kinds >= 3)
+    if (Dice more(seed * 0xD1342543DE82EF95u + 3); !plan.calm() && more.chance(0.25)) plan.weather.takeover_every = more.skewed(20s, 4);
   if (kinds >= 2) draw_more(Dice(seed * 0x9E6C63D0876A9A47u + 2), plan);
   return plan;
 }
@@ -160,7 +162,7 @@ std::string Plan::in_words() const {
   const Weather& w = weather;
   add("loss", w.loss > 0), add("reorder", w.reorder > 0), add("crashes", w.crash_every > 0s), add("freezes", w.freeze_every > 0s), add("restarts", w.restart_every > 0s);
   add("closings", w.close_every > 0s), add("cuts", w.cut_every > 0s), add("liars", w.liars > 0), add("owners", w.owner_every > 0s);
-  add("server-restarts", w.server_every > 0s), add("one-way-cuts", w.deaf_every > 0s), add("stalls", w.stall_every > 0s), add("disk", w.disk_every > 0s), add("terms", w.term_every > 0s);
+  add("server-restarts", w.server_every > 0s), add("one-way-cuts", w.deaf_every > 0s), add("stalls", w.stall_every > 0s), add("disk", w.disk_every > 0s), add("takeovers", w.takeover_every > 0s), add("terms", w.term_every > 0s);
   return text + "until " + std::to_string(clears / 1s) + " s";
 }
 

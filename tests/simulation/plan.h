@@ -20,6 +20,7 @@ struct Weather {
   Duration server_every{0};                                      // the server ends and starts again: all links break at once
   Duration deaf_every{0};                                        // mean, per worker: one direction of its link carries nothing for a while
   Duration stall_every{0};                                       // the manager stands still, and goes on as if nothing had been
+  Duration takeover_every{0};                                    // another manager is started while the old one stands still
   Duration disk_every{0};                                        // the manager's disk refuses for a while
   double spool_kept = 0;                                         // of a worker that ends or dies, how likely its disk is there again
   Duration term_every{0};                                        // mean, per worker: it is told to end
@@ -59,7 +60,7 @@ struct JobPlan {
   }
 };
 
-constexpr int kFaultKinds = 2;  // generations of them: 1: of workers, links and the manager; 2: server, one-way cuts, stalls, disk, stops, reruns
+constexpr int kFaultKinds = 3;  // generations of them: 1: of workers, links and the manager; 2: server, one-way cuts, stalls, disk, stops, reruns; 3: a second manager
 
 struct Plan {
   Weather weather;

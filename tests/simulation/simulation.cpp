@@ -264,6 +264,7 @@ void Simulation::start_faults() {
   }
   every(w.restart_every, [this] { manager_dies(); });
   every(w.close_every, [this] { link_breaks(); });
+  every(w.takeover_every, [this] { taken_over(); });
   every(w.server_every, [this] { server_dies(); });
   every(w.stall_every, [this] {
     if (market_) market_->stall(world.dice.skewed(100ms, 10));
@@ -318,6 +319,7 @@ void Simulation::server_dies() {
   for (Link& link : links_) link = Link{};
   if (market_)
     market_->run([&market = *market_] { market.closed(); });
+  if (old_) old_market_is_fenced();  // its place is taken when it tries to come back
   for (const auto& host : hosts_) host->run([&to = *host] { to.manager_gone(); });
   world.after(world.dice.skewed(100ms, 7), [this] { server_starts(); });
 }
@@ -331,6 +333,36 @@ void Simulation::server_starts() {
     world.after(world.dice.skewed(5ms, 11), [this, host, life = server_life_] {
       if (life == server_life_ && hosts_[host]->up()) hosts_[host]->run([this, host] { enters_room(host); });
     });
+}
+
+/// The manager stands still, another one is started in its place, and then the old one goes on beside it. What workers say by themselves reaches the new one,
+/// answers whoever asked.
+void Simulation::taken_over() {
+  if (!market_ || !market_->open() || old_ || disk_takes_at_ > world.now()) return;
+  world.note("another manager takes over", {});
+  market_->stall(world.dice.skewed(200ms, 9));
+  old_ = std::move(market_);
+  old_->left_behind();
+  for (const auto& host : hosts_)
+    if (world.dice.chance(0.5)) sees_manager_go(*host);
+  world.after(world.dice.skewed(20ms, 8), [this] { manager_starts(); });
+}
+
+void Simulation::old_market_hears(std::uint64_t request, const std::variant<HelloAnswer, AssignAnswer>& answer) {
+  if (old_) old_->run([this, to = old_.get(), request, answer] {
+    if (old_.get() == to) to->answered(request, answer);
+  });
+}
+
+/// It learned from a worker that it is not the newest: it gives out nothing more, and ends.
+void Simulation::old_market_is_fenced() {
+  if (!old_) return;
+  world.note("the old manager is fenced", {});
+  world.after(Duration(0), [this, old = old_.get()] {
+    if (old_.get() != old) return;
+    old_->die();
+    dead_.push_back(std::move(old_));
+  });
 }
 
 void Simulation::market_returns(Duration pause) {
@@ -386,6 +418,7 @@ void Simulation::link_breaks() {
 /// Everybody comes back, and nothing more goes wrong but what the tasks do themselves.
 void Simulation::clear_up() {
   world.note("the weather clears", {});
+  old_market_is_fenced();
   for (const auto& host : hosts_) {
     if (!host->up()) boots_later(host->index());
     host->run([this, &to = *host] { to.owner_wants(false); });

@@ -46,6 +46,8 @@ class Simulation {
   void boots_later(std::size_t host);
   Offer claimed(std::size_t host) const;
   Scheduler::Rules rules() const;
+  void old_market_hears(std::uint64_t request, const std::variant<HelloAnswer, AssignAnswer>& answer);
+  void old_market_is_fenced();
   Instant disk_takes_at() const { return disk_takes_at_; }  // past: it takes what is written
   void names_job(JobId job, const std::string& key);
   std::optional<JobId> id_of(std::size_t job) const;
@@ -97,6 +99,7 @@ class Simulation {
   void link_breaks();
   void market_returns(Duration pause);
   void ask_again(std::size_t job);
+  void taken_over();
   void with_market(std::function<void(Market&)> what);
   void server_dies();
   void server_starts();
@@ -115,6 +118,7 @@ class Simulation {
   Instant disk_takes_at_{};
   Journal journal_;
   std::unique_ptr<Market> market_;
+  std::unique_ptr<Market> old_;  // beside the one that took over
   std::vector<std::unique_ptr<Market>> dead_;
   std::set<std::size_t> room_;
   std::map<JobId, std::size_t> plans_;
