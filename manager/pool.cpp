@@ -91,7 +91,7 @@ void Pool::meet(const std::string& jid) {
 
 /// A thousand workers that come back at once are greeted as fast as they answer, and neither the server nor we hold a thousand questions.
 void Pool::next() {
-  while (asking_ < kGreetingsMax && !to_greet_.empty()) {
+  while (asking_ < asking_max_ && !to_greet_.empty()) {
     const std::string jid = std::move(to_greet_.front());
     to_greet_.pop_front();
     const auto at = peers_.find(jid);
@@ -130,6 +130,7 @@ void Pool::tick() {
   for (const auto& [jid, peer] : peers_)
     if (peer.owed && !peer.asking && !peer.queued && peer.again <= now) due.push_back(jid);
   for (const auto& jid : due) meet(jid);
+  asking_max_ = asking_ + kGreetingsMax;  // who does not answer, as behind a cut, holds up nobody
   next();
 }
 

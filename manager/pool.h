@@ -21,7 +21,7 @@
 namespace souk {
 
 constexpr std::size_t kPiecesMax = 64u << 20;     // bytes of unfinished streams kept per worker; beyond: they start again
-constexpr std::size_t kGreetingsMax = 64;         // workers that are being greeted at a time; the others wait for their turn
+constexpr std::size_t kGreetingsMax = 64;         // workers that are being greeted at a time, but for those that owe an answer for over a second; the others wait for their turn
 constexpr std::size_t kAssignmentsMax = 256;      // attempts in one stanza
 constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
@@ -154,7 +154,7 @@ class Pool {
   std::set<WorkerId> dirty_;
   bool posted_ = false, fenced_ = false;
   std::deque<std::string> to_greet_;  // may name some that went
-  std::size_t asking_ = 0;
+  std::size_t asking_ = 0, asking_max_ = kGreetingsMax;
   std::vector<Registration> registrations_;
 };
 
