@@ -142,7 +142,7 @@ void Market::commit(std::function<void()> then) {
 
 /// One transaction at a time; what comes meanwhile goes into the next.
 void Market::flush_to_disk() {
-  if (saving_ || to_answer_.empty()) return;
+  if (saving_ || to_answer_.empty() || is_left_behind()) return;  // the store is another's by then
   saving_ = true;
   if (const Instant takes = simulation_.disk_takes_at(); takes > simulation_.world.now()) {  // tried again until there is space
     later(takes - simulation_.world.now(), [this] {
@@ -440,7 +440,7 @@ void Market::lease(std::size_t host, std::uint64_t number, const std::vector<Hel
 // ---- From submitters ------------------------------------------------------------------------------------------------------------
 
 void Market::submit(const std::string& key, JobSubmitted job, std::function<void(JobId)> reply) {
-  if (simulation_.disk_takes_at() > simulation_.world.now() && !keys_.contains(key)) return;  // refused, to be said again
+  if (is_left_behind() || (simulation_.disk_takes_at() > simulation_.world.now() && !keys_.contains(key))) return;  // refused, to be said again
   if (const auto known = keys_.find(key); known != keys_.end()) return commit([reply, id = known->second] { reply(id); });
   job.job = JobId{++last_job_};
   keys_[key] = job.job;
@@ -459,7 +459,7 @@ void Market::submit(const std::string& key, JobSubmitted job, std::function<void
 }
 
 void Market::order(JobId job, Order order, std::function<void()> reply) {
-  if (!book_.contains(job)) return;  // of a life whose disk never had it; cannot be, since it was answered
+  if (is_left_behind() || !book_.contains(job)) return;  // of a life whose disk never had it; cannot be, since it was answered
   if (order == Order::rerun) return run_again(job, std::move(reply));
   if (over_.contains(job)) return commit(reply);
   save([this, job, order] {
