@@ -97,7 +97,8 @@ class Grid:
         raise AssertionError(f"no {program} in {self.state()}")
 
     def kill(self, program, with_signal=signal.SIGKILL):
-        os.kill(self.pid(program), with_signal)
+        # One that is down just now has none, and 0 would be our own process group.
+        os.kill(until(lambda: max(0, self.pid(program)), f"{program} runs"), with_signal)
 
     def port(self):
         with open(os.path.join(self.folder, "grid.json")) as file:
