@@ -196,7 +196,7 @@ class Person(threading.Thread):
         end = time.monotonic() + seconds
         while True:
             code, out, err = self.grid.souk(self.who, *words, what=(words[0], job))
-            if code in (0, 1, 2) and not (code == 2 and "again" in err):
+            if code in (0, 1, 2) and not (code == 2 and "again later" in err):
                 return code, out, err
             job.notes.append(f"{words[0]} ended with {code}: {err.strip()[:200]}")
             if time.monotonic() > end:
