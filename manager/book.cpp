@@ -157,6 +157,14 @@ Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
   return tasks;
 }
 
+std::uint64_t memory_of(const wire::Job& job, std::uint64_t tasks) {
+  constexpr std::uint64_t each_job = 4096, each_group = 1024, each_string = 64;  // with what the allocator adds
+  const auto strings = [](const auto& of) { return static_cast<std::uint64_t>(of.lines().line_size() + of.command().argv_size() + 2 * of.command().env_size()); };
+  std::uint64_t bytes = each_job + job.ByteSizeLong() + tasks / 2 + each_string * (strings(job) + static_cast<std::uint64_t>(job.after_size()));
+  for (const auto& group : job.groups()) bytes += each_group + each_string * (strings(group) + static_cast<std::uint64_t>(group.after_size()));
+  return bytes;
+}
+
 void make_grouped(wire::Job& job) {
   if (job.groups_size() > 0) return;
   auto& one = *job.add_groups();

@@ -31,6 +31,7 @@ struct JobEntry {
   JobRow row;
   wire::Job job;              // always in groups, as make_grouped() has it; cleared when the job ended
   std::vector<Place> places;  // of the groups, in order; kept when the job ended
+  std::uint64_t memory = 0;   // as memory_of() has it; 0 once it ended
   bool end_saved = true;      // once it ended: that is on disk
   std::uint64_t listed_ms = 0;  // the book's: where it is among the ended ones
 
@@ -46,6 +47,8 @@ struct JobEntry {
 /// How many tasks a job has. Fails on what no job may be: no command, bad ranges, too many or too large items, too long a name, needs that
 /// nothing can have, expressions that do not parse, groups that wait for each other in a circle, a deadline that passed. In bounded time whatever comes.
 Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms);
+/// Bytes of memory that a job takes until it ends, here and in the scheduler: an estimate from above.
+std::uint64_t memory_of(const wire::Job& job, std::uint64_t tasks);
 /// The same job with its one group written out, if it had none.
 void make_grouped(wire::Job& job);
 /// The item of a task: a line, or a number of the range; empty when its group has neither, and when the job ended.

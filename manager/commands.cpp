@@ -4,11 +4,13 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <random>
 
 #include "manager/forms.h"
 #include "protocol/payload.h"
 #include "protocol/stanza.h"
+#include "protocol/stanza_router.h"
 
 namespace souk {
 
@@ -34,6 +36,11 @@ bool known(const std::string& node) {
 constexpr std::size_t kKeyMax = 100;
 const Error kKeyTooLong{"key", "over 100 bytes", ""};
 
+std::string new_id() {
+  static std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
+}
+
 /// A <command/> answer; XEP-0050 §4.1. The iq is answered by exactly one of these or an error.
 struct Reported {
   Stanza iq;
@@ -45,6 +52,13 @@ Reported answer_to(const gloox::Tag& iq, const std::string& node, const std::str
   return {std::move(result), &command};
 }
 
+/// Bytes of text in an element and below; how deep it is the stream's parser bounds.
+std::size_t weight(const gloox::Tag& tag) {
+  std::size_t bytes = 64 + tag.cdata().size();
+  for (const gloox::Tag* part : tag.children()) bytes += weight(*part);
+  return bytes;
+}
+
 std::string type_of(const std::string& condition) {
   if (condition == "forbidden") return "auth";
   if (condition == "resource-constraint") return "wait";
@@ -54,8 +68,30 @@ std::string type_of(const std::string& condition) {
 
 }  // namespace
 
+class Commands::Ticket {
+ public:
+  Ticket(std::shared_ptr<Unanswered> of, std::string owner, std::uint64_t bytes) : of_(std::move(of)), owner_(std::move(owner)) {
+    of_->requests.take(owner_, 1);
+    add(bytes);
+  }
+  ~Ticket() {
+    of_->requests.give_back(owner_, 1);
+    of_->bytes.give_back(owner_, bytes_);
+  }
+  Ticket(const Ticket&) = delete;
+  void add(std::uint64_t bytes) {
+    of_->bytes.take(owner_, bytes);
+    bytes_ += bytes;
+  }
+
+ private:
+  std::shared_ptr<Unanswered> of_;
+  std::string owner_;
+  std::uint64_t bytes_ = 0;
+};
+
 Commands::Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Grid& grid, Rules rules)
-    : loop_(loop), link_(link), grid_(grid), rules_(std::move(rules)),
+    : loop_(loop), link_(link), grid_(grid), rules_(std::move(rules)), open_(std::make_shared<Unanswered>(Unanswered{Space(kRequestsMax), Space(rules_.requests_max)})),
       registration_(link.on_iq("command", ns::commands, [this](const auto& iq, const auto& command) { on_command(iq, command); })) {
   std::vector<Disco::Item> items;
   for (const Node& node : kNodes) {
@@ -83,8 +119,60 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
     return link_.send(std::move(result));
   }
   expire();
-  if (payload) return on_payload(iq, command, *payload, asker);
+  const std::uint64_t bytes = 2 * weight(command);  // as it came, and as what it says
+  if (open_->requests.room(asker.owner, 1) != Space::Room::yes || open_->bytes.room(asker.owner, bytes) != Space::Room::yes)
+    return link_.send(error_of(iq, "wait", "resource-constraint",
+                               fmt::format("the manager has {} requests of yours to answer, {} in all: wait for answers before you send more", open_->requests.used_by(asker.owner), open_->requests.used())));
+  if (node != "submit" && link_.queued() > kAnswersMax)
+    return link_.send(error_of(iq, "wait", "resource-constraint", "the server is slow to take the manager's answers: ask again in a moment"));
+  auto ticket = std::make_shared<Ticket>(open_, asker.owner, bytes);
+  const std::string owner = asker.owner;
+  turns_.push(owner, {std::shared_ptr<gloox::Tag>(iq.clone()), std::move(asker), std::move(ticket)});
+  work_soon();
+}
+
+// Requests are answered owner by owner in turn, a slice of them in each turn of the loop: whoever sends a thousand at once keeps neither others
+// nor the workers waiting.
+void Commands::work_soon() {
+  if (std::exchange(working_, true)) return;
+  boost::asio::post(loop_, [this] { work(); });
+}
+
+void Commands::work() {
+  constexpr std::chrono::milliseconds slice{2};
+  const auto until = std::chrono::steady_clock::now() + slice;
+  do {
+    const Asked asked = turns_.pop();
+    ticket_ = asked.ticket;
+    if (!call_guarded("command", [&] { perform(*asked.iq, asked.asker); })) link_.send(error_of(*asked.iq, "wait", "internal-server-error", "the manager failed at it; its log has more"));
+    ticket_.reset();
+  } while (!turns_.empty() && std::chrono::steady_clock::now() < until);
+  working_ = false;
+  if (!turns_.empty()) work_soon();
+}
+
+void Commands::perform(const gloox::Tag& iq, const Asker& asker) {
+  const gloox::Tag& command = *iq.findChild("command", "xmlns", ns::commands);
+  const std::string node = command.findAttribute("node"), id = command.findAttribute("sessionid");
+  if (command.findAttribute("action") == "cancel")
+    if (const auto upload = uploads_.find(id); upload != uploads_.end() && upload->second.jid == asker.jid) {
+      uploads_.erase(upload);
+      return link_.send(std::move(answer_to(iq, node, id, "canceled").iq));
+    }
+  if (const gloox::Tag* payload = command.findChild(node, "xmlns", ns::job)) return on_payload(iq, command, *payload, asker);
   on_form(iq, command, asker);
+}
+
+/// What an answer needs of a request, which is gone when the answer comes; the request counts as unanswered for as long as it lives.
+std::shared_ptr<gloox::Tag> Commands::keep(const gloox::Tag& iq) const {
+  struct Kept {
+    gloox::Tag tag{"iq"};
+    std::shared_ptr<Ticket> ticket;
+  };
+  auto kept = std::make_shared<Kept>();
+  kept->ticket = ticket_;
+  for (const char* name : {"to", "from", "id", "type"}) kept->tag.addAttribute(name, iq.findAttribute(name));
+  return {kept, &kept->tag};
 }
 
 // ---- Programs --------------------------------------------------------------------------------------------------------------------
@@ -92,10 +180,7 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
 void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker) {
   const std::string node = command.findAttribute("node");
   const auto malformed = [&](const Error& error) { link_.send(error_of(iq, "modify", "bad-request", error.text())); };
-  // The iq is gone when the answer comes; what answers need of it is kept in a clone.
-  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
-  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
-  const auto reply = [this, kept, node](const auto& answer) {
+  const auto reply = [this, kept = keep(iq), node](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, node, "", "completed");
     add_payload(*tag, node, ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
@@ -144,34 +229,40 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
   grid_.workers(asker, reply);
 }
 
-/// A job in parts: one part a stage, the session holds what came so far.
+/// A job in parts: one part a stage.
 void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker) {
   std::string id = command.findAttribute("sessionid");
-  if (id.empty()) id = new_session(asker.jid, "submit");
-  Session* at = session(id, asker.jid, "submit");
-  if (!at) return link_.send(error_of(iq, "modify", "bad-request", "no such session: it expired, or the manager was restarted; submit again"));
-  if (at->part.size() + request.part().size() > kSubmitMax) {
-    forget(id);
-    return link_.send(error_of(iq, "modify", "not-acceptable", fmt::format("the job is over {} MiB; submit it in several", kSubmitMax >> 20)));
+  const bool first = id.empty();
+  if (first) id = new_id();
+  else if (const auto known = uploads_.find(id); known == uploads_.end() || known->second.jid != asker.jid)
+    return link_.send(error_of(iq, "modify", "bad-request", "no such session: it expired, or the manager was restarted; submit again"));
+  const std::size_t size = (first ? 0 : uploads_[id].part.size()) + request.part().size();
+  if (size > std::min<std::uint64_t>(kSubmitMax, open_->bytes.most_each())) {
+    uploads_.erase(id);
+    return link_.send(error_of(iq, "modify", "not-acceptable", fmt::format("the job is over {} MiB; submit it in several", std::min<std::uint64_t>(kSubmitMax, open_->bytes.most_each()) >> 20)));
   }
-  if (upload_bytes_ + request.part().size() > kUploadsMax) {
-    forget(id);
-    return link_.send(error_of(iq, "wait", "resource-constraint", "too many large jobs are being submitted at once; try again"));
+  // Of one that begins more room is asked than its first part takes, so that those under way can be ended.
+  if (open_->bytes.room(asker.owner, first ? std::max<std::uint64_t>(request.part().size(), open_->bytes.most() / 8) : request.part().size()) != Space::Room::yes) {
+    uploads_.erase(id);
+    return link_.send(error_of(iq, "wait", "resource-constraint", fmt::format("too many large jobs are being submitted at once ({:.0f} MiB so far, {:.0f} MiB of yours): wait until they were taken",
+                                                                             static_cast<double>(open_->bytes.used()) / (1 << 20), static_cast<double>(open_->bytes.used_by(asker.owner)) / (1 << 20))));
   }
-  at->part += request.part();
-  upload_bytes_ += request.part().size();
+  Upload& upload = uploads_[id];
+  if (first) upload.jid = asker.jid, upload.ticket = std::make_shared<Ticket>(open_, asker.owner, 0);
+  upload.part += request.part();
+  upload.ticket->add(request.part().size());
+  upload.until = std::chrono::steady_clock::now() + kUploadLasts;
   if (request.more()) {
     auto [result, tag] = answer_to(iq, "submit", id, "executing");
     child(*tag, "actions", {}, {{"execute", "next"}}), child(*tag->findChild("actions"), "next");
     return link_.send(std::move(result));
   }
   wire::Job job;
-  const auto read = parse(at->part, job);
-  forget(id);
+  const auto read = parse(upload.part, job);
+  const auto ticket = upload.ticket;  // the bytes live on in the job, until it is answered
+  uploads_.erase(id);
   if (!read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
-  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
-  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
-  grid_.submit(asker, {std::move(job), request.key(), request.watch(), request.dry_run()}, [this, kept, id](const auto& answer) {
+  grid_.submit(asker, {std::move(job), request.key(), request.watch(), request.dry_run()}, [this, kept = keep(iq), ticket, id](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, "submit", id, "completed");
     add_payload(*tag, "submit", ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
@@ -207,9 +298,7 @@ void Commands::on_form(const gloox::Tag& iq, const gloox::Tag& command, const As
 
 /// Shows a command's form, again if need be, with the reason on top.
 void Commands::ask(const gloox::Tag& iq, const std::string& node, std::string session, const Asker& asker, const Form& given, const std::string& problem) {
-  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
-  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
-  const auto show = [this, kept, node, session, problem](const Form& form) {
+  const auto show = [this, kept = keep(iq), node, session, problem](const Form& form) {
     auto [result, tag] = answer_to(*kept, node, session, "executing");
     // Without <actions/> some clients show no button at all.
     auto& actions = child(*tag, "actions", {}, {{"execute", "complete"}});
@@ -229,9 +318,7 @@ void Commands::ask(const gloox::Tag& iq, const std::string& node, std::string se
 }
 
 void Commands::run_form(const gloox::Tag& iq, const std::string& node, const std::string& id, const Form& form, const Asker& asker) {
-  std::shared_ptr<gloox::Tag> kept(new gloox::Tag("iq"));
-  for (const char* name : {"to", "from", "id", "type"}) kept->addAttribute(name, iq.findAttribute(name));
-  const auto reply = [this, kept, node, id, form, asker](const auto& answer) {
+  const auto reply = [this, kept = keep(iq), node, id, form, asker](const auto& answer) {
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return ask(*kept, node, id, asker, form, refusal->text);
     forget(id);
     Form result_form = shown(std::get<0>(answer));
@@ -302,25 +389,20 @@ std::string Commands::new_session(const std::string& jid, const std::string& nod
   if (const auto oldest = oldest_of_person(); oldest != sessions_.end()) forget(std::string(oldest->first));
   if (sessions_.size() >= kSessionsMax)
     forget(std::min_element(sessions_.begin(), sessions_.end(), [](const auto& a, const auto& b) { return a.second.order < b.second.order; })->first);
-  static std::random_device random;
-  const std::string id = fmt::format("{:08x}{:08x}", random(), random());
-  sessions_[id] = {jid, node, {}, ++order_, std::chrono::steady_clock::now() + kSessionLasts};
+  const std::string id = new_id();
+  sessions_[id] = {jid, node, ++order_, std::chrono::steady_clock::now() + kSessionLasts};
   return id;
 }
 
-void Commands::forget(const std::string& id) {
-  const auto at = sessions_.find(id);
-  if (at == sessions_.end()) return;
-  upload_bytes_ -= at->second.part.size();
-  sessions_.erase(at);
-}
+void Commands::forget(const std::string& id) { sessions_.erase(id); }
 
 void Commands::expire() {
   const auto now = std::chrono::steady_clock::now();
   for (auto at = sessions_.begin(); at != sessions_.end();) {
     const auto here = at++;
-    if (here->second.until < now) forget(here->first);
+    if (here->second.until < now) sessions_.erase(here);
   }
+  std::erase_if(uploads_, [now](const auto& upload) { return upload.second.until < now; });
 }
 
 }  // namespace souk

@@ -19,22 +19,40 @@ class Commands {
   static constexpr std::chrono::minutes kSessionLasts{10};   // between two stages; clients often just go away
   static constexpr std::size_t kSessionsMax = 1000;          // in all; the oldest makes room
   static constexpr std::size_t kSessionsEach = 30;           // of one person, whose oldest makes room
-  static constexpr std::size_t kUploadsMax = 256u << 20;     // bytes of all unfinished ones
+  static constexpr std::chrono::seconds kUploadLasts{60};    // between two parts of a job; then it is forgotten
+  static constexpr std::uint64_t kRequestsMax = 1024;        // without an answer yet, in all; one owner's: as Space has it
+  static constexpr std::size_t kAnswersMax = 16u << 20;      // bytes waiting for the server to read; more, and questions are refused
 
   struct Rules {
     AllowList admins, users;
+    std::uint64_t requests_max = MemoryShares(kMemoryMaxDefault).requests;  // bytes that users sent and have no answer for
   };
   /// Lists the commands with `disco` and answers them. All outlive this.
   Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Grid& grid, Rules rules);
 
  private:
   struct Session {
-    std::string jid, node, part;
+    std::string jid, node;
     std::uint64_t order = 0;
+    std::chrono::steady_clock::time_point until;
+  };
+  class Ticket;  // what a request takes of the spaces below until it is answered
+  struct Asked {
+    std::shared_ptr<gloox::Tag> iq;
+    Asker asker;
+    std::shared_ptr<Ticket> ticket;
+  };
+  struct Upload {  // a job that comes in parts
+    std::string jid, part;
+    std::shared_ptr<Ticket> ticket;
     std::chrono::steady_clock::time_point until;
   };
 
   void on_command(const gloox::Tag& iq, const gloox::Tag& command);
+  void work_soon();
+  void work();
+  void perform(const gloox::Tag& iq, const Asker& asker);
+  std::shared_ptr<gloox::Tag> keep(const gloox::Tag& iq) const;
   void on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker);
   void on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker);
   void on_form(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker);
@@ -52,7 +70,14 @@ class Commands {
   Rules rules_;
   std::map<std::string, Session> sessions_;
   std::uint64_t order_ = 0;
-  std::size_t upload_bytes_ = 0;
+  std::map<std::string, Upload> uploads_;
+  struct Unanswered {
+    Space requests, bytes;
+  };
+  const std::shared_ptr<Unanswered> open_;  // answers, which give back to it, may outlive this
+  Turns<Asked> turns_;
+  bool working_ = false;
+  std::shared_ptr<Ticket> ticket_;  // of what is being performed
   Registration registration_;
 };
 

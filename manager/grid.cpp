@@ -21,6 +21,7 @@ namespace {
 constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
 constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
+constexpr std::size_t kNewsMax = 1u << 20;      // bytes waiting for the server to read, above which watchers hear of no progress
 constexpr auto kWakeMin = 20ms;                  // between two ticks: each looks at what runs
 constexpr std::size_t kNoteMax = 500;           // bytes
 constexpr std::size_t kForgetAtOnce = 200;      // old jobs a tick
@@ -35,7 +36,8 @@ Instant now() { return Clocks::read().now; }
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits)
     : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers)), limits_(std::move(limits)), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
+      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers), MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
+      memory_(MemoryShares(limits_.memory_max()).jobs), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) { handle(event); };
   pool_.finished = [this](Pool::Finished finished) {
     const Outcome& o = finished.outcome;
@@ -59,6 +61,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     if (!readable) spdlog::error("stored job cannot be read job={}", row.id.value);
     JobEntry& entry = book_.add(std::move(row), std::move(job));
     if (!open) continue;
+    opened(entry, memory_of(entry.job, entry.row.tasks));
     JobRestored event{event_of(entry.row.id, entry.row.owner, entry.job, clocks), {}, entry.row.canceled};
     if (!readable) event.job.groups.front().tasks = entry.row.tasks;
     event.job.terms.hold = entry.row.held;
@@ -273,6 +276,7 @@ void Grid::job_ended(JobId job, TaskState state, const std::string& why) {
   row.note = shortened(printable(why), kNoteMax);
   entry->end_saved = false;
   book_.ended(*entry);
+  memory_.give_back(row.owner, std::exchange(entry->memory, 0));
   spdlog::info("job ended job={} state={} tasks={} succeeded={} failed={} canceled={} requeued={} ms={} why=\"{}\"", job.value, name_of(state), row.tasks, row.succeeded, row.failed, row.canceled_tasks,
                row.requeued, row.ended_ms - row.submitted_ms, row.note);
   journal_->end(row);
@@ -368,6 +372,8 @@ void Grid::touch(JobId job) {
   push_.async_wait([this](auto error) {
     push_due_ = false;
     if (error) return;
+    // News of what goes on can wait for a server that is slow to read; those of an end cannot.
+    if (link_.queued() > kNewsMax) return touch({});
     for (const auto& [id, jids] : watches_.due(now()))
       if (const JobEntry* entry = book_.find(id); entry && !entry->over()) push(jids, *entry);
     if (watches_.pending()) touch({});

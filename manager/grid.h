@@ -105,7 +105,8 @@ class Grid {
   void set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply);
   void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
   void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
-  std::optional<Refusal> no_room(const std::string& owner, std::uint64_t tasks) const;
+  std::optional<Refusal> no_room(const std::string& owner, std::uint64_t tasks, std::uint64_t memory) const;
+  void opened(JobEntry& entry, std::uint64_t memory);
   void match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer);
   void wake_in_time();
   void push(const std::vector<std::string>& jids, const JobEntry& entry);
@@ -127,6 +128,7 @@ class Grid {
   Watches watches_;
   Limits limits_;
   Roster roster_;
+  Space memory_;  // of jobs that have not ended
   std::set<JobId> reopening_;  // being read to run again
   std::string me_;
   std::uint64_t started_ms_;

@@ -1,5 +1,6 @@
 #include "manager/limits.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "protocol/notation.h"
@@ -59,6 +60,45 @@ std::uint64_t Limits::queued_max(const std::string& owner) const {
   for (const auto& name : {owner, std::string()})
     if (const auto at = of_.find(name); at != of_.end() && at->second.queued) return *at->second.queued;
   return 0;
+}
+
+Result<Done> Limits::set_memory_max(std::string_view text) {
+  const auto bad = [&](std::string why) { return Error{"--memory-max " + quoted(text), std::move(why), "write it as 512MiB or 4GiB"}; };
+  const bool gib = text.ends_with("GiB");
+  std::uint64_t number = 0;
+  if (!(gib || text.ends_with("MiB")) || !read(text.substr(0, text.size() - 3), number)) return bad("that is no whole number of MiB or GiB");
+  if (number > 1u << 20) return bad("that is more than a machine has");
+  const std::uint64_t bytes = number << (gib ? 30 : 20);
+  if (bytes < kMemoryMaxMin) return bad("that is under 16MiB");
+  memory_max_ = bytes;
+  return Done{};
+}
+
+void Limits::set_machine_memory(std::uint64_t bytes) { memory_max_ = std::clamp(bytes / 4, kMemoryMaxMin, kMemoryMaxDefault); }
+
+Space::Room Space::room(const std::string& owner, std::uint64_t amount) const {
+  if (amount > most_each()) return Room::never;
+  const std::uint64_t own = used_by(owner) + amount, all = used_ + amount;
+  if (all <= most_ && own <= small()) return Room::yes;
+  return all <= common() && own <= 3 * (common() - all) ? Room::yes : Room::later;
+}
+
+void Space::take(const std::string& owner, std::uint64_t amount) {
+  used_ += amount;
+  by_[owner] += amount;
+}
+
+void Space::give_back(const std::string& owner, std::uint64_t amount) {
+  const auto at = by_.find(owner);
+  if (at == by_.end()) return;
+  const std::uint64_t given = std::min(amount, at->second);
+  used_ -= given;
+  if ((at->second -= given) == 0) by_.erase(at);
+}
+
+std::uint64_t Space::used_by(const std::string& owner) const {
+  const auto at = by_.find(owner);
+  return at == by_.end() ? 0 : at->second;
 }
 
 }  // namespace souk

@@ -68,9 +68,10 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   souk::XmppLink link(loop, profile.account, {.retry_min = std::chrono::milliseconds(100), .retry_max = std::chrono::milliseconds(2000)});
   souk::Disco disco(link);
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
+  const souk::MemoryShares memory(limits.memory_max());
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers), std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
-  souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users)});
+  souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users), memory.requests});
   if (put_back) grid.set_put_back();
   souk::HostedRoom room(loop, link, disco, profile.room, profile.manager);
 
@@ -171,6 +172,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "souk-manager " SOUK_VERSION);
   std::string profile_file, state, level = "info", keep = "30d";
   std::vector<std::string> admins, users, workers, shares, most;
+  std::string memory_max;
   souk::Scheduler::Rules rules;
   double lease_s = 30, half_life_s = 3600;
   int notify_fd = -1;
@@ -182,6 +184,7 @@ int main(int argc, char** argv) {
   app.add_option("--allow-worker", workers, "JID or domain whose workers get tasks (default: the own domain)")->allow_extra_args(false);
   app.add_option("--share", shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (`*`: everybody not named)")->allow_extra_args(false);
   app.add_option("--limit", most, "OWNER:running=N,queued=N: tasks that JID may have at a time, and waiting (`*`: everybody not named; 0: no limit)")->allow_extra_args(false);
+  app.add_option("--memory-max", memory_max, "Memory for what others send: jobs not ended, outputs on their way, requests (default: a quarter of the machine's, at most 2GiB)")->type_name("SIZE");
   app.add_option("--lease-s", lease_s, "Seconds of silence after which a worker's tasks go to others")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
   app.add_option("--half-life-s", half_life_s, "Seconds after which what an owner used of the grid counts half, in whose turn it is")->check(CLI::Range(1.0, 86400.0 * 366))->capture_default_str();
   app.add_option("--crash-limit", rules.crash_limit, "Workers a task may take with it before it is given up; a job may ask for another number")->check(CLI::Range(1, 1000))->capture_default_str();
@@ -214,6 +217,9 @@ int main(int argc, char** argv) {
   for (const auto& limit : most)
     if (const auto added = limits.add_limit(limit); !added) return fail(added.error(), kUsage);
   if (const auto read = souk::parse_duration(keep); !read && keep != "forever") return fail({"bad option --keep", read.error().why, "write 12h or 30d, or `forever`"}, kUsage);
+  limits.set_machine_memory(static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
+  if (!memory_max.empty())
+    if (const auto set = limits.set_memory_max(memory_max); !set) return fail(set.error(), kUsage);
   const auto profile = souk::load_profile(profile_file);
   if (!profile) return fail(profile.error(), kUsage);
   try {

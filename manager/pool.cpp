@@ -61,8 +61,8 @@ std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
 
 bool allowed(const AllowList& list, const std::string& jid) { return list.contains(bare(jid)) || list.contains(domain_of(jid)); }
 
-Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow)
-    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), allow_(std::move(allow)) {
+Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow, std::uint64_t outputs_max)
+    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), allow_(std::move(allow)), outputs_(outputs_max), drained_(loop) {
   registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto& payload) { on_report(iq, payload); }));
   registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto& payload) { on_lease(iq, payload); }));
 }
@@ -70,6 +70,7 @@ Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch e
 // ---- Who is there --------------------------------------------------------------------------------------------------------------
 
 void Pool::present(const Occupant& occupant) {
+  if (peers_.size() >= kPeersMax && !peers_.contains(occupant.jid)) return spdlog::warn("ignored occupant jid={} why=\"over {} are in the market\"", printable(occupant.jid), kPeersMax);
   Peer& peer = peers_[occupant.jid];
   const bool changed = peer.occupant.caps_hash != occupant.caps_hash || peer.occupant.nick != occupant.nick;
   peer.occupant = occupant;
@@ -132,6 +133,11 @@ void Pool::tick() {
   for (const auto& jid : due) meet(jid);
   asking_max_ = asking_ + kGreetingsMax;  // who does not answer, as behind a cut, holds up nobody
   next();
+  for (auto& [jid, peer] : peers_)
+    for (auto at = peer.pieces.begin(); at != peer.pieces.end();) {
+      const auto here = at++;
+      if (here->second.last + kPiecesLast < now) drop_pieces(peer, here);
+    }
 }
 
 void Pool::closed() {
@@ -183,6 +189,8 @@ void Pool::learn(const std::string& jid) {
         else spdlog::warn("refused offer jid={} why=\"{}\"", jid, read.error().text());
       }
     }
+    if (offers_.size() >= kOffersMax)  // of who is gone: those here are few beside them
+      std::erase_if(offers_, [this](const auto& known) { return std::none_of(peers_.begin(), peers_.end(), [&](const auto& here) { return here.second.occupant.caps_hash == known.first; }); });
     if (!hash.empty() && caps_hash(info) == hash && offers_.size() < kOffersMax) offers_[hash] = offer;
     if (offer) return greet(jid, *offer);
     at->second.owed = false;
@@ -218,7 +226,8 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     next();
     if (fenced_) return;
     if (hello.jobs_seen() > 0) on_job_seen({hello.jobs_seen()});
-    auto [id, fresh] = ids_.try_emplace(jid, WorkerId{ids_.size() + 1});
+    auto [id, fresh] = ids_.try_emplace(jid, WorkerId{last_id_.value + 1});
+    if (fresh) last_id_ = id->second;
     peer.id = id->second;
     peer.joined = true;
     if (awaited_.erase(jid) == 0) {
@@ -247,17 +256,33 @@ void Pool::gone(const std::string& jid) {
   if (at == peers_.end()) return;
   const bool joined = at->second.joined;
   const WorkerId id = at->second.id;
+  while (!at->second.pieces.empty()) drop_pieces(at->second, at->second.pieces.begin());
   ask(at->second, false);
   peers_.erase(at);
   next();
-  if (!joined) return;
-  members_.erase(id);
-  dirty_.erase(id);
-  const auto now = std::chrono::steady_clock::now();
-  std::erase_if(left_, [now](const auto& one) { return now - one.second > kLeftTogether; });
-  left_[jid] = now;
-  spdlog::info("worker left worker={} jid={}", id.value, jid);
-  tell(WorkerLost{id});
+  if (id != WorkerId{}) past_.emplace_back(id, jid);
+  if (joined) {
+    members_.erase(id);
+    dirty_.erase(id);
+    const auto now = std::chrono::steady_clock::now();
+    std::erase_if(left_, [now](const auto& one) { return now - one.second > kLeftTogether; });
+    left_[jid] = now;
+    spdlog::info("worker left worker={} jid={}", id.value, jid);
+    tell(WorkerLost{id});
+  }
+  forget_past();
+}
+
+/// What is known of those that left long ago, and many others since, goes: each worker that starts has a JID of its own.
+void Pool::forget_past() {
+  while (past_.size() > kPastMax) {
+    const auto [id, jid] = std::move(past_.front());
+    past_.pop_front();
+    if (peers_.contains(jid)) continue;  // back, or it left once more since
+    if (const auto known = ids_.find(jid); known == ids_.end() || known->second != id || std::any_of(past_.begin(), past_.end(), [&](const auto& later) { return later.second == jid; })) continue;
+    ids_.erase(jid);
+    jids_.erase(id), nicks_.erase(id), hosts_.erase(id);
+  }
 }
 
 /// Its stanzas come back although the room has it: it left, and we are about to hear of that, or it lives behind a broken stream.
@@ -292,11 +317,30 @@ void Pool::stop(WorkerId worker, const Held& what) {
 void Pool::flush_soon(WorkerId worker) {
   dirty_.insert(worker);
   if (std::exchange(posted_, true)) return;
-  boost::asio::post(loop_, [this] {
-    posted_ = false;
-    for (const WorkerId id : std::exchange(dirty_, {}))
-      if (Peer* to = peer(id)) flush(*to);
-  });
+  boost::asio::post(loop_, [this] { flush_dirty(); });
+}
+
+/// Worker by worker, while the server takes it: the rest, and large commands above all, waits until it has read some, so that the queue of the link
+/// never comes near its end. A slice at a time: to encode large commands for many workers takes seconds, in which leases arrive.
+void Pool::flush_dirty() {
+  constexpr std::chrono::milliseconds slice{10};
+  posted_ = false;
+  const auto until = std::chrono::steady_clock::now() + slice;
+  for (auto& left = dirty_; !left.empty();) {
+    if (link_.queued() > kQueueHigh) {
+      posted_ = true;
+      drained_.expires_after(20ms);
+      drained_.async_wait([this](auto error) {
+        if (!error) flush_dirty();
+      });
+      return;
+    }
+    const WorkerId id = *left.begin();
+    left.erase(left.begin());
+    if (Peer* to = peer(id)) flush(*to);
+    if (std::chrono::steady_clock::now() >= until) break;
+  }
+  if (!dirty_.empty() && !std::exchange(posted_, true)) boost::asio::post(loop_, [this] { flush_dirty(); });
 }
 
 void Pool::send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command) {
@@ -338,6 +382,12 @@ void Pool::flush(Peer& peer) {
       const std::string item = item_of(*entry, task.task);
       const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + (large ? 0 : size) + 16 : 0);
       if (!attempts.empty() && bytes + adds > kStanzaMax) break;
+      if (large && !peer.has_command.contains(key) && link_.queued() > kQueueHigh) {
+        peer.to_assign.assign(assignments.begin() + static_cast<std::ptrdiff_t>(next), assignments.end());
+        next = assignments.size();
+        flush_soon(peer.id);
+        break;
+      }
       bytes += adds;
       if (large && !peer.has_command.contains(key)) send_command(peer, task.job, group, command);
       if (introduces) {
@@ -406,20 +456,49 @@ Pool::Peer* Pool::worker_of(const gloox::Tag& iq, bool must_be_joined) {
   return nullptr;
 }
 
+void Pool::drop_pieces(Peer& peer, std::map<AttemptId, Pieces>::iterator at) {
+  peer.pieces_bytes -= at->second.out.size() + at->second.err.size();
+  outputs_.give_back(peer.occupant.jid, 2 * at->second.stream_max);
+  peer.pieces.erase(at);
+}
+
+/// Whether all streams that begin in this report find room; then it is kept for them, as much as their job may write. So who began can always end.
+bool Pool::room_for_pieces(Peer& peer, const wire::Report& report) {
+  for (const auto& piece : report.pieces()) {
+    const Held what = held_of(piece.attempt());
+    if (peer.pieces.contains(what.attempt) || peer.pieces.size() >= kPiecesEntriesMax) continue;
+    const JobEntry* entry = book_.find(what.task.job);
+    std::uint64_t most = kOutputMax;  // of a job that ended
+    if (entry)
+      if (const std::uint32_t group = entry->group_of(what.task.task); group < static_cast<std::uint32_t>(entry->job.groups_size()))
+        most = entry->command_of(group).output_max() == 0 ? kOutputDefault : std::min<std::uint64_t>(entry->command_of(group).output_max(), kOutputMax);
+    const auto room = outputs_.room(peer.occupant.jid, 2 * most);
+    if (room == Space::Room::later || (room == Space::Room::never && outputs_.used() > 0)) return false;  // what is over the bound comes alone
+    outputs_.take(peer.occupant.jid, 2 * most);
+    auto& pieces = peer.pieces[what.attempt];
+    pieces.stream_max = most, pieces.last = std::chrono::steady_clock::now();
+  }
+  return true;
+}
+
 /// Puts pieces to their streams. Returns why the report is malformed, or nothing.
 std::string Pool::take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken) {
   for (const auto& piece : report.pieces()) {
     const AttemptId attempt = held_of(piece.attempt()).attempt;
-    if (peer.pieces.size() >= kPiecesEntriesMax && !peer.pieces.contains(attempt)) return "too many unfinished streams";
-    Pieces& pieces = peer.pieces[attempt];
+    const auto at = peer.pieces.find(attempt);
+    if (at == peer.pieces.end()) {
+      if (broken.contains(attempt)) continue;
+      return "too many unfinished streams";
+    }
+    Pieces& pieces = at->second;
+    pieces.last = std::chrono::steady_clock::now();
     std::string& stream = piece.err() ? pieces.err : pieces.out;
     if (piece.offset() == 0 && !stream.empty()) peer.pieces_bytes -= stream.size(), stream.clear();  // it starts again
-    if (piece.offset() != stream.size() || stream.size() + piece.data().size() > kOutputMax || peer.pieces_bytes + piece.data().size() > kPiecesMax) {
-      if (stream.size() + piece.data().size() > kOutputMax) return "a stream of more than " + std::to_string(kOutputMax) + " bytes";
+    if (stream.size() + piece.data().size() > pieces.stream_max) return "a stream of more than " + std::to_string(pieces.stream_max) + " bytes";
+    if (piece.offset() != stream.size() || peer.pieces_bytes + piece.data().size() > kPiecesMax) {
       // A repeat of what we have is harmless; a gap is not.
       if (piece.offset() + piece.data().size() <= stream.size()) continue;
-      peer.pieces_bytes -= pieces.out.size() + pieces.err.size();
-      peer.pieces.erase(attempt);
+      drop_pieces(peer, at);
       broken.insert(attempt);
       continue;
     }
@@ -437,6 +516,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Report report;
   if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
   if (report.results_size() > kHeldMax || report.returned_size() > kHeldMax) return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
+  if (!room_for_pieces(*from, report)) return link_.send(error_of(iq, "wait", "resource-constraint", "too many large outputs are on their way to the manager: send it again"));
   std::set<AttemptId> broken;
   if (const std::string why = take_pieces(*from, report, broken); !why.empty()) return link_.send(error_of(iq, "modify", "bad-request", why));
   const WorkerId worker = from->id;
@@ -452,12 +532,13 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
         continue;
       }
       from->pieces_bytes -= pieces->second.out.size() + pieces->second.err.size();
-      if (result.out_in_pieces()) outcome.value().out = std::move(pieces->second.out);
-      if (result.err_in_pieces()) outcome.value().err = std::move(pieces->second.err);
-      from->pieces.erase(pieces);
+      if (result.out_in_pieces()) outcome.value().out = std::exchange(pieces->second.out, {});
+      else pieces->second.out.clear();
+      if (result.err_in_pieces()) outcome.value().err = std::exchange(pieces->second.err, {});
+      else pieces->second.err.clear();
+      drop_pieces(*from, pieces);
     } else if (pieces != from->pieces.end()) {  // given up on the way; they must not pin the worker's share
-      from->pieces_bytes -= pieces->second.out.size() + pieces->second.err.size();
-      from->pieces.erase(pieces);
+      drop_pieces(*from, pieces);
     }
     results.push_back({worker, what, std::move(outcome.value())});
   }

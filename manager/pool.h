@@ -2,6 +2,7 @@
 // Turns stanzas into events of the scheduler and its assignments into stanzas.
 #pragma once
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -14,6 +15,7 @@
 #include "protocol/grid.pb.h"
 #include "manager/book.h"
 #include "manager/event.h"
+#include "manager/limits.h"
 #include "manager/marketplace.h"
 #include "protocol/offer.h"
 #include "protocol/xmpp_link.h"
@@ -22,6 +24,10 @@ namespace souk {
 
 constexpr std::size_t kPiecesMax = 64u << 20;     // bytes of unfinished streams kept per worker; beyond: they start again
 constexpr std::size_t kGreetingsMax = 64;         // workers that are being greeted at a time, but for those that owe an answer for over a second; the others wait for their turn
+constexpr std::chrono::seconds kPiecesLast{60};   // without another piece; then the stream starts again
+constexpr std::size_t kQueueHigh = 16u << 20;     // bytes waiting for the server to read; above it nothing is given out and no large command sent
+constexpr std::size_t kPeersMax = 50000;          // occupants of the room that are looked at
+constexpr std::size_t kPastMax = 10000;           // workers remembered that left
 constexpr std::size_t kAssignmentsMax = 256;      // attempts in one stanza
 constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
@@ -51,7 +57,7 @@ class Pool {
     Outcome outcome;
   };
 
-  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow);
+  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow, std::uint64_t outputs_max);
   void set_me(std::string me) { me_ = std::move(me); }
 
   // From the marketplace.
@@ -99,6 +105,8 @@ class Pool {
  private:
   struct Pieces {
     std::string out, err;
+    std::uint64_t stream_max = 0;  // of each of them; room for both is kept
+    std::chrono::steady_clock::time_point last{};
   };
   struct Peer {  // one full JID, worker or not
     Occupant occupant;
@@ -133,6 +141,10 @@ class Pool {
   void on_report(const gloox::Tag& iq, const gloox::Tag& payload);
   void on_lease(const gloox::Tag& iq, const gloox::Tag& payload);
   std::string take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken);
+  bool room_for_pieces(Peer& peer, const wire::Report& report);
+  void drop_pieces(Peer& peer, std::map<AttemptId, Pieces>::iterator at);
+  void flush_dirty();
+  void forget_past();
   Peer* worker_of(const gloox::Tag& iq, bool must_be_joined = true);
   Peer* peer(WorkerId worker);
   Stanza iq_to(const Peer& peer) const;
@@ -147,14 +159,18 @@ class Pool {
   std::map<std::string, Peer> peers_;            // by real JID
   std::map<std::string, std::chrono::steady_clock::time_point> left_;  // workers that left a moment ago, and when
   std::set<std::string> awaited_;
-  std::map<std::string, WorkerId> ids_;          // real JID -> id, for the life of the manager
+  std::map<std::string, WorkerId> ids_;          // real JID -> id, of who is here and the last that left
+  WorkerId last_id_;
+  std::deque<std::pair<WorkerId, std::string>> past_;  // who left, in that order; some are back
   std::map<WorkerId, std::string> jids_, nicks_, hosts_;
   std::map<WorkerId, Member> members_;
   std::map<std::string, std::optional<Offer>> offers_;  // by caps hash; nothing: no worker
+  Space outputs_;  // room kept for unfinished streams
   std::set<WorkerId> dirty_;
   bool posted_ = false, fenced_ = false;
   std::deque<std::string> to_greet_;  // may name some that went
   std::size_t asking_ = 0, asking_max_ = kGreetingsMax;
+  boost::asio::steady_timer drained_;  // until the server has read some of what waits for it
   std::vector<Registration> registrations_;
 };
 

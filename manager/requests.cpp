@@ -40,13 +40,27 @@ std::optional<Refusal> Grid::not_written() const {
   return Refusal{"resource-constraint", "nothing can be changed for now: " + why + "; what it has is kept"};
 }
 
-std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tasks) const {
+std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tasks, std::uint64_t memory) const {
+  const auto mib = [](std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); };
+  switch (memory_.room(owner, memory)) {
+    case Space::Room::yes: break;
+    case Space::Room::later:
+      return Refusal{"resource-constraint", fmt::format("the manager's memory is full of jobs that have not ended ({} of {}, {} of it yours), and this one takes {}: wait until some have ended (--memory-max)",
+                                                        mib(memory_.used()), mib(memory_.most()), mib(memory_.used_by(owner)), mib(memory))};
+    case Space::Room::never:
+      return Refusal{"not-acceptable", fmt::format("the job takes {} of the manager's memory, and one owner may have at most {} (--memory-max): split it, or ask who runs the grid", mib(memory), mib(memory_.most_each()))};
+  }
   const std::uint64_t most = limits_.queued_max(owner);
   if (most == 0) return std::nullopt;
   const std::uint64_t queued = book_.queued(owner, scheduler_);
   if (queued + tasks <= most) return std::nullopt;
   if (tasks > most) return Refusal{"not-acceptable", fmt::format("the job has {}, and you may have {} queued (--limit): split it, or ask who runs the grid", tasks_shown(tasks), most)};
   return Refusal{"resource-constraint", fmt::format("you have {} queued, at most {} (--limit), and this job has {}: wait until some of them ran", tasks_shown(queued), most, tasks)};
+}
+
+void Grid::opened(JobEntry& entry, std::uint64_t memory) {
+  entry.memory = memory;
+  memory_.take(entry.row.owner, memory);
 }
 
 /// Names in expressions that nobody has: the requirement never holds, which its author should hear now and not after waiting.
@@ -110,7 +124,8 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   const auto tasks = check(job, clocks.now_ms);
   if (!tasks) return reply(Refusal{"not-acceptable", tasks.error().text()});
   if (const auto good = book_.check_after(job, asker.owner, asker.admin); !good) return reply(Refusal{"not-acceptable", good.error().text()});
-  if (auto refusal = no_room(asker.owner, tasks.value())) return reply(std::move(*refusal));
+  const std::uint64_t memory = memory_of(job, tasks.value());
+  if (auto refusal = no_room(asker.owner, tasks.value(), memory)) return reply(std::move(*refusal));
   answer.set_tasks(tasks.value());
   if (given.dry_run) {
     match(job, event_of({}, asker.owner, job, clocks), true, answer);
@@ -127,7 +142,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   spdlog::info("job submitted job={} owner={} tasks={} groups={}", row.id.value, row.owner, row.tasks, event->groups.size());
   answer.set_job(row.id.value);
   match(job, *event, false, answer);
-  book_.add(std::move(row), std::move(job));
+  opened(book_.add(std::move(row), std::move(job)), memory);
   journal_->commit([this, event, answer, watch = given.watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event->job, jid);
     reply(answer);
@@ -218,7 +233,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   const Clocks clocks = Clocks::read();
   Submission given{{}, request.key(), request.watch(), false};
   wire::Job& job = given.job;
-  if (!job.ParseFromString(kept.spec)) return reply(Refusal{"resource-constraint", fmt::format("job {} cannot be read from the store", id.value)});
+  if (!job.ParseFromString(kept.spec)) return reply(Refusal{"internal-server-error", fmt::format("job {} cannot be read from the store", id.value)});
   job.set_hold(false);
   if (job.deadline_ms() <= clocks.now_ms) job.set_deadline_ms(0);  // nothing could run by a deadline that has passed
   // What it waited for and is no longer kept ended long ago: its owner wants it to run all the same.
@@ -227,7 +242,8 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   if (request.all()) return submit(asker, std::move(given), reply);
   JobRow& row = entry.row;
   const std::uint64_t tasks = row.tasks - std::min<std::uint64_t>(row.tasks, kept.succeeded.size());
-  if (auto refusal = no_room(row.owner, tasks)) return reply(std::move(*refusal));
+  const std::uint64_t memory = memory_of(job, row.tasks);
+  if (auto refusal = no_room(row.owner, tasks, memory)) return reply(std::move(*refusal));
   if (!request.key().empty()) row.key = request.key();
   book_.remember_key(asker.owner, request.key(), id);
   row.spec = job.SerializeAsString();
@@ -241,6 +257,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   answer.set_job(id.value), answer.set_tasks(tasks);
   match(job, event->job, false, answer);
   book_.reopened(entry, std::move(job));
+  opened(entry, memory);
   journal_->commit([this, event, answer, id, watch = request.watch(), jid = asker.jid, reply] {
     if (watch) watches_.add(now(), id, jid);
     reply(answer);

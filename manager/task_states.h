@@ -41,6 +41,23 @@ class TaskStates {
     if (++page.counts[static_cast<std::size_t>(state)] == page_size(task / kPage) && ended(state)) page.all = state, page.states.reset();
   }
 
+  /// Ends every waiting task of [first, last): stretches that were never touched at once. yields: how many those were
+  std::uint64_t end_waiting(std::uint64_t first, std::uint64_t last, TaskState state) {
+    std::uint64_t ended = 0;
+    for (std::uint64_t task = first; task < last;) {
+      Page& page = pages_[task / kPage];
+      const std::uint64_t size = page_size(task / kPage);
+      if (task % kPage == 0 && task + size <= last && !page.states) {
+        if (page.all == TaskState::waiting) page.all = state, ended += size;
+        task += size;
+        continue;
+      }
+      if (get(task) == TaskState::waiting) set(task, state), ++ended;
+      ++task;
+    }
+    return ended;
+  }
+
  private:
   static constexpr std::uint64_t kPage = 2048;
   struct Page {

@@ -58,6 +58,8 @@ int hold_command(const Common& common, const std::vector<std::string>& jobs, boo
 int rerun_command(const Common& common, const RerunOptions& options) {
   const auto number = parse_job(options.job);
   if (!number) return fail(common, number.error(), exit_code::usage);
+  const auto room_wait = submit_wait_of(options.submit_wait);
+  if (!room_wait) return fail(common, room_wait.error(), exit_code::usage);
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   std::uint64_t job = 0;
@@ -67,7 +69,14 @@ int rerun_command(const Common& common, const RerunOptions& options) {
     request.set_job(number.value());
     request.set_all(options.all);
     request.set_key(new_key());
+    query.session.on_note = [&query](const std::string& text) { query.output.note(text); };
+    query.session.catch_interrupts();
+    query.session.wait_for_room(room_wait.value());
     const auto answer = query.session.rerun(request);
+    if (!answer && query.session.interrupted()) {
+      query.failed({"interrupted", query.session.turned_away() ? fmt::format("job {} does not run again", number.value()) : fmt::format("job {} may run again", number.value()), "`souk jobs` tells"});
+      return query.session.interrupt_exit_code();
+    }
     if (!answer) return query.failed(answer.error());
     for (const auto& warning : answer.value().warnings()) query.output.note(plain(warning));
     job = answer.value().job();

@@ -78,6 +78,7 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
   for (const auto& share : grid.shares) manager.argv.insert(manager.argv.end(), {"--share", share});
   for (const auto& limit : grid.limits) manager.argv.insert(manager.argv.end(), {"--limit", limit});
   if (!grid.keep.empty()) manager.argv.insert(manager.argv.end(), {"--keep", grid.keep});
+  if (!grid.memory_max.empty()) manager.argv.insert(manager.argv.end(), {"--memory-max", grid.memory_max});
   if (grid.lease_s > 0) manager.argv.insert(manager.argv.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
   if (grid.restored) manager.argv.push_back(std::string(kRestored));  // the last one: it is said once
   manager.notifies = true;

@@ -34,6 +34,7 @@ struct EmbeddedGrid {
   std::vector<std::string> admins;     // JIDs that see and cancel everybody's jobs
   std::vector<std::string> allowed;    // JIDs or domains that may submit besides the owner; empty: everybody with an account
   std::vector<std::string> shares, limits;  // as the manager's --share and --limit have them
+  std::string memory_max;                   // and its --memory-max; empty: its default
   bool restored = false;               // the manager's store was put back from a copy
   double lease_s = 0;                  // of the manager; 0: its default
   std::string keep;                    // as the manager's --keep has it; empty: its default

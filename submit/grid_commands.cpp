@@ -227,6 +227,7 @@ void add_up_options(CLI::App& command, UpOptions& options) {
     const auto read = parse_duration(text);
     return read || text == "forever" ? std::string() : read.error().why + "; write 12h or 30d, or `forever`";
   });
+  command.add_option("--memory-max", options.memory_max, "Memory the manager fills with jobs and what else others send (default: a quarter of the machine's, at most 2GiB)")->type_name("SIZE");
 }
 
 }  // namespace
@@ -241,7 +242,11 @@ void add_grid_commands(CLI::App& app, Common& common) {
       "Examples:\n  souk up                          one worker with a slot for each core\n  souk up --workers 4 --slots 1    four workers\n"
       "  souk up --dir /tmp/other         a second grid beside the first\n"
       "Returns when the workers are in the market. Exit code: 0 it runs (also if it did already), 1 something is wrong.");
-  up_command->callback([&common, options] { common.action = [&common, options] { return up(common, *options); }; });
+  up_command->callback([&common, options, up_command] {
+    for (const auto* option : up_command->get_options())
+      if (option->count() > 0 && option->get_name() != "--foreground") options->given.push_back(option->get_name());
+    common.action = [&common, options] { return up(common, *options); };
+  });
 
   CLI::App* const hidden = app.add_subcommand("supervise", "")->group("");
   add_up_options(*hidden, *options);

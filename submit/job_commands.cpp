@@ -16,6 +16,10 @@ namespace {
 constexpr const char* kMake = "Make jobs";
 constexpr const char* kFollow = "Follow jobs";
 
+void add_submit_wait(CLI::App& command, std::string& target) {
+  command.add_option("--submit-wait", target, "While the grid has no room for the job, try again for so long; default 10m, 0s: not at all")->type_name("TIME");
+}
+
 /// Options that submit, run and map share.
 void add_make_options(CLI::App& command, MakeOptions& options) {
   const auto text = [&](const char* name, std::string& target, const char* description, const char* type) { command.add_option(name, target, description)->type_name(type); };
@@ -31,6 +35,7 @@ void add_make_options(CLI::App& command, MakeOptions& options) {
   command.add_flag("--notify", options.job.notify, "Tell me by a chat message when the job ends, even while I wait for it");
   command.add_flag("-0,--null", options.null_separated, "Items read from a file end with a NUL byte, as find -print0 writes them");
   command.add_flag("--dry-run", options.dry_run, "Only say which workers would fit, and why the others do not");
+  add_submit_wait(command, options.submit_wait);
   add_term_options(command, options.terms);
 }
 
@@ -78,7 +83,8 @@ void add_job_commands(CLI::App& app, Common& common) {
     add_task_options(*submit, *options);
     add_make_options(*submit, *options);
     submit->add_flag("--progress,!--no-progress", options->progress, "Show how much of a large job has been sent; default: when stderr is a terminal");
-    submit->footer(std::string("The number goes to stdout, alone. Nothing after COMMAND is taken for an option of souk.\n") + kMakeNotes +
+    submit->footer(std::string("The number goes to stdout, alone. Nothing after COMMAND is taken for an option of souk.\n"
+                               "Exit code: 0 it was accepted, 2 it was refused, 3 no grid, or no room for it in all the time of --submit-wait.\n") + kMakeNotes +
                    "\nExamples:\n"
                    "  souk submit --array 1-1000 --name sweep simulate --seed {}\n"
                    "  souk submit --each-line files.txt --time-limit 10m --retries 2 -- /srv/bin/convert {} {.}.png\n"
@@ -97,7 +103,7 @@ void add_job_commands(CLI::App& app, Common& common) {
     add_follow_options(*run, *options);
     run->footer(std::string("What the tasks write to stdout and stderr goes to stdout and stderr, in the order of the tasks; with --json, one object a task.\n"
                             "Exit code of one task: its own; 128 + n when signal n ended it, 124 at its time limit, 127 when it could not start, 125 when it was\n"
-                            "lost with its workers. Of several: 0 all succeeded, 1 some failed. Always: 2 wrong usage, 3 no grid.\n"
+                            "lost with its workers. Of several: 0 all succeeded, 1 some failed. Always: 2 wrong usage, 3 no grid, or no room.\n"
                             "Ctrl-C cancels the job; a second one leaves at once. So does a reader that goes away (souk run ... | head).\n") +
                 kMakeNotes +
                 "\nExamples:\n"
@@ -202,6 +208,7 @@ void add_job_commands(CLI::App& app, Common& common) {
     auto* failed = rerun->add_flag("--failed", options->failed, "What failed or was canceled, under the same number; what succeeded is kept (default)");
     rerun->add_flag("--all", options->all, "All of it, as a new job with a number of its own")->excludes(failed);
     rerun->add_flag("--wait", options->wait, "Wait until it has ended, as `souk wait` does");
+    add_submit_wait(*rerun, options->submit_wait);
     rerun->add_flag("--progress", options->progress, "With --wait: show a progress bar on stderr");
     rerun->footer("The job's number goes to stdout, alone; with --wait, how it ended.\n\nExamples:\n  souk rerun 12\n  souk rerun 12 --failed --wait\n  JOB=$(souk rerun 12 --all)");
     rerun->callback([&common, options] { common.action = [&common, options] { return rerun_command(common, *options); }; });

@@ -1,5 +1,6 @@
 // The options of the job commands, as CLI11 fills them in.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ struct MakeOptions {
   bool null_separated = false;
   bool unordered = false;
   bool dry_run = false;
+  std::string submit_wait;
   int progress = 0;        // 1 --progress, -1 --no-progress, 0 as it fits
 };
 struct WaitOptions {
@@ -51,7 +53,11 @@ struct CancelOptions {
 struct RerunOptions {
   std::string job;
   bool all = false, failed = false, wait = false, progress = false;
+  std::string submit_wait;
 };
+
+/// --submit-wait; ten minutes if not said.
+Result<std::chrono::milliseconds> submit_wait_of(const std::string& text);  // run_commands.cpp
 
 /// Those of TermOptions, in groups of their own in the help.
 void add_term_options(CLI::App& command, TermOptions& terms);  // term_options.cpp

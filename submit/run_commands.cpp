@@ -207,15 +207,20 @@ struct Follow {
 };
 
 /// Hands the job over. An interrupt on the way leaves no job behind.
-Result<wire::SubmitAnswer> hand_over(Follow& follow, const wire::Job& job, bool watch) {
+Result<wire::SubmitAnswer> hand_over(Follow& follow, const wire::Job& job, bool watch, std::chrono::milliseconds room_wait) {
   const auto key = new_key();
+  follow.session.wait_for_room(room_wait);
   auto answer = follow.session.submit(job, key, watch, [&follow](std::uint64_t sent, std::uint64_t size) { follow.progress.upload(sent, size, now_instant()); });
   follow.progress.hide();
+  const Error not_taken{"interrupted", "the job was not submitted", ""};
+  if (!answer && follow.session.interrupted() && follow.session.turned_away()) return not_taken;
   if (!answer && follow.session.interrupted() && follow.session.reached()) {
     // It may have arrived all the same. The key finds it again, or makes it now, to be canceled at once.
     follow.session.forgive_interrupt();
     follow.session.hurry(Session::Clock::now() + 3s);
+    follow.session.wait_for_room({});
     const auto again = follow.session.submit(job, key, false);
+    if (!again && follow.session.turned_away()) return not_taken;
     if (again) {
       if (follow.session.cancel({again.value().job()})) return Error{"interrupted", fmt::format("job {} is canceled", again.value().job()), ""};
       return Error{"interrupted", fmt::format("job {} may go on", again.value().job()), fmt::format("souk cancel {}", again.value().job())};
@@ -274,10 +279,10 @@ int try_dry(const Common& common, const MakeOptions& options, const wire::Job& j
   return all_fit(found) ? exit_code::good : exit_code::failed;
 }
 
-int follow_to_the_end(const Common& common, const MakeOptions& options, const wire::Job& job, Profile profile) {
+int follow_to_the_end(const Common& common, const MakeOptions& options, const wire::Job& job, Profile profile, std::chrono::milliseconds room_wait) {
   const bool progress = options.progress > 0 || (options.progress == 0 && ::isatty(STDERR_FILENO) == 1);
   Follow follow(common, std::move(profile), progress);
-  const auto answer = hand_over(follow, job, true);
+  const auto answer = hand_over(follow, job, true, room_wait);
   if (!answer) {
     const int code = follow.failed(answer.error());
     return answer.error().what == "interrupted" ? follow.session.interrupt_exit_code() : code;
@@ -326,9 +331,18 @@ int follow_to_the_end(const Common& common, const MakeOptions& options, const wi
 
 }  // namespace
 
+Result<std::chrono::milliseconds> submit_wait_of(const std::string& text) {
+  if (text.empty()) return std::chrono::milliseconds(10min);
+  const auto time = parse_duration(text);
+  if (!time) return Error{"cannot use --submit-wait " + souk::quoted(text), time.error().why, time.error().remedy};
+  return time.value();
+}
+
 int submit_command(const Common& common, MakeOptions options) {
   options.job.words = common.words;
   if (const auto something = check_words(options.job); !something && options.file.empty()) return fail(common, something.error(), exit_code::usage);
+  const auto room_wait = submit_wait_of(options.submit_wait);
+  if (!room_wait) return fail(common, room_wait.error(), exit_code::usage);
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   wire::Job job;
@@ -336,7 +350,7 @@ int submit_command(const Common& common, MakeOptions options) {
   if (options.dry_run) return try_dry(common, options, job, std::move(profile.value()));
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   Follow follow(common, std::move(profile.value()), options.progress > 0 || (options.progress == 0 && terminal));
-  const auto answer = hand_over(follow, job, false);
+  const auto answer = hand_over(follow, job, false, room_wait.value());
   if (!answer) {
     const int code = follow.failed(answer.error());
     return answer.error().what == "interrupted" ? follow.session.interrupt_exit_code() : code;
@@ -357,24 +371,28 @@ int submit_command(const Common& common, MakeOptions options) {
 int run_command(const Common& common, MakeOptions options) {
   options.job.words = common.words;
   if (const auto something = check_words(options.job); !something && options.file.empty()) return fail(common, something.error(), exit_code::usage);
+  const auto room_wait = submit_wait_of(options.submit_wait);
+  if (!room_wait) return fail(common, room_wait.error(), exit_code::usage);
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   wire::Job job;
   if (const auto made = make_job(options, job); !made) return fail(common, made.error(), exit_code::usage);
   if (options.dry_run) return try_dry(common, options, job, std::move(profile.value()));
-  return follow_to_the_end(common, options, job, std::move(profile.value()));
+  return follow_to_the_end(common, options, job, std::move(profile.value()), room_wait.value());
 }
 
 int map_command(const Common& common, MakeOptions options) {
   options.job.words = common.words;
   if (const auto something = check_words(options.job); !something) return fail(common, something.error(), exit_code::usage);
+  const auto room_wait = submit_wait_of(options.submit_wait);
+  if (!room_wait) return fail(common, room_wait.error(), exit_code::usage);
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   wire::Job job;
   if (const auto made = make_map(options, job); !made) return fail(common, made.error(), exit_code::usage);
   if (job.lines().line_size() == 0) return exit_code::good;  // nothing to do, as GNU parallel has it
   if (options.dry_run) return try_dry(common, options, job, std::move(profile.value()));
-  return follow_to_the_end(common, options, job, std::move(profile.value()));
+  return follow_to_the_end(common, options, job, std::move(profile.value()), room_wait.value());
 }
 
 int wait_command(const Common& common, const WaitOptions& options) {

@@ -156,7 +156,7 @@ Session::Next Session::refuse(const std::string& node, const StanzaError& error)
   }
   fail({deed(node), plain(error.text.empty() ? error.condition : error.text, 1000), remedy(error.condition)}, false);
   condition_ = error.condition;
-  return Next::failed;
+  return error.condition == "resource-constraint" ? Next::full : Next::failed;
 }
 
 Session::Next Session::attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline,
@@ -220,26 +220,59 @@ Session::Next Session::attempt(const std::string& node, const google::protobuf::
   return Next::done;
 }
 
-bool Session::try_again(Clock::time_point began) {
-  const auto until = staying_ ? Clock::time_point::max() : began + limits_.reach;
-  if (Clock::now() >= (hurry_ ? std::min(until, *hurry_) : until) || interrupted()) return false;
-  if (staying_ && link_.up() && !std::exchange(told_absent_, true)) on_note(error_.what + ": " + error_.why + "; trying again");
-  const auto pause = Clock::now() + limits_.retry;
-  pump([] { return false; }, pause);
-  return !interrupted();
+Session::Patience Session::patience(bool makes_work) const {
+  Patience patience;
+  patience.makes_work = makes_work;
+  patience.absent = limits_.reach;
+  patience.full = makes_work ? room_wait_ : limits_.question;
+  // Work that nobody took yet outlasts a manager that is being started again, but not one that is gone for good.
+  if (makes_work && was_up_) patience.absent = std::max(patience.absent, std::min(limits_.absence, room_wait_));
+  return patience;
 }
 
-Result<Done> Session::ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer) {
-  const auto began = Clock::now();
+/// Whether to try again; waits a little first.
+bool Session::try_again(Next after, Patience& patience) {
+  if (interrupted() || hurried()) return false;
+  if (after == Next::again) {
+    if (!staying_ && Clock::now() >= patience.began + patience.absent) return false;
+    if (staying_ ? link_.up() && !std::exchange(told_absent_, true) : Clock::now() >= patience.began + limits_.reach && !std::exchange(patience.told, true))
+      on_note(error_.what + ": " + error_.why + "; trying again");
+    patience.full_since.reset();
+    pump([] { return false; }, Clock::now() + limits_.retry);
+    return !interrupted();
+  }
+  const auto now = Clock::now();
+  if (!patience.full_since) patience.full_since = now;
+  const auto until = *patience.full_since + patience.full;
+  if (now >= until) {
+    if (patience.full.count() > 0)
+      fail({error_.what, error_.why + fmt::format("; it was asked for {}", seconds_text(patience.full)), patience.makes_work ? "try again later, or let it wait longer: --submit-wait 1h" : "try again later"}, true);
+    return false;
+  }
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - now);
+  if (!std::exchange(patience.told, true)) on_note(fmt::format("{} yet: {}; trying again for {} (Ctrl-C ends it)", error_.what, error_.why, seconds_text(left)));
+  patience.pause = patience.pause.count() == 0 ? limits_.full_min : std::min(patience.pause * 2, limits_.full_max);
+  // Half of it is random: those that were turned away together do not come back together.
+  const auto half = patience.pause.count() / 2;
+  const std::chrono::milliseconds pause(half + std::uniform_int_distribution<long>(0, half)(random_));
+  pump([] { return false; }, now + std::min(pause, left));
+  return !interrupted() && !hurried();
+}
+
+Result<Done> Session::ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer, Patience waits) {
+  turned_away_ = false;
   while (true) {
-    if (reach(staying_ && was_up_ ? Clock::time_point::max() : began + limits_.reach) != Next::done) return error_;
+    if (reach(staying_ && was_up_ ? Clock::time_point::max() : waits.began + waits.absent) != Next::done) return error_;
+    waits.absent = patience(waits.makes_work).absent;  // there is a server
     Stage stage;
     const auto next = attempt(node, request, stage, limits_.answer, answer);
+    turned_away_ = next == Next::full;
     if (next == Next::done) {
       if (std::exchange(told_absent_, false)) on_note("the manager answers again");
       return Done{};
     }
-    if (next == Next::failed || !try_again(began)) return error_;
+    if (next == Next::full) waits.began = Clock::now();  // it is there
+    if (next == Next::failed || !try_again(next, waits)) return error_;
   }
 }
 
@@ -253,16 +286,18 @@ Result<wire::SubmitAnswer> Session::submit(const wire::Job& job, const std::stri
   const std::size_t size = job.ByteSizeLong();
   if (size <= kPartMax) {
     *whole.mutable_job() = job;
-    const auto done = ask("submit", whole, answer);
+    const auto done = ask("submit", whole, answer, patience(!dry_run));
     if (!done) return done.error();
     return answer;
   }
   std::string bytes;
   job.SerializeToString(&bytes);
-  auto began = Clock::now();
+  Patience waits = patience(!dry_run);
+  turned_away_ = false;
   int restarts = 0;
   while (true) {
-    if (reach(staying_ && was_up_ ? Clock::time_point::max() : began + limits_.reach) != Next::done) return error_;
+    if (reach(staying_ && was_up_ ? Clock::time_point::max() : waits.began + waits.absent) != Next::done) return error_;
+    waits.absent = patience(!dry_run).absent;
     Stage stage;
     Next next = Next::done;
     condition_.clear();
@@ -276,21 +311,25 @@ Result<wire::SubmitAnswer> Session::submit(const wire::Job& job, const std::stri
       part.set_more(stage.more);
       next = attempt("submit", part, stage, stage.more ? limits_.answer : limits_.answer * 6, answer);
       if (next != Next::done) break;
-      began = Clock::now();  // it moves: patience starts anew
+      waits.began = Clock::now();  // it moves: patience starts anew
       if (on_sent) on_sent(std::min(offset + kPartMax, bytes.size()), bytes.size());
     }
+    turned_away_ = next == Next::full;
     if (next == Next::done) return answer;
+    if (next == Next::full) waits.began = Clock::now();
     // A manager that was started again in between does not know our session any more (XEP-0050 §4.4): from the start, but not for ever.
     const bool forgotten = next == Next::failed && !stage.sessionid.empty() && restarts < kRestartsMax &&
                            (condition_ == "bad-request" || condition_ == "item-not-found" || condition_ == "not-allowed");
     if (forgotten) ++restarts;
-    if ((next == Next::failed && !forgotten) || !try_again(began)) return error_;
+    if ((next == Next::failed && !forgotten) || !try_again(forgotten ? Next::again : next, waits)) return error_;
   }
 }
 
 Result<wire::StatusAnswer> Session::status(const wire::StatusRequest& request) {
   wire::StatusAnswer answer;
-  const auto done = ask("status", request, answer);
+  Patience waits = patience(false);
+  if (request.watch()) waits.full = {};  // without a watch there is room
+  const auto done = ask("status", request, answer, waits);
   if (!done) return done.error();
   return answer;
 }
@@ -336,7 +375,7 @@ Result<wire::JobsAnswer> Session::hold(const std::vector<std::uint64_t>& jobs, b
 
 Result<wire::SubmitAnswer> Session::rerun(const wire::RerunRequest& request) {
   wire::SubmitAnswer answer;
-  const auto done = ask("rerun", request, answer);
+  const auto done = ask("rerun", request, answer, patience(true));
   if (!done) return done.error();
   return answer;
 }
@@ -371,7 +410,11 @@ Result<Done> Session::watch(const std::vector<std::uint64_t>& jobs) {
   wire::StatusRequest request;
   for (const auto job : jobs) request.add_jobs(job);
   request.set_watch(true);
-  const auto answer = status(request);
+  auto answer = status(request);
+  if (!answer && condition_ == "resource-constraint") {  // too many watch: then we ask from time to time, as after a lost event
+    request.set_watch(false);
+    answer = status(request);
+  }
   if (!answer) return answer.error();
   watched_.insert(jobs.begin(), jobs.end());
   for (const auto& job : answer.value().jobs()) note_status(job);

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -36,6 +37,9 @@ class Session {
     std::chrono::milliseconds quiet{2000};    // without an event until the watch is renewed early, doubling up to `renew`: a manager that was
                                               // started again knows no watches, and the event of a job's end may be lost like any message
     std::chrono::milliseconds retry{200};     // between asking for a manager that is away
+    std::chrono::milliseconds absence{60000}; // of a manager, while something is being submitted and the server is there
+    std::chrono::milliseconds question{30000};              // how long a question is repeated that the manager has no room for
+    std::chrono::milliseconds full_min{500}, full_max{15000};  // pauses between asking a manager that has no room: doubling, with jitter
     std::chrono::milliseconds close{10};      // for the server's goodbye
   };
   explicit Session(Profile profile);
@@ -55,6 +59,11 @@ class Session {
   void forgive_interrupt() { forgiven_ = interrupts_ ? interrupts_->count() : 0; }
   int interrupt_exit_code() const { return interrupts_ ? interrupts_->exit_code() : 130; }
 
+  /// How long submit() and rerun() go on asking a manager that has no room for more work now; ten minutes if not said.
+  void wait_for_room(std::chrono::milliseconds most) { room_wait_ = most; }
+  /// Whether the last submission ended with the manager saying that it took nothing.
+  bool turned_away() const { return turned_away_; }
+
   /// From now on a lost connection, server or manager is waited for without end.
   void stay() { staying_ = true; }
   /// Bounds all that follows, also what stay() made endless: nothing takes longer than until then.
@@ -66,7 +75,7 @@ class Session {
   /// Whether the last failure was one of reaching the grid rather than a refusal by it.
   bool unreachable() const { return unreachable_; }
 
-  /// Sends the job, in parts if it is large, again after a lost connection: `key` makes a repetition harmless.
+  /// Sends the job, in parts if it is large, again after a lost connection, and while the manager has no room: `key` makes a repetition harmless.
   /// on_sent: bytes sent and to send, after each part
   /// dry_run: nothing is made of it; a manager too old for that makes a job all the same, and says its number
   Result<wire::SubmitAnswer> submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent = {}, bool dry_run = false);
@@ -98,14 +107,24 @@ class Session {
     std::string sessionid;
     bool more = false;
   };
-  enum class Next { done, again, failed };
+  enum class Next { done, again, full, failed };  // again: nobody is there; full: there is no room for it now
+  struct Patience {  // of one call
+    bool makes_work = false;
+    std::chrono::milliseconds absent{}, full{};
+    Clock::time_point began = Clock::now();
+    std::chrono::milliseconds pause{};  // the last one, of those for a manager without room
+    bool told = false;
+    std::optional<Clock::time_point> full_since{};
+  };
 
-  Result<Done> ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer);
+  Result<Done> ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer) { return ask(node, request, answer, patience(false)); }
+  Result<Done> ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer, Patience waits);
+  Patience patience(bool makes_work) const;
   Next attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline, google::protobuf::MessageLite& answer);
   Next reach(Clock::time_point until);
   Next refuse(const std::string& node, const StanzaError& error);
   /// Whether to try again; waits a little first.
-  bool try_again(Clock::time_point began);
+  bool try_again(Next after, Patience& patience);
   bool pump(const std::function<bool()>& ready, Clock::time_point until);
   void heard(const gloox::Tag& message);
   Clock::time_point due() const;  // when the watches are asked for again
@@ -130,6 +149,9 @@ class Session {
   Error down_;                              // why it was down the last time
   Error error_;                             // of the last failure
   bool unreachable_ = false;
+  bool turned_away_ = false;
+  std::chrono::milliseconds room_wait_{600'000};
+  std::minstd_rand random_{std::random_device{}()};
   std::string condition_;                   // of the last refusal
 
   std::set<std::uint64_t> watched_;

@@ -47,9 +47,17 @@ std::string souk_for(const Layout& at) {
   return usual && usual.value() == at.dir ? "souk" : "souk --dir " + shell_word(at.dir.string());
 }
 
-int print_up(const Common& common, const Layout& at, bool ran_already) {
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+int print_up(const Common& common, const Layout& at, bool ran_already, const std::vector<std::string>& ignored = {}) {
   const auto state = read_state(at);
   if (!state) return fail(common, state.error(), exit_code::failed);
+  if (!ignored.empty())
+    std::fprintf(stderr, "souk: the grid runs already, as it was started: %s %s for a new start, after %s down\n", joined(ignored).c_str(), ignored.size() == 1 ? "is" : "are", souk_for(at).c_str());
   const auto seen = observe(at, state.value());
   const auto wrong = problems(state.value(), seen);
   if (common.json) {
@@ -96,6 +104,7 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   for (const auto& who : grid.allowed) words.insert(words.end(), {"--allow", who});
   for (const auto& share : grid.shares) words.insert(words.end(), {"--share", share});
   for (const auto& limit : grid.limits) words.insert(words.end(), {"--limit", limit});
+  if (!grid.memory_max.empty()) words.insert(words.end(), {"--memory-max", grid.memory_max});
   if (grid.lease_s > 0) words.insert(words.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
   if (grid.restored) words.push_back("--restored");
   if (!grid.keep.empty()) words.insert(words.end(), {"--keep", grid.keep});
@@ -175,7 +184,7 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.slots = options.slots > 0 ? options.slots : std::max(1, cores() / options.workers);
   grid.admins = options.admins;
   grid.allowed = options.allowed;
-  grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep;
+  grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep, grid.memory_max = options.memory_max;
   grid.restored = options.restored, grid.lease_s = options.lease_s;
   grid.root = ::geteuid() == 0;
   return grid;
@@ -204,7 +213,7 @@ int up(const Common& common, const UpOptions& options) {
     switch (wait_for_others(at)) {
       case Others::running:
         if (options.restored) return fail(common, {"cannot go on with a copy in " + at.dir.string(), "a grid runs there", "souk down, put the copy there, then: souk up --restored"}, exit_code::usage);
-        return print_up(common, at, true);
+        return print_up(common, at, true, options.given);
       case Others::gone: continue;
       case Others::stuck:
         return fail(common,

@@ -14,6 +14,8 @@ struct UpOptions {
   double lease_s = 0;
   std::vector<std::string> admins, allowed, shares, limits;
   std::string keep;
+  std::string memory_max;
+  std::vector<std::string> given;  // options said on the command line, for whom a running grid is told that they come too late
   int lock_fd = -1, report_fd = -1;  // of `supervise`, which `up` starts
 };
 

@@ -44,5 +44,68 @@ TEST(Limits, RefusesWhatItDoesNotUnderstand) {
   }
 }
 
+TEST(Limits, ReadsHowMuchMemoryMayBeFilled) {
+  Limits limits;
+  ASSERT_TRUE(limits.set_memory_max("512MiB"));
+  EXPECT_EQ(limits.memory_max(), 512u << 20);
+  ASSERT_TRUE(limits.set_memory_max("4GiB"));
+  EXPECT_EQ(limits.memory_max(), 4ull << 30);
+  for (const char* text : {"", "GiB", "4", "4GB", "15MiB", "-1GiB", "1.5GiB", "9999999GiB", " 1GiB"}) EXPECT_FALSE(limits.set_memory_max(text)) << text;
+  limits.set_machine_memory(4ull << 30);
+  EXPECT_EQ(limits.memory_max(), 1ull << 30);
+  limits.set_machine_memory(64ull << 30);
+  EXPECT_EQ(limits.memory_max(), 2ull << 30);
+}
+
+TEST(Space, OneAloneFillsMostOfItAndOthersFindWhatIsLeft) {
+  Space space(1600);  // 1500 and the last sixteenth
+  EXPECT_EQ(space.room("ada", 1126), Space::Room::never);
+  ASSERT_EQ(space.room("ada", 1125), Space::Room::yes);
+  space.take("ada", 1125);
+  EXPECT_EQ(space.room("ada", 2), Space::Room::later);
+  EXPECT_EQ(space.room("bob", 280), Space::Room::yes);
+  EXPECT_EQ(space.room("bob", 300), Space::Room::later);
+  space.give_back("ada", 100);
+  EXPECT_EQ(space.room("ada", 100), Space::Room::yes);
+}
+
+TEST(Space, WhoComesLateFindsSomeHoweverMuchTheOthersTook) {
+  Space space(1 << 20);
+  for (int owner = 0; owner < 60; ++owner) {
+    const std::string name = "owner" + std::to_string(owner);
+    ASSERT_EQ(space.room(name, 1000), Space::Room::yes) << owner << " with " << space.used() << " used";
+    while (space.room(name, 1) == Space::Room::yes) space.take(name, 1);
+  }
+  EXPECT_LE(space.used(), space.most());
+}
+
+TEST(Space, WhatWasThereBeforeCountsAndIsGivenBackOnce) {
+  Space space(100);
+  space.take("ada", 500);  // of a store that was filled under a larger bound
+  EXPECT_EQ(space.room("bob", 1), Space::Room::later);
+  space.give_back("ada", 900);
+  EXPECT_EQ(space.used(), 0u);
+  space.give_back("nobody", 1);
+  EXPECT_EQ(space.room("bob", 69), Space::Room::yes);
+}
+
+TEST(Turns, WhoSendsOneIsNotBehindWhoSendsThousands) {
+  Turns<int> turns;
+  for (int i = 0; i < 1000; ++i) turns.push("ada", i);
+  turns.push("bob", -1);
+  turns.push("eve", -2);
+  turns.push("bob", -3);
+  std::string order;
+  for (int i = 0; i < 7; ++i) order += std::to_string(turns.pop()) + ' ';
+  EXPECT_EQ(order, "0 -1 -2 1 -3 2 3 ");
+  int left = 0, last = 3;
+  for (; !turns.empty(); ++left) {
+    const int next = turns.pop();
+    EXPECT_EQ(next, last + 1);
+    last = next;
+  }
+  EXPECT_EQ(left, 996);
+}
+
 }  // namespace
 }  // namespace souk

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ctime>
+
 #include "stage.h"
 
 namespace souk {
@@ -137,6 +139,38 @@ TEST(Scheduler, CancelsWaitingTasksAtOnceAndRunningOnesByStoppingThem) {
   EXPECT_EQ(stage.core.counts({1})->canceled, 2u);
   EXPECT_EQ(stage.failed(1, stage.held(1, 1, 1), Cause::canceled), "commit 1.1 canceled; job 1 canceled");
   EXPECT_EQ(stage.tell(JobCanceled{{1}}), "");
+}
+
+TEST(Scheduler, CancelsStretchesThatNeverRanAroundTasksThatDid) {
+  Stage stage;
+  JobRestored restored{Stage::simple_job(1, 10'000, 5), {{{2}, TaskState::succeeded}, {{3000}, TaskState::failed}, {{9999}, TaskState::succeeded}}, false};
+  restored.past.push_back({{5000}, 3, 1, 2});  // it waits, with a past
+  stage.tell(restored);
+  stage.join(1, 3);                             // runs 1.1, 1.3 and 1.4
+  stage.failed(1, stage.held(1, 1, 1));         // to run again
+  EXPECT_EQ(stage.core.counts({1})->running, 3u);
+  stage.tell(JobCanceled{{1}});
+  const auto counts = *stage.core.counts({1});
+  EXPECT_EQ(counts.waiting, 0u);
+  EXPECT_EQ(counts.running, 3u);
+  EXPECT_EQ(counts.succeeded, 2u);
+  EXPECT_EQ(counts.failed, 1u);
+  EXPECT_EQ(counts.canceled, 10'000u - 6);
+  for (const std::uint64_t task : {6ull, 2047ull, 2048ull, 2049ull, 5000ull, 10'000ull}) EXPECT_EQ(stage.core.state({{1}, {task}}), TaskState::canceled) << task;
+  EXPECT_EQ(stage.core.state({{1}, {2}}), TaskState::succeeded);
+  EXPECT_EQ(stage.core.state({{1}, {3000}}), TaskState::failed);
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "job 1 canceled");
+  EXPECT_EQ(stage.core.counts({1})->canceled, 10'000u - 3);
+}
+
+TEST(Scheduler, CancelingTenMillionTasksKeepsNobodyWaiting) {
+  Stage stage;
+  stage.join(1), stage.submit(1, 10'000'000);
+  const std::clock_t before = std::clock();
+  std::vector<Action> actions;
+  stage.core.step(stage.now, JobCanceled{{1}}, actions);
+  EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 0.02);
+  EXPECT_EQ(stage.core.counts({1})->canceled, 9'999'999u);
 }
 
 TEST(Scheduler, ACanceledTaskWhoseWorkerVanishesIsCanceledNotRequeued) {

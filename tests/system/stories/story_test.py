@@ -291,7 +291,7 @@ class Users(unittest.TestCase):
         self.addCleanup(grid.close)
         job = grid.submit("--array", "1-6", "sleep", "60")
         until(lambda: grid.job(job)["running"] == 2, "as many run as may")
-        refused = grid.souk("submit", "--array", "1-3", "true")
+        refused = grid.souk("submit", "--submit-wait", "0s", "--array", "1-3", "true")
         self.assertEqual(refused.code, 2, refused)
         self.assertIn("you have 4 tasks queued, at most 6 (--limit)", refused.err)
         self.assertIn("as many tasks at a time as allowed: 2", grid.souk("why", job).text)
