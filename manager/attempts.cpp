@@ -58,7 +58,7 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
   Job* job = job_at == kNone ? nullptr : &jobs_[job_at];
   const auto lost = lost_.find(held.attempt);
   const bool ours = lost != lost_.end() && lost->second == std::pair{worker.id, held.task};
-  const bool inherited = greeted && job && job->restored && held.attempt.epoch < epoch_ && held.attempt.epoch.value > 0;
+  const bool inherited = greeted && job && job->restored && held.attempt.epoch < epoch_ && held.attempt.epoch.value > 0 && held.attempt.epoch >= job->born;
   if (!job || held.task.task.value < 1 || held.task.task.value > job->states.size() || (!ours && !inherited)) {
     actions.push_back(Stop{worker.id, held});
     return;

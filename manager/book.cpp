@@ -327,7 +327,7 @@ void JobBook::remember_key(const std::string& owner, const std::string& key, Job
 Result<Done> JobBook::check_after(const wire::Job& job, const std::string& owner, bool admin, JobId before) const {
   for (const auto& after : job.after()) {
     const JobEntry* entry = find({after.job()});
-    if (!entry || (!admin && entry->row.owner != owner)) return bad("it waits for job " + std::to_string(after.job()) + ", and there is no such job of yours", "`souk status` lists yours");
+    if (!entry || (!admin && entry->row.owner != owner)) return bad("it waits for job " + std::to_string(after.job()) + ", and there is no such job of yours, or it is no longer kept", "`souk jobs` lists yours");
     if (before.value > 0 && after.job() >= before.value) return bad("it waits for job " + std::to_string(after.job()) + ", which came after it", "name earlier jobs");
   }
   return Done{};
@@ -356,7 +356,7 @@ wire::JobStatus JobBook::status(const JobEntry& entry, const Scheduler& schedule
   if (const auto* counts = scheduler.counts(row.id)) {
     s.set_waiting(counts->waiting), s.set_running(counts->running), s.set_succeeded(counts->succeeded), s.set_failed(counts->failed);
     s.set_canceled(counts->canceled), s.set_requeued(counts->requeued), s.set_retried(counts->retried);
-    s.set_state(row.started_ms > 0 ? wire::RUNNING : wire::WAITING);
+    s.set_state(row.started_ms > 0 || counts->running + counts->succeeded + counts->failed > 0 ? wire::RUNNING : wire::WAITING);  // after a restart what runs was adopted
   } else {
     s.set_waiting(row.tasks);
   }

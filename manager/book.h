@@ -75,6 +75,7 @@ class JobBook {
   JobId next_id() { return {++last_}; }
   /// Numbers up to this one were given, also those of jobs that are no longer kept.
   void given(JobId last) { last_ = std::max(last_, last.value); }
+  JobId last_id() const { return {last_}; }
   bool was_given(JobId job) const { return job.value >= 1 && job.value <= last_; }
   /// Jobs that ended before, the oldest first; none that an open one waits for, which would not know how it ended after a restart.
   std::vector<JobId> forgettable(std::uint64_t before_ms, std::size_t most) const;

@@ -5,6 +5,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -160,6 +161,12 @@ std::string json_string(const std::string& text) {
   return out + '"';
 }
 
+std::string frozen_uri(const std::string& file) {
+  std::string uri = "file:";
+  for (const char c : file) uri += c == '%' || c == '?' || c == '#' ? fmt::format("%{:02X}", static_cast<unsigned char>(c)) : std::string(1, c);
+  return uri + "?immutable=1";
+}
+
 std::string size_shown(std::uint64_t bytes) { return bytes < 10u << 20 ? fmt::format("{:.1f} KiB", static_cast<double>(bytes) / 1024) : fmt::format("{:.0f} MiB", static_cast<double>(bytes) / (1 << 20)); }
 
 }  // namespace
@@ -173,6 +180,7 @@ Result<StoreReport> check_store(const std::filesystem::path& file) {
       if (*end == '\0') return Error{"cannot look at the store " + report.file, std::strerror(errno), "name the folder of the manager's store: --state DIR"};
       continue;
     }
+    if (!S_ISREG(facts.st_mode)) return Error{"cannot look at the store " + report.file, "it is not a file", "name the folder of the manager's store: --state DIR"};
     (*end == '\0' ? report.bytes : report.log_bytes) = static_cast<std::uint64_t>(facts.st_size);
     report.written_ms = std::max(report.written_ms, static_cast<std::uint64_t>(facts.st_mtim.tv_sec) * 1000);
   }
@@ -183,7 +191,10 @@ Result<StoreReport> check_store(const std::filesystem::path& file) {
     return report;
   }
   try {
-    SQLite::Database db(report.file, SQLite::OPEN_READONLY, 5000);
+    // Of a file system without writing SQLite needs to be told that nobody writes; else it wants to make files beside the store.
+    struct statvfs disk {};
+    const bool frozen = report.log_bytes == 0 && ::statvfs(report.file.c_str(), &disk) == 0 && (disk.f_flag & ST_RDONLY) != 0;
+    SQLite::Database db(frozen ? frozen_uri(report.file) : report.file, SQLite::OPEN_READONLY | (frozen ? SQLite::OPEN_URI : 0), 5000);
     report.version = db.execAndGet("PRAGMA user_version").getInt();
     if (report.version > kSchemaVersion)
       return Error{"cannot look at the store " + report.file, fmt::format("it was written by a newer version of Souk (schema {}, known here {})", report.version, kSchemaVersion), "use that version"};
@@ -193,6 +204,7 @@ Result<StoreReport> check_store(const std::filesystem::path& file) {
     }
     db.exec("BEGIN");  // one picture of it, whatever a manager writes meanwhile
     Check(db, report).all();
+    report.read = true;
   } catch (const std::exception& e) {
     report.findings.push_back(std::string("it cannot be opened: ") + e.what());
   }
@@ -202,6 +214,10 @@ Result<StoreReport> check_store(const std::filesystem::path& file) {
 std::string text_of(const StoreReport& r) {
   std::string text = fmt::format("Store: {}, {}{}, {} free for what is to come\n", r.file, size_shown(r.bytes), r.log_bytes > 0 ? fmt::format(" and {} in its log", size_shown(r.log_bytes)) : "", size_shown(r.free_bytes));
   text += fmt::format("Written: {}{}\n", time_shown(r.written_ms), r.in_use ? "; a manager has it open" : "");
+  if (!r.read) {
+    for (const std::string& finding : r.findings) text += "Problem: " + finding + "\n";
+    return text + "What jobs it has cannot be told. Keep a copy of the folder before anything else is done; an older copy of it goes on with --restored.\n";
+  }
   text += fmt::format("Version: {} of {}{}\n", r.version, kSchemaVersion, r.version > 0 && r.version < kSchemaVersion ? "; a manager that opens it brings it up to date" : "");
   text += fmt::format("Lives: {} (epoch)\n", r.epoch);
   text += fmt::format("Jobs: {} open with {} tasks to do, {} ended; the last number given is {}\n", r.jobs_open, r.tasks_open, r.jobs_ended, r.last_job);
@@ -216,9 +232,9 @@ std::string text_of(const StoreReport& r) {
 std::string json_of(const StoreReport& r) {
   std::string findings;
   for (const std::string& finding : r.findings) findings += (findings.empty() ? "" : ",") + json_string(finding);
-  return fmt::format("{{\"file\":{},\"good\":{},\"in_use\":{},\"version\":{},\"bytes\":{},\"log_bytes\":{},\"free_bytes\":{},\"written_ms\":{},\"epoch\":{},\"jobs_open\":{},\"jobs_ended\":{},\"last_job\":{},"
+  return fmt::format("{{\"file\":{},\"good\":{},\"read\":{},\"in_use\":{},\"version\":{},\"bytes\":{},\"log_bytes\":{},\"free_bytes\":{},\"written_ms\":{},\"epoch\":{},\"jobs_open\":{},\"jobs_ended\":{},\"last_job\":{},"
                      "\"tasks_open\":{},\"outcomes\":{},\"attempts\":{},\"forgetting\":{},\"untold\":{},\"findings\":[{}]}}",
-                     json_string(r.file), r.findings.empty(), r.in_use, r.version, r.bytes, r.log_bytes, r.free_bytes, r.written_ms, r.epoch, r.jobs_open, r.jobs_ended, r.last_job, r.tasks_open,
+                     json_string(r.file), r.findings.empty(), r.read, r.in_use, r.version, r.bytes, r.log_bytes, r.free_bytes, r.written_ms, r.epoch, r.jobs_open, r.jobs_ended, r.last_job, r.tasks_open,
                      r.outcomes, r.attempts, r.forgetting, r.untold, findings);
 }
 

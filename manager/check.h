@@ -12,6 +12,7 @@ namespace souk {
 struct StoreReport {
   std::string file;
   bool in_use = false;  // a manager has it open
+  bool read = false;    // to its end; else nothing below is known
   int version = 0;      // of its tables
   std::uint64_t bytes = 0, log_bytes = 0, free_bytes = 0;  // log: what is not in the file itself yet; free: pages to be used again
   std::uint64_t written_ms = 0;                            // when the file or its log changed last

@@ -243,7 +243,11 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
   }
   // Of one that begins more room is asked than its first part takes, so that those under way can be ended.
   if (open_->bytes.room(asker.owner, first ? std::max<std::uint64_t>(request.part().size(), open_->bytes.most() / 8) : request.part().size()) != Space::Room::yes) {
+    const bool alone = open_->bytes.used() <= size + request.part().size() + (64u << 10);  // nothing else is there that could make room
     uploads_.erase(id);
+    if (alone)
+      return link_.send(error_of(iq, "modify", "not-acceptable", fmt::format("the job is larger than the {:.1f} MiB of requests that the manager takes of one person at a time (by its --memory-max): submit it in several, or put its data "
+                                                                             "where the workers can read it", static_cast<double>(open_->bytes.most_each()) / (1 << 20))));
     return link_.send(error_of(iq, "wait", "resource-constraint", fmt::format("too many large jobs are being submitted at once ({:.0f} MiB so far, {:.0f} MiB of yours): wait until they were taken",
                                                                              static_cast<double>(open_->bytes.used()) / (1 << 20), static_cast<double>(open_->bytes.used_by(asker.owner)) / (1 << 20))));
   }

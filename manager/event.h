@@ -96,6 +96,7 @@ struct JobRestored {
   std::vector<std::pair<TaskNumber, TaskState>> ended;  // outcomes that stay, in task order
   bool canceled = false;
   std::vector<Past> past{};
+  Epoch born{};  // it was submitted in that life, or a later one: attempts of earlier ones are of another job that had its number in a world that is lost
 };
 /// How a job of an earlier life ended that others may wait for.
 struct JobKnown { JobId job; TaskState state; };

@@ -18,6 +18,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr std::string_view kLifeFact = "life.";  // + epoch: the last job number that was given before
+constexpr std::size_t kEarlyMax = 1024;         // requests that wait for that
 constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
 constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
@@ -47,10 +49,16 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   pool_.crowded = [this] { return journal_->pending_bytes() > Journal::kPendingMax; };
   pool_.on_answered = [this] { open_when_settled(false); };
   pool_.on_stale = [this](const Pool::Stale& said) { stale(said); };
-  pool_.on_job_seen = [this](JobId job) { job_seen(job); };
+  pool_.on_job_seen = [this](const std::string& jid, JobId job) { job_seen(jid, job); };
   handle(MarketClosed{});
   for (const OwnerSet& event : limits_.events()) handle(event);
   book_.given(restored.last_job);
+  JobId last = restored.last_job;
+  for (const JobRow& row : restored.jobs) last = std::max(last, row.id);
+  for (const auto& [fact, value] : restored.facts)
+    if (fact.starts_with(kLifeFact)) lives_[{std::stoull("0" + fact.substr(kLifeFact.size()))}] = {value};
+  lives_[epoch_] = last;
+  journal_->set(std::string(kLifeFact) + std::to_string(epoch_.value), last.value);
   untold_ = {restored.untold.begin(), restored.untold.end()};
   auto ended = restored.ended.begin();
   auto past = restored.past.begin();
@@ -65,6 +73,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     JobRestored event{event_of(entry.row.id, entry.row.owner, entry.job, clocks), {}, entry.row.canceled};
     if (!readable) event.job.groups.front().tasks = entry.row.tasks;
     event.job.terms.hold = entry.row.held;
+    event.born = born(event.job.job);
     for (; ended != restored.ended.end() && ended->first.job == event.job.job; ++ended) event.ended.emplace_back(ended->first.task, ended->second);
     for (; past != restored.past.end() && past->task.job == event.job.job; ++past)
       event.past.push_back({past->task.task, past->runs, past->failures, past->losses, past->again_ms > 0 ? std::optional(clocks.at(past->again_ms)) : std::nullopt, past->over});
@@ -112,6 +121,7 @@ void Grid::open_when_settled(bool at_once) {
   pool_.await_nobody();
   asked_all_ = true;
   handle(MarketOpened{});
+  for (const auto& request : std::exchange(early_, {})) request();
 }
 
 // ---- Stale worlds ----------------------------------------------------------------------------------------------------------------
@@ -119,9 +129,9 @@ void Grid::open_when_settled(bool at_once) {
 void Grid::stale(const Pool::Stale& said) {
   if (!fenced_.empty()) return;
   const std::string who = fmt::format("worker {} ({}) has obeyed a manager of epoch {}, and this one is of epoch {}", printable(said.nick), said.jid, said.epoch.value, epoch_.value);
-  if (!put_back_) return fence(who + ": another manager took over, or this store was put back from a copy");
+  if (!put_back_) return fence(who + ": another manager took over, or this store was put back from a copy, or the grid was begun anew");
   spdlog::warn("leaping over lost epochs worker=\"{}\" jid={} epoch={} own={} jobs={}", printable(said.nick), said.jid, said.epoch.value, epoch_.value, said.jobs.value);
-  job_seen(said.jobs);
+  job_seen(said.jid, said.jobs);
   // What this short life gave out cannot be told from what the other manager gave out in the epoch of that number.
   keep(lacks_.lost(epoch_, said.epoch));
   keep(lacks_.named(said.epoch));
@@ -137,12 +147,31 @@ void Grid::fence(std::string why) {
   wake_.cancel();
   if (put_back_) return;
   spdlog::error("fenced why=\"{}\" next=\"nothing is given out or taken any more\"", fenced_);
+  for (const auto& request : std::exchange(early_, {})) request();
   on_fenced(fenced_);
 }
 
+/// Until the workers here were asked, nobody knows whether this store is the newest: a job that an older one took would be lost with it. `again` is called then.
+bool Grid::too_early(std::function<void()> again) {
+  if (asked_all_ || !fenced_.empty()) return false;
+  if (early_.size() < kEarlyMax) early_.push_back(std::move(again));  // whoever asks beyond that gets no answer, and asks again
+  return true;
+}
+
+/// The life in which that number was given, or one before it.
+Epoch Grid::born(JobId job) const {
+  Epoch in;
+  for (const auto& [epoch, last] : lives_)
+    if (last < job) in = epoch;
+  return in;
+}
+
 /// Numbers that the lost world gave to its jobs are not given again, as far as workers know them.
-void Grid::job_seen(JobId job) {
-  if (!put_back_ || job.value == 0 || book_.was_given(job)) return;
+void Grid::job_seen(const std::string& jid, JobId job) {
+  if (job.value == 0 || book_.was_given(job) || !fenced_.empty()) return;
+  if (!put_back_)
+    return fence(fmt::format("worker {} was given job {}, and this store has none above {}: it was put back from a copy, or the grid was begun anew, or another manager took over", jid, job.value,
+                             book_.last_id().value));
   const JobId last{(job.value / kEpochLeap + 1) * kEpochLeap};
   book_.given(last);
   journal_->set("last_job", last.value);
@@ -154,7 +183,7 @@ void Grid::keep(const Lacks::Facts& facts) {
 
 /// Why nothing can be changed in this life, or not yet.
 std::optional<Refusal> Grid::sealed() const {
-  if (!fenced_.empty()) return Refusal{"resource-constraint", "this manager is out of date and takes nothing: " + fenced_};
+  if (!fenced_.empty()) return Refusal{"not-acceptable", "this manager is out of date and takes nothing: " + fenced_};
   if (put_back_ && !asked_all_) return Refusal{"resource-constraint", "the workers are being asked what they have seen since the copy of the store was made: try again"};
   return std::nullopt;
 }

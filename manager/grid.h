@@ -99,9 +99,12 @@ class Grid {
   void remember(WorkerId worker, AttemptRow row);
   void stale(const Pool::Stale& said);
   void fence(std::string why);
-  void job_seen(JobId job);
+  void job_seen(const std::string& jid, JobId job);
   void keep(const Lacks::Facts& facts);
   std::optional<Refusal> sealed() const;
+  Epoch born(JobId job) const;
+  bool too_early(std::function<void()> again);
+  bool wait_for_opening(std::function<void()> then);
   void set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply);
   void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
   void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
@@ -138,6 +141,8 @@ class Grid {
   Lacks lacks_;
   std::string fenced_;         // why; empty: it is not
   bool put_back_ = false, asked_all_ = false;
+  std::map<Epoch, JobId> lives_;  // and the last job number that was given before each
+  std::deque<std::function<void()>> early_;  // requests that came before everybody here was asked
   bool deaf_ = false;  // to the server
   const Duration lease_;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link

@@ -74,13 +74,16 @@ class SqliteJournal final : public Journal {
     std::lock_guard lock(mutex_);
     return trouble_;
   }
-  std::string trouble() const override {
+  std::string trouble(std::uint64_t more) const override {
     if (std::string why = refused(); !why.empty()) return why;
     struct statvfs disk {};
     if (::statvfs(folder_.c_str(), &disk) != 0) return {};
     if (disk.f_flag & ST_RDONLY) return "the manager's disk is read-only";
     const std::uint64_t left = std::uint64_t{disk.f_bavail} * disk.f_frsize;
-    return left >= kSpaceMin ? std::string() : fmt::format("the manager's disk has only {:.1f} MiB left, which it keeps for results", static_cast<double>(left) / (1 << 20));
+    const auto mib = [](std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+    if (left < kSpaceMin) return fmt::format("the manager's disk has only {:.1f} MiB left, which it keeps for results", mib(left));
+    if (more < kSpaceMin || left >= kSpaceMin + 2 * more) return {};
+    return fmt::format("the manager's disk has only {:.0f} MiB left, and this takes {:.0f}, with {:.0f} for results", mib(left), mib(2 * more), mib(kSpaceMin));
   }
 
   void read(Page page, std::function<void(Result<std::vector<OutcomeRow>>)> then) override {
@@ -237,6 +240,11 @@ class SqliteJournal final : public Journal {
 
 }  // namespace
 
+static bool is_full(const std::filesystem::path& file) {
+  struct statvfs disk {};
+  return ::statvfs(file.parent_path().c_str(), &disk) == 0 && disk.f_bavail * disk.f_frsize < 1u << 20;
+}
+
 Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored) {
   const mode_t mask = ::umask(0077);
   try {
@@ -246,8 +254,14 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& file
   } catch (const std::exception& e) {
     ::umask(mask);
     const std::string why = e.what();
+    const auto says = [&](const char* word) { return why.find(word) != std::string::npos; };
     return Error{"cannot open the store " + file.string(), why,
-                 why.find("locked") != std::string::npos ? "stop the other manager that uses it" : why.find("newer") != std::string::npos ? "use that version" : "check the folder's rights and the disk"};
+                 says("locked")  ? "stop the other manager that uses it"
+                 : says("newer") ? "use that version"
+                 : is_full(file) ? "its disk is full: make room"
+                 : says("not a database") || says("malformed") || says("not a store")
+                     ? "`souk-manager --check` tells what is wrong with it; an older copy of the folder goes on with --restored"
+                     : "check the folder's rights and the disk"};
   }
 }
 

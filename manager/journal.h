@@ -116,7 +116,8 @@ class Journal {
   virtual void commit(std::function<void()> then) = 0;
   /// Why nothing new should be promised, as part of a sentence: `the manager's disk is full`; empty: healthy. Already so when little space is left:
   /// that is for the results of what was promised.
-  virtual std::string trouble() const = 0;
+  /// more: bytes that are to be added; they need twice their room, in the log and in the table
+  virtual std::string trouble(std::uint64_t more = 0) const = 0;
   virtual std::string refused() const = 0;  // why the last try to write failed, in the same way; empty: it did not
   /// What was added and is not on disk yet, about.
   virtual std::size_t pending_bytes() const = 0;

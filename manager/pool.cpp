@@ -224,8 +224,8 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     peer.failures = 0;
     ask(peer, false);
     next();
+    if (!fenced_ && hello.jobs_seen() > 0) on_job_seen(jid, {hello.jobs_seen()});
     if (fenced_) return;
-    if (hello.jobs_seen() > 0) on_job_seen({hello.jobs_seen()});
     auto [id, fresh] = ids_.try_emplace(jid, WorkerId{last_id_.value + 1});
     if (fresh) last_id_ = id->second;
     peer.id = id->second;

@@ -81,7 +81,7 @@ class Pool {
   /// From now on nobody is greeted, given anything or listened to.
   void fence();
   std::function<void(const Stale&)> on_stale = [](const Stale&) {};
-  std::function<void(JobId)> on_job_seen = [](JobId) {};  // the highest number that a worker ever was given
+  std::function<void(const std::string& jid, JobId)> on_job_seen = [](const std::string&, JobId) {};  // the highest number that a worker ever was given
   /// Somebody answered, or did not in time.
   std::function<void()> on_answered = [] {};
 

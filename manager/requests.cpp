@@ -116,8 +116,9 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
     if (given.watch && !entry->over()) watches_.add(now(), *known, asker.jid);
     return journal_->commit([answer, reply] { reply(answer); });
   }
+  if (!given.dry_run && too_early([=, this] { submit(asker, given, reply); })) return;
   if (auto refusal = sealed(); refusal && !given.dry_run) return reply(std::move(*refusal));
-  if (const std::string trouble = journal_->trouble(); !trouble.empty() && !given.dry_run)
+  if (const std::string trouble = journal_->trouble(given.job.ByteSizeLong()); !trouble.empty() && !given.dry_run)
     return reply(Refusal{"resource-constraint", "no new jobs for now: " + trouble + "; what it has is kept"});
   wire::Job& job = given.job;
   const Clocks clocks = Clocks::read();
@@ -213,6 +214,7 @@ void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wi
   const JobEntry* entry = visible(asker, request.job());
   const JobId id{request.job()};
   if (!entry) return reply(no_such(id.value));
+  if (too_early([=, this] { rerun(asker, request, reply); })) return;
   if (auto refusal = sealed()) return reply(std::move(*refusal));
   if (const std::string trouble = journal_->trouble(); !trouble.empty())
     return reply(Refusal{"resource-constraint", "nothing is run again for now: " + trouble});
@@ -250,7 +252,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   row.deadline_ms = job.deadline_ms(), row.held = row.canceled = false, row.note.clear(), row.started_ms = row.ended_ms = 0, row.state = TaskState::waiting;
   row.succeeded = row.failed = row.canceled_tasks = row.requeued = row.retried = 0;
   journal_->reopen(row);
-  auto event = std::make_shared<JobRestored>(JobRestored{event_of(id, row.owner, job, clocks), std::move(kept.succeeded), false});
+  auto event = std::make_shared<JobRestored>(JobRestored{event_of(id, row.owner, job, clocks), std::move(kept.succeeded), false, {}, born(id)});
   for (const auto& [task, runs] : kept.runs) event->past.push_back({task, runs});  // only their numbers go on: it may fail as often as at first
   spdlog::info("job runs again job={} by={} tasks={}", id.value, asker.owner, tasks);
   wire::SubmitAnswer answer;

@@ -126,6 +126,7 @@ void Scheduler::on(const JobRestored& e, Actions& actions) {
   const Ix ix = add_job(e.job);
   Job& job = jobs_[ix];
   job.restored = true;
+  job.born = e.born;
   for (const Past& past : e.past) recall(ix, past);
   for (const auto& [task, state] : e.ended)
     if (task.value >= 1 && task.value <= job.counts.tasks && souk::ended(state) && !souk::ended(job.states.get(task.value - 1)))

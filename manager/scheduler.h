@@ -149,6 +149,7 @@ class Scheduler {
     OwnerId owner = 0;
     int priority = 0;
     bool open = false;                  // this entry is in use
+    Epoch born;  // of a restored one
     bool canceled = false, held = false, restored = false, speculate = false, dropped = false;  // dropped: nothing more starts, the job ends as failed
     unsigned crash_limit = 0;
     std::optional<std::uint64_t> max_fails;

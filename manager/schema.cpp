@@ -69,9 +69,11 @@ std::unique_ptr<SQLite::Database> open_store(const std::filesystem::path& file) 
   std::error_code none;
   if (std::filesystem::file_size(file, none) > 0 && !none) {
     SQLite::Database seen(file.string(), SQLite::OPEN_READONLY, 1000);
-    if (const int version = version_of(seen); version > kSchemaVersion)
+    const int version = version_of(seen);
+    if (version == 0 && seen.execAndGet("SELECT count(*) FROM sqlite_master").getInt() > 0) throw std::runtime_error("it is a database, but not a store of Souk's");
+    if (version > kSchemaVersion)
       throw std::runtime_error("it was written by a newer version of Souk (schema " + std::to_string(version) + ", known here " + std::to_string(kSchemaVersion) + ")");
-  }
+  } else if (!none) spdlog::warn("the store is empty, and begun anew file={}", file.string());  // a first start that was killed; or all of it was lost
   auto db = std::make_unique<SQLite::Database>(file.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, 1000);  // one thread at a time uses it
   ::chmod(file.c_str(), 0600);
   // Free pages can go back to the disk. Counts for a new store only: an older one would have to be written anew as a whole, which needs its size again and a

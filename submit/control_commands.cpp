@@ -69,7 +69,6 @@ int rerun_command(const Common& common, const RerunOptions& options) {
     request.set_job(number.value());
     request.set_all(options.all);
     request.set_key(new_key());
-    query.session.on_note = [&query](const std::string& text) { query.output.note(text); };
     query.session.catch_interrupts();
     query.session.wait_for_room(room_wait.value());
     const auto answer = query.session.rerun(request);

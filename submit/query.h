@@ -24,6 +24,7 @@ struct Query {
   Query(const Common& common_options, Profile profile)
       : common(common_options), session(std::move(profile)), progress(STDERR_FILENO, false, now_instant()), output(progress) {
     std::signal(SIGPIPE, SIG_IGN);
+    session.on_note = [this](const std::string& text) { output.note(text); };
   }
   int failed(const Error& error) {
     output.flush();

@@ -383,6 +383,10 @@ Result<wire::SubmitAnswer> Session::rerun(const wire::RerunRequest& request) {
 void Session::note_status(const wire::JobStatus& job) {
   if (!watched_.contains(job.job())) return;
   auto& known = news_[job.job()];
+  if (known.job() != 0 && known.submitted_ms() != job.submitted_ms()) {  // the manager has another store now, where the number is somebody else's
+    stranger_ = job.job();
+    return;
+  }
   if (known.job() != 0 && ended(known)) return;  // an event that was overtaken by the end
   known = job;
   fresh_ = true;
@@ -433,6 +437,10 @@ Session::Clock::time_point Session::due() const { return std::min(renewed_ + lim
 
 Result<Done> Session::await_news(Clock::time_point until) {
   while (!std::exchange(fresh_, false)) {
+    if (stranger_ != 0) {
+      fail({fmt::format("job {} cannot be followed any more", stranger_), "the manager knows another job by that number: its store is not the one that took this job", "ask who runs the grid; submit it again if it is lost"}, false);
+      return error_;
+    }
     std::vector<std::uint64_t> open;
     for (const auto job : watched_)
       if (const auto* known = news(job); !known || !ended(*known)) open.push_back(job);
@@ -441,7 +449,7 @@ Result<Done> Session::await_news(Clock::time_point until) {
       if (const auto done = watch(open); !done) return done;
       continue;
     }
-    pump([this] { return fresh_ || lost_ || final_.has_value(); }, std::min(until, due()));
+    pump([this] { return fresh_ || lost_ || stranger_ != 0 || final_.has_value(); }, std::min(until, due()));
     if (final_) {
       fail(*final_, true);
       return error_;

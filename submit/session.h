@@ -157,6 +157,7 @@ class Session {
   std::set<std::uint64_t> watched_;
   std::map<std::uint64_t, wire::JobStatus> news_;
   bool fresh_ = false;
+  std::uint64_t stranger_ = 0;  // a watched job whose number is another job's now
   Clock::time_point renewed_{};             // when the watches were last asked for
   Clock::time_point sign_{};                // when the manager was last heard to watch
   std::chrono::milliseconds quiet_{};       // how long it may say nothing

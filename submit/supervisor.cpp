@@ -183,9 +183,9 @@ class Supervisor {
 
   /// The grid runs when all its workers are in the market: who counts slots next is not to find half of them. One that cannot join holds up nobody for long.
   void worker_came() {
-    spdlog::info("worker in the market workers={}", ++workers_come_);
     state_.market = true;
     if (state_.phase != Phase::starting) return write_state();
+    spdlog::info("worker in the market workers={}", ++workers_come_);
     if (workers_come_ + 2 >= programs_.size()) return start_is_over();
     if (workers_come_ > 1) return;
     others_deadline_.expires_after(kOthersMax);

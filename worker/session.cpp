@@ -293,7 +293,7 @@ void Session::perform(RefuseEpoch& action) { refuse(*asked_, "cancel", "conflict
 
 void Session::perform(RefuseStale& action) {
   const std::string why = "this worker has obeyed a manager of epoch " + std::to_string(action.epoch.value) + ": an older one may not know what was done since";
-  spdlog::warn("refused from=\"{}\" condition=stale epoch={} why=\"{}\"", printable(asked_->findAttribute("from")), action.epoch.value, why);
+  spdlog::warn("refused from=\"{}\" condition=stale epoch={} why=\"{}\" next=\"if that grid was begun anew on purpose, stop this worker and remove its state folder\"", printable(asked_->findAttribute("from")), action.epoch.value, why);
   auto answer = error_of(*asked_, "cancel", "conflict", why);
   child(*answer->findChild("error"), "stale", ns::task, {{"epoch", std::to_string(action.epoch.value)}, {"jobs", std::to_string(action.jobs.value)}});
   link_.send(std::move(answer));

@@ -78,6 +78,15 @@ TEST(Scheduler, AdoptsAttemptsOfAnEarlierLifeAndFencesUnknownOnesOfItsOwn) {
   EXPECT_EQ(stage.done(1, done), "drop 1.1: committed already");
 }
 
+TEST(Scheduler, AnAttemptOlderThanItsJobIsOfAnotherJobThatHadTheNumber) {
+  Stage stage({}, {5});
+  stage.tell(JobRestored{Stage::simple_job(2, 2), {}, false, {}, {4}});
+  const Held stranger{{{3}, 70}, {{2}, {1}}}, own{{{4}, 71}, {{2}, {2}}};
+  EXPECT_EQ(stage.join(1, 2, {stranger, own}), "stop 70 on 1; assign 2.1 as 1 to 1");
+  EXPECT_EQ(stage.done(1, stranger), "drop 2.1: never given to this worker");
+  EXPECT_EQ(stage.done(1, own), "commit 2.2 succeeded");
+}
+
 TEST(Scheduler, BelievesNothingOfEpochsThatItsStoreLacks) {
   Stage stage({.lost = {{{5}, {8}}, {{20}, {20}}}}, {21});
   stage.tell(JobRestored{Stage::simple_job(1, 5), {}, false});

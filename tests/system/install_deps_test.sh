@@ -45,7 +45,7 @@ fresh
 run
 expect 'missing packages are installed' [ "$code" = 0 ]
 expect 'by apt, without questions, by sudo -n' called 'sudo -n env DEBIAN_FRONTEND=noninteractive.*apt-get.*-y.* install .*libgloox-dev.*prosody'
-expect 'while no server may be started' called ' install .*prosody; policy 1'
+expect 'while no server may be started' called ' install .*prosody.*; policy 1'
 expect 'which is allowed again afterwards' [ ! -e "$scratch/policy" ]
 expect 'nor does it start at the next boot' called 'systemctl disable --now prosody'
 

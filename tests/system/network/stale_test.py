@@ -100,6 +100,34 @@ class Stale(unittest.TestCase):
         epochs = re.findall(r"store read epoch=(\d+)", self.site.log("manager"))
         self.assertEqual(len(set(epochs)), len(epochs), epochs)
 
+    def test_a_copy_of_the_same_life_is_known_by_the_jobs_that_it_lacks(self):
+        self.make()
+        self.assertEqual(self.site.souk("run", "true").code, 0)
+        copy_store(self.site.path("store"), self.site.path("copy"))  # a backup beside the running manager: no epoch tells it from the store of today
+        self.assertEqual(self.site.souk("run", "echo", "later").text, "later\n")
+        self.site.end("manager")
+        self.put_back(self.site.path("copy"))
+        self.site.manager()
+        until(lambda: "fenced" in self.site.log("manager"), "it hears of a job that it does not have", 20)
+        self.assertIn("was given job 2, and this store has none above 1", self.site.log("manager"))
+        refused = self.site.souk("submit", "true")
+        self.assertNotEqual(refused.code, 0)
+        self.assertIn("takes nothing", refused.err)
+
+    def test_a_job_that_comes_before_the_workers_were_asked_is_not_taken_by_a_store_that_is_out_of_date(self):
+        self.make()
+        self.assertEqual(self.site.souk("run", "true").code, 0)
+        copy_store(self.site.path("store"), self.site.path("copy"))
+        self.assertEqual(self.site.souk("run", "true").code, 0)
+        self.site.end("manager")
+        self.put_back(self.site.path("copy"))
+        early = self.site.start("submit", "true")  # waits for a manager
+        self.site.manager()
+        _, err = early.communicate(timeout=60)
+        self.assertNotEqual(early.returncode, 0, self.site.all_logs())
+        self.assertIn(b"takes nothing", err)
+        self.assertNotIn("job submitted", self.site.log("manager").split("store read")[-1])
+
     def test_a_copy_leaps_over_whatever_epoch_a_worker_names(self):
         self.make()
         copy_store(self.site.path("store"), self.site.path("copy"))
