@@ -138,7 +138,7 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
     answer.set_task(task.task.value);
     if (task.task.value > 0) answer.set_group(entry.group_name(task.task));
     for (const AttemptRow& row : history.attempts) write(row, *answer.add_attempts());
-    if (history.outcome) {
+    if (history.outcome && task.task.value > 0) {
       const OutcomeRow& row = *history.outcome;
       wire::Outcome message;
       message.ParseFromString(row.outcome);

@@ -135,7 +135,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   TlsSession* session_ = nullptr;
   XmlStream xml_;
   State state_ = State::idle;
-  bool deaf_ = true, was_up_ = false, warned_ = false;
+  bool deaf_ = true, was_up_ = false, ever_up_ = false, warned_ = false;
   std::uint64_t generation_ = 0;  // counts connections; what was posted for an older one does nothing
   std::optional<std::pair<Error, bool>> cause_;  // why we gave the connection up, and whether for good
   std::string condition_, condition_text_;       // of the stream error or SASL failure
@@ -284,6 +284,7 @@ void XmppLink::Impl::onDisconnect(gloox::ConnectionError reason) {
     Downfall fall{reason, account_.component, was_up_, tls_, session_ && session_->untrusted(), domain_, account_.jid, host_,
                   account_.port, connection_->problem(), session_ ? session_->problem() : "", condition_, condition_text_};
     auto [error, final] = judge(fall);
+    if (ever_up_ && limits_.refused_again && reason == gloox::ConnAuthenticationFailed) final = false;
     cause_.emplace(std::move(error), final);
   }
   if (was_up_ && Clock::now() - up_since_ >= limits_.retry_max) attempts_ = 0;
@@ -331,7 +332,7 @@ void XmppLink::Impl::onConnect() {
     return fall({doing(), "the server ended the login without " + std::string(secured ? "checking who we are" : "TLS"),
                  "this may be an impostor: check `host` and `port`"}, true);
   state_ = State::up;
-  was_up_ = true;
+  was_up_ = ever_up_ = true;
   up_since_ = last_heard_ = Clock::now();
   if (!account_.component) jid_ = engine_->base().jid().full();
   own_jid_ = normalized(jid_);

@@ -63,6 +63,7 @@ class XmppLink {
     // The pause before connect number n is a random time from 0 to retry_min * 2^n, or to retry_max if that is less ("full jitter"): a thousand
     // workers whose server is started again come back spread over it. n begins anew once a link was up for retry_max.
     std::chrono::milliseconds retry_min{1000}, retry_max{30000};
+    bool refused_again = false;         // who was logged in before tries again also when the login is refused: a server that was put back may lack its accounts for a while
     std::uint32_t seed = 0;             // of that randomness; 0: a random one
     int attempts_max = 0;               // connects in a row before giving up for good; 0: never give up
     std::chrono::milliseconds login_max{15000};    // from dialling to logged in; longer: the attempt has failed

@@ -24,6 +24,7 @@
 #include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
 #include "worker/fill.h"
+#include "worker/grid_name.h"
 #include "worker/owner.h"
 #include "worker/probe.h"
 #include "worker/process.h"
@@ -143,18 +144,6 @@ fs::path default_state(const Options& options, const fs::path& work) {
   return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / name;
 }
 
-/// Whose results they are. The embedded grid has the same addresses everywhere, so that its profile tells one from another.
-std::string grid_of(const Profile& profile, const std::string& file) {
-  const std::string account = bare(profile.account.jid);
-  std::error_code failure;
-  const bool everywhere = account.ends_with(".localhost");
-  if (!everywhere) return profile.manager + ' ' + profile.room + ' ' + account;
-  // A private grid that was begun anew in the same folder is another one; its passwords, which were made with it, tell.
-  std::uint64_t mark = 0xcbf29ce484222325u;  // FNV-1a
-  for (const char c : profile.account.password) mark = (mark ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return profile.manager + ' ' + profile.room + ' ' + account + ' ' + fs::weakly_canonical(file, failure).string() + ' ' + std::to_string(mark);
-}
-
 std::string random_suffix() {
   std::random_device random;
   char text[9];
@@ -177,7 +166,7 @@ class Program {
                   [&executor](int slot) { executor.stop(slot); }, [&executor](int slot) { executor.pause(slot); }, [&executor](int slot) { executor.resume(slot); }},
                  spool, std::move(found)) {
     session_.on_end = [this](const Error& why) { end(failed(why)); };
-    session_.on_empty = [this] { stop(leaving_ ? "handed over" : "drained"); };
+    session_.on_empty = [this] { stop(!leaving_ ? "drained" : session_.agent().owed() > 0 ? "told to; what is owed is on disk" : "handed over"); };
     owner_.slots_used = [this] { return session_.agent().slots_used(); };
     owner_.decided = [this](const Decision& d) {
       session_.allow(Allowance{d.offered, d.running, d.kept, d.rule, d.until_ms});

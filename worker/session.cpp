@@ -20,6 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr auto kConnectPauseMax = 8s;// between two connects: a manager waits 10 s for who was at work before it gives that to others
 constexpr auto kReportWithin = 20s;  // the manager writes to its disk before it answers
 constexpr auto kLeaseWithin = 10s;
 constexpr auto kTermTogether = 20ms;  // between a TERM that ended a task and the one to us, if somebody sent both
@@ -83,7 +84,7 @@ Limits limits_of(const Session::Setup& setup) {
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
     : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), spool_(spool), agent_(limits_of(setup)),
-      link_(loop, setup.profile.account), disco_(link_),
+      link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());

@@ -233,9 +233,9 @@ TEST(Book, AJobWaitsForOwnAndEarlierJobsOnly) {
     return good ? std::string("good") : good.error().why;
   };
   EXPECT_EQ(waiting_for(1), "good");
-  EXPECT_EQ(waiting_for(2), "it waits for job 2, and there is no such job of yours");
+  EXPECT_EQ(waiting_for(2), "it waits for job 2, and there is no such job of yours, or it is no longer kept");
   EXPECT_EQ(waiting_for(2, true), "good");
-  EXPECT_EQ(waiting_for(9), "it waits for job 9, and there is no such job of yours");
+  EXPECT_EQ(waiting_for(9), "it waits for job 9, and there is no such job of yours, or it is no longer kept");
   EXPECT_EQ(waiting_for(9, true), waiting_for(9));
   EXPECT_EQ(waiting_for(3, false, {3}), "it waits for job 3, which came after it");
 }

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "tests/system/scripted_manager.h"
+#include "worker/grid_name.h"
 #include "worker/spool.h"
 
 namespace souk::test {
@@ -40,8 +41,8 @@ struct Keeping : Market {
     std::filesystem::copy(state, copy, failure);
     boost::asio::io_context aside;
     worker::Spool::Found found;
-    const auto grid = kManager + ' ' + kRoom + " worker@souk.localhost " + std::filesystem::weakly_canonical(path("worker.toml")).string();
-    return worker::Spool::open(aside, copy, grid, found) ? found.restored.results.size() : 0;
+    const auto profile = load_profile(path("worker.toml"));
+    return profile && worker::Spool::open(aside, copy, worker::grid_of(profile.value(), path("worker.toml")), found) ? found.restored.results.size() : 0;
   }
   std::filesystem::path path(const std::string& name) const { return folder.path() / name; }
   std::string waits_for(const std::string& name) const { return "while ! [ -e " + path(name).string() + " ]; do sleep 0.02; done; "; }
