@@ -284,7 +284,7 @@ void XmppLink::Impl::onDisconnect(gloox::ConnectionError reason) {
     Downfall fall{reason, account_.component, was_up_, tls_, session_ && session_->untrusted(), domain_, account_.jid, host_,
                   account_.port, connection_->problem(), session_ ? session_->problem() : "", condition_, condition_text_};
     auto [error, final] = judge(fall);
-    if (ever_up_ && limits_.refused_again && reason == gloox::ConnAuthenticationFailed) final = false;
+    if (ever_up_ && limits_.refused_again && (reason == gloox::ConnAuthenticationFailed || condition_ == "not-authorized")) final = false;
     cause_.emplace(std::move(error), final);
   }
   if (was_up_ && Clock::now() - up_since_ >= limits_.retry_max) attempts_ = 0;

@@ -585,6 +585,25 @@ TEST(Transport, NothingIsDeliveredOnceTheConnectionWasGivenUp) {
   EXPECT_EQ(calls, 1);
 }
 
+TEST(Transport, WhoWasLoggedInOutlastsAServerThatRefusesItForAWhile) {
+  for (const bool again : {true, false}) {
+    Loop loop;
+    int lives = 0;
+    FakeServer server(loop, [&](Connection& connection) {
+      if (connection.step == 0 && connection.unread.empty()) ++lives;
+      if (lives == 2 && connection.heard("</handshake>"))
+        return connection.say("<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"), connection.hang_up();
+      component_login()(connection);
+    });
+    Party grid(loop, server.component(), {.retry_min = 5ms, .retry_max = 20ms, .refused_again = again});
+    grid.link->start();
+    ASSERT_TRUE(loop.until([&] { return grid.ups == 1; }));
+    server.last().hang_up();
+    ASSERT_TRUE(loop.until([&] { return grid.ups == 2 || grid.gave_up(); }));
+    EXPECT_EQ(grid.gave_up(), !again) << grid.why();
+  }
+}
+
 TEST(Transport, PausesBetweenConnectsDoubleUpToTheLimit) {
   Loop loop;
   FakeServer server(loop, [](Connection& connection) { connection.hang_up(); });
