@@ -147,6 +147,7 @@ void Room::take(const gloox::Tag& presence) {
   if (state_ == State::joining && std::chrono::steady_clock::now() - heard_at_ > 1s) await_answer();  // it tells us who is there
   const std::string nick = resource_of(from), type = presence.findAttribute("type");
   if (type == "error") return take_error(error_in(presence), nick);
+  if (nick.empty()) return;  // of the room itself: nobody is in it without a name
   const gloox::Tag* x = presence.findChild("x", "xmlns", ns::muc_user);
   if (x == nullptr || (!type.empty() && type != "unavailable")) return;
   if (has_status(*x, "110") || nick == nick_) {

@@ -26,6 +26,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr unsigned kSlowest = SOUK_SANITIZED ? 60 : 10;  // seconds for one input: a bound that is none is seen, a busy machine is not
+constexpr std::uint64_t kRounds = 3000;                  // unless a time is asked for: the same inputs on every machine that is fast enough
 constexpr rlim_t kMemoryMax = 512u << 20;                // bytes, of the whole process
 
 std::string input;       // of the run under way
@@ -64,11 +65,12 @@ std::uint64_t number(const char* text, std::uint64_t otherwise) { return text ? 
 
 int main(int argc, char** argv) {
   std::uint64_t seconds = number(std::getenv("SOUK_FUZZ_SECONDS"), 10), seed = number(std::getenv("SOUK_FUZZ_SEED"), 1);
+  bool timed = std::getenv("SOUK_FUZZ_SECONDS") != nullptr;
   crash_file = "crash-" + std::filesystem::path(argv[0]).filename().string();
   std::vector<std::string> corpus;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--seconds" && i + 1 < argc) seconds = number(argv[++i], 0);
+    if (word == "--seconds" && i + 1 < argc) seconds = number(argv[++i], 0), timed = true;
     else if (word == "--seed" && i + 1 < argc) seed = number(argv[++i], 1);
     else if (std::filesystem::is_directory(word)) {
       std::vector<std::filesystem::path> files;
@@ -96,7 +98,7 @@ int main(int argc, char** argv) {
   for (const auto& one : corpus) run(one);
   souk::test::Mutator mutator(seed);
   std::uint64_t rounds = 0;
-  while (Clock::now() - began < std::chrono::seconds(seconds)) {
+  while (Clock::now() - began < std::chrono::seconds(seconds) && (timed || rounds < kRounds)) {
     std::string next = corpus[mutator.below(corpus.size())];
     const std::string& other = corpus[mutator.below(corpus.size())];
     if (mutator.below(8) == 0 && !other.empty()) {  // the head of one, the tail of another
