@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::string_view kLifeFact = "life.";  // + epoch: the last job number that was given before
 constexpr std::size_t kEarlyMax = 1024;         // requests that wait for that
+constexpr auto kEarlyLasts = 6s;                 // and then are refused: the room cannot be opened
 constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
 constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
@@ -154,7 +155,9 @@ void Grid::fence(std::string why) {
 /// Until the workers here were asked, nobody knows whether this store is the newest: a job that an older one took would be lost with it. `again` is called then.
 bool Grid::too_early(std::function<void()> again) {
   if (asked_all_ || !fenced_.empty()) return false;
-  if (early_.size() < kEarlyMax) early_.push_back(std::move(again));  // whoever asks beyond that gets no answer, and asks again
+  if (!early_since_) early_since_ = now();
+  if (now() - *early_since_ > kEarlyLasts || early_.size() >= kEarlyMax) return false;
+  early_.push_back(std::move(again));
   return true;
 }
 
@@ -184,7 +187,7 @@ void Grid::keep(const Lacks::Facts& facts) {
 /// Why nothing can be changed in this life, or not yet.
 std::optional<Refusal> Grid::sealed() const {
   if (!fenced_.empty()) return Refusal{"not-acceptable", "this manager is out of date and takes nothing: " + fenced_};
-  if (put_back_ && !asked_all_) return Refusal{"resource-constraint", "the workers are being asked what they have seen since the copy of the store was made: try again"};
+  if (!asked_all_) return Refusal{"resource-constraint", "the manager's market is not open yet, in which it asks the workers what they have seen"};
   return std::nullopt;
 }
 
@@ -415,6 +418,8 @@ void Grid::tick() {
     if (error) return;
     listen();
     handle(Tick{});
+    if (early_since_ && now() - *early_since_ > kEarlyLasts)
+      for (const auto& request : std::exchange(early_, {})) request();
     if (linked_) pool_.tick(), keep_roster(Roster::kForgetAfter);
     watch_trouble();
     forget_old();

@@ -90,7 +90,6 @@ class Grid {
   void forget_old();
   void watch_trouble();
   std::string trouble() const;
-  std::optional<Refusal> not_written() const;
   Refusal no_such(std::uint64_t job) const;
   /// A chat message from the manager's bare JID; kept for later while there is no link.
   void tell_person(const std::string& jid, const std::string& id, const std::string& text);
@@ -102,6 +101,7 @@ class Grid {
   void job_seen(const std::string& jid, JobId job);
   void keep(const Lacks::Facts& facts);
   std::optional<Refusal> sealed() const;
+  std::optional<Refusal> unchangeable(const Asker& asker, const google::protobuf::RepeatedField<std::uint64_t>& jobs, const char* verb) const;
   Epoch born(JobId job) const;
   bool too_early(std::function<void()> again);
   bool wait_for_opening(std::function<void()> then);
@@ -118,7 +118,7 @@ class Grid {
   void listen();
   void keep_roster(Duration patience);
   void open_when_settled(bool at_once);
-  JobEntry* visible(const Asker& asker, std::uint64_t job);
+  const JobEntry* visible(const Asker& asker, std::uint64_t job) const;
   wire::GridStatus grid_status() const;
 
   boost::asio::io_context& loop_;
@@ -141,6 +141,7 @@ class Grid {
   Lacks lacks_;
   std::string fenced_;         // why; empty: it is not
   bool put_back_ = false, asked_all_ = false;
+  std::optional<Instant> early_since_;  // the first request came
   std::map<Epoch, JobId> lives_;  // and the last job number that was given before each
   std::deque<std::function<void()>> early_;  // requests that came before everybody here was asked
   bool deaf_ = false;  // to the server

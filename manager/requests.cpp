@@ -23,8 +23,8 @@ Instant now() { return Clocks::read().now; }
 
 }  // namespace
 
-JobEntry* Grid::visible(const Asker& asker, std::uint64_t job) {
-  JobEntry* entry = book_.find({job});
+const JobEntry* Grid::visible(const Asker& asker, std::uint64_t job) const {
+  const JobEntry* entry = book_.find({job});
   return entry && (asker.admin || entry->row.owner == asker.owner) ? entry : nullptr;
 }
 
@@ -33,8 +33,12 @@ Refusal Grid::no_such(std::uint64_t job) const {
   return {"item-not-found", fmt::format("job {} is no longer kept{}", job, keep_.count() > 0 ? " (--keep " + keep_shown_ + ")" : "")};
 }
 
-/// What changes a job waits for the disk; while that refuses, a clear no is better than no answer.
-std::optional<Refusal> Grid::not_written() const {
+/// Why these jobs cannot be changed by the asker, or not now. What changes a job waits for the disk; while that refuses, a clear no is better than no answer.
+std::optional<Refusal> Grid::unchangeable(const Asker& asker, const google::protobuf::RepeatedField<std::uint64_t>& jobs, const char* verb) const {
+  if (auto refusal = sealed()) return refusal;
+  if (jobs.empty()) return Refusal{"bad-request", fmt::format("name the jobs to {}", verb)};
+  for (const std::uint64_t id : jobs)
+    if (!visible(asker, id)) return no_such(id);
   const std::string why = journal_->refused();
   if (why.empty()) return std::nullopt;
   return Refusal{"resource-constraint", "nothing can be changed for now: " + why + "; what it has is kept"};
@@ -154,11 +158,8 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
 }
 
 void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<wire::CancelAnswer> reply) {
-  if (auto refusal = sealed()) return reply(std::move(*refusal));
-  if (request.jobs_size() == 0) return reply(Refusal{"bad-request", "name the jobs to cancel"});
-  for (const std::uint64_t id : request.jobs())
-    if (!visible(asker, id)) return reply(no_such(id));
-  if (auto refusal = not_written()) return reply(std::move(*refusal));
+  if (too_early([=, this] { cancel(asker, request, reply); })) return;
+  if (auto refusal = unchangeable(asker, request.jobs(), "cancel")) return reply(std::move(*refusal));
   std::vector<JobId> jobs;
   for (const std::uint64_t id : request.jobs()) {
     JobEntry* entry = book_.find({id});
@@ -178,12 +179,9 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
 }
 
 void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply) {
-  if (auto refusal = sealed()) return reply(std::move(*refusal));
-  if (request.jobs_size() == 0) return reply(Refusal{"bad-request", held ? "name the jobs to hold" : "name the jobs to release"});
+  if (too_early([=, this] { set_held(asker, request, held, reply); })) return;
   if (static_cast<std::uint32_t>(request.jobs_size()) > kJobsMax) return reply(Refusal{"bad-request", fmt::format("name at most {} jobs", kJobsMax)});
-  for (const std::uint64_t id : request.jobs())
-    if (!visible(asker, id)) return reply(no_such(id));
-  if (auto refusal = not_written()) return reply(std::move(*refusal));
+  if (auto refusal = unchangeable(asker, request.jobs(), held ? "hold" : "release")) return reply(std::move(*refusal));
   std::vector<JobId> jobs;
   for (const std::uint64_t id : request.jobs()) {
     JobEntry* entry = book_.find({id});

@@ -48,12 +48,10 @@ std::string bytes_of(const SQLite::Column& column) {
   return data != nullptr ? std::string(static_cast<const char*>(data), static_cast<std::size_t>(column.getBytes())) : std::string();
 }
 
-/// The same for the same grid, whatever it is called: FNV-1a.
+/// The same for the same grid, whatever it is called.
 std::string file_of(const std::string& grid) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : grid) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   char name[48];
-  std::snprintf(name, sizeof name, "results-%016llx.sqlite", static_cast<unsigned long long>(hash));
+  std::snprintf(name, sizeof name, "results-%016llx.sqlite", static_cast<unsigned long long>(mark_of(grid)));
   return name;
 }
 
@@ -438,6 +436,12 @@ class SqliteSpool final : public Spool {
 };
 
 }  // namespace
+
+std::uint64_t mark_of(std::string_view text) {
+  std::uint64_t mark = 0xcbf29ce484222325u;
+  for (const char c : text) mark = (mark ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return mark;
+}
 
 Result<std::unique_ptr<Spool>> Spool::open(boost::asio::io_context& loop, const fs::path& folder, const std::string& grid, Found& found) {
   const auto bad = [&](const std::string& why, const std::string& remedy = "choose another folder with --state, or --state none to keep results in memory only") {

@@ -11,11 +11,15 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "protocol/result.h"
 #include "worker/agent.h"
 
 namespace souk::worker {
+
+/// A short mark of a text, the same in every life (FNV-1a).
+std::uint64_t mark_of(std::string_view text);
 
 class Spool {
  public:

@@ -29,6 +29,8 @@ TEST_F(JournalDiskTest, KeepsWhatAFullDiskRefusesAnswersQuestionsAndGoesOnByItse
   commit(*journal);
   EXPECT_EQ(journal->pending_bytes(), 0u);
   EXPECT_EQ(journal->trouble(), "");
+  EXPECT_EQ(journal->trouble(1 << 20), "") << "there is room for it";
+  EXPECT_NE(journal->trouble(1ull << 50).find(", and this takes "), std::string::npos) << "what is larger than the disk is not begun";
 
   disk_.refuses = ENOSPC;
   bool promised = false, later = false;

@@ -177,6 +177,15 @@ TEST_F(SchemaTest, WhatIsNoStoreIsRefusedAndLeftAlone) {
   EXPECT_TRUE(bytes_of(file()) == std::string(5000, 'x'));
 }
 
+TEST_F(SchemaTest, ADatabaseOfAnotherProgramIsRefusedAndLeftAlone) {
+  SQLite::Database(file().string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE).exec("CREATE TABLE letters(x)");
+  const auto before = bytes_of(file());
+  const auto refused = Journal::open(file(), loop_, restored_);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().why.find("not a store of Souk's"), std::string::npos) << refused.error().text();
+  EXPECT_TRUE(bytes_of(file()) == before);
+}
+
 TEST_F(SchemaTest, AsksForALogThatIsOnDiskWithEveryCommit) {
   const auto store = open_store(file());
   EXPECT_EQ(store->execAndGet("PRAGMA journal_mode").getString(), "wal");

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import sys
 import unittest
@@ -127,6 +128,26 @@ class Stale(unittest.TestCase):
         self.assertNotEqual(early.returncode, 0, self.site.all_logs())
         self.assertIn(b"takes nothing", err)
         self.assertNotIn("job submitted", self.site.log("manager").split("store read")[-1])
+
+    def test_who_waits_for_a_job_hears_that_its_number_is_another_job_s_now(self):
+        self.site.manager()
+        mine = self.site.submit("--hold", "true")
+        waiting = self.site.start("wait", mine, "--progress")
+        until(lambda: self.seen_by(waiting), "it follows the job")
+        waiting.send_signal(signal.SIGSTOP)
+        self.site.end("manager")
+        shutil.rmtree(self.site.path("store"))
+        self.site.manager()
+        self.assertEqual(self.site.submit("--hold", "true"), mine)
+        waiting.send_signal(signal.SIGCONT)
+        _, err = waiting.communicate(timeout=60)
+        self.assertNotEqual(waiting.returncode, 0)
+        self.assertIn(b"knows another job by that number", err)
+
+    def seen_by(self, process):
+        """Whether it has shown the state of its job."""
+        os.set_blocking(process.stderr.fileno(), False)
+        return bool(process.stderr.read())
 
     def test_a_copy_leaps_over_whatever_epoch_a_worker_names(self):
         self.make()

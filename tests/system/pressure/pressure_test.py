@@ -106,6 +106,12 @@ class Submitters(Pressed):
         self.assertIn("one owner may have at most 5.6 MiB (--memory-max)", done.err)
         self.assertLess(time.monotonic() - begun, 5)
 
+    def test_a_request_that_never_finds_room_is_refused_at_once_also_on_an_idle_grid(self):
+        done = self.grid.souk("submit", "--stdin", "-", "--", "wc", "-c", input=os.urandom(6 << 20))
+        self.assertEqual(done.code, 2, done)
+        self.assertIn("larger than the", done.err)
+        self.assertNotIn("trying again", done.err)
+
     def test_ctrl_c_ends_the_waiting_and_leaves_no_job(self):
         jobs = self.fill()
         submit = self.waiting("submit", "--each-line", "-", "true")

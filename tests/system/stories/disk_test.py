@@ -117,6 +117,9 @@ class Disk(unittest.TestCase):
         refused = self.grid.souk("up", "--workers", 1, "--slots", 2)
         self.assertNotEqual(refused.code, 0, refused)
         self.assertIn("Read-only file system", refused.err + refused.text)
+        looked = subprocess.run([os.path.join(os.path.dirname(os.environ["SOUK"]), "souk-manager"), "--check", "--state", self.disk], capture_output=True, text=True, timeout=60)
+        self.assertEqual(looked.returncode, 0, looked)  # of a snapshot, as of any other
+        self.assertIn("1 ended", looked.stdout)
         subprocess.run(["mount", "-o", "remount,rw", self.disk], check=True)
         self.grid.souk("down")
         self.up()

@@ -134,6 +134,20 @@ class Losses(unittest.TestCase):
     def test_a_manager_killed_in_the_middle_adopts_what_runs(self):
         self.runs_once_although("manager")
 
+    def test_what_is_adopted_is_shown_as_running_and_why_tells_of_what_waits(self):
+        grid = Grid("--workers", 1, "--slots", 1)
+        self.addCleanup(grid.close)
+        with tempfile.TemporaryDirectory() as folder:
+            job = grid.submit("--array", "1-3", "--shell", f"test {{}} = 1 || while [ ! -e '{folder}/go' ]; do sleep 0.05; done")
+            until(lambda: grid.job(job)["succeeded"] == 1 and grid.job(job)["running"] == 1, "the second runs")
+            self.assertNotIn("it succeeded", grid.souk("why", job).text)
+            epoch = grid.souk("status", "--json").json[0]["grid"]["epoch"]
+            grid.kill("manager")
+            until(lambda: grid.souk("status", "--json").json[0].get("grid", {}).get("epoch") == epoch + 1 and grid.job(job)["running"] == 1, "it was adopted")
+            self.assertEqual(grid.job(job)["state"], "running")
+            open(os.path.join(folder, "go"), "w").close()
+            self.assertEqual(grid.souk("wait", job).code, 0)
+
     def test_a_retry_waits_and_counts_although_the_manager_was_killed(self):
         grid = Grid("--workers", 1, "--slots", 1)
         self.addCleanup(grid.close)
