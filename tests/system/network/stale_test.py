@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import unittest
 
@@ -122,8 +123,14 @@ class Stale(unittest.TestCase):
         self.assertEqual(self.site.souk("run", "true").code, 0)
         self.site.end("manager")
         self.put_back(self.site.path("copy"))
-        early = self.site.start("submit", "true")  # waits for a manager
+        opened = self.site.log("manager").count("market open")
+        self.site.freeze("w1")  # which would say at once that the store is out of date
         self.site.manager()
+        until(lambda: self.site.log("manager").count("market open") > opened, "the market is open")
+        early = self.site.start("submit", "true")
+        with self.assertRaises(subprocess.TimeoutExpired):
+            early.wait(1.5)  # an answer takes some milliseconds
+        self.site.thaw("w1")
         _, err = early.communicate(timeout=60)
         self.assertNotEqual(early.returncode, 0, self.site.all_logs())
         self.assertIn(b"takes nothing", err)
