@@ -50,6 +50,13 @@ def lua_name(text):
     return "".join(c if c.isalnum() else f"%{ord(c):02x}" for c in text)
 
 
+def write_whole(path, text):
+    """A program that was started a moment ago may be about to read the file: it is never seen empty."""
+    with open(path + ".new", "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+    os.replace(path + ".new", path)
+
+
 class Site:
     """server: Prosody. Every account is made beforehand; the password of each is its name."""
 
@@ -165,21 +172,19 @@ Component 'grid.{DOMAIN}'
     def profile(self, name, jid, manager, cable=None, component=False):
         os.makedirs(self.path("profiles"), exist_ok=True)
         password = self.path("profiles", name + ".password")
-        with open(password, "w") as file:
-            file.write("secret" if component else jid.split("@")[0])
-        os.chmod(password, 0o600)
+        write_whole(password, "secret" if component else jid.split("@")[0])
         path = self.path("profiles", name + ".toml")
-        with open(path, "w") as file:
-            file.write(f"""jid = "{jid}"
+        text = f"""jid = "{jid}"
 password_file = "{password}"
 component = {"true" if component else "false"}
 host = "{self.address(cable)}"
 port = {self.component_port if component else self.port}
 manager = "{manager}"
 room = "market@rooms.{DOMAIN}"
-""")
-            if cable in self.cables:
-                file.write(f'ca_file = "{self.path("ca.pem")}"\n')
+"""
+        if cable in self.cables:
+            text += f'ca_file = "{self.path("ca.pem")}"\n'
+        write_whole(path, text)
         return path
 
     COMPONENT = f"manager@grid.{DOMAIN}/souk"
