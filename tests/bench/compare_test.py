@@ -1,0 +1,66 @@
+"""bench/compare as a program: a small run of case A, and Ctrl-C in the middle of one.
+   compare_test.py BIN        the folder of Souk's programs
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COMPARE = os.path.join(ROOT, "bench", "compare")
+BIN = sys.argv.pop(1)
+MARK = "COMPARE_TEST_MARK"
+
+
+def marked(mark):
+    """Processes that were started under this mark, whoever their parent is now."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if name.isdigit() and f"{MARK}={mark}".encode() in file.read().split(b"\0"):
+                    found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+class Compare(unittest.TestCase):
+    def setUp(self):
+        self.mark = f"{os.getpid()}-{self.id()}"
+        self.environment = {**os.environ, MARK: self.mark}
+
+    def compare(self, *words, **options):
+        return subprocess.Popen([sys.executable, COMPARE, "--bin", BIN, *words], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+    def test_a_quick_run_measures_souk_and_its_peers_and_leaves_nothing_behind(self):
+        run = self.compare("--quick", "--cases", "A", "--peers", "make,xargs", "--json")
+        out, err = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 0, err)
+        result = json.loads(out)
+        rates = {row["peer"]: row for row in result["rows"] if row["metric"] == "tasks_per_s"}
+        expected = {"souk", "xargs"} | ({"make"} if "make" not in [skipped["peer"] for skipped in result["skipped"]] else set())
+        self.assertEqual(set(rates), expected, err)
+        for peer, row in rates.items():
+            self.assertGreater(row["median"], 0, peer)
+            self.assertEqual("souk_is_better_by" in row, peer != "souk")
+        self.assertTrue(any(row["metric"] == "cpu_us_per_task" and row["peer"] == "souk" for row in result["rows"]))
+        self.assertEqual(marked(self.mark), [])
+
+    def test_ctrl_c_ends_everything_that_was_started(self):
+        run = self.compare("--quick", "--cases", "B", "--peers", "make", "--rounds", "50")
+        end = time.monotonic() + 30
+        while len(marked(self.mark)) < 5:  # the program, a server, a manager, a worker, ...
+            self.assertLess(time.monotonic(), end, "no grid was started")
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=30)
+        self.assertEqual(run.returncode, 130, err)
+        self.assertEqual(marked(self.mark), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
