@@ -234,6 +234,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     for (const auto& gpu : offer.gpus) o.add_gpus(gpu);
     for (const auto& [name, value] : offer.tags) (*o.mutable_tags())[name] = value;
     for (const auto& [name, resource] : offer.resources) (*o.mutable_resources())[name] = written(resource);
+    for (const auto& name : offer.services) o.add_services(name);
     o.set_speed(offer.speed);
     w.set_rule(member.rule), w.set_until_ms(member.until_ms);
     w.set_set_aside(printable(load->set_aside));

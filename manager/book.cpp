@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "manager/market.h"
 #include "protocol/expression.h"
 #include "protocol/form.h"
 #include "protocol/notation.h"
@@ -34,12 +35,21 @@ Result<Done> check(const wire::Retry& retry) {
   return Done{};
 }
 
+/// Who calls a service needs a worker that offers it.
+template <class Tasks>
+std::string requirement_of(const Tasks& group) {
+  if (group.command().service().empty()) return group.require();
+  const std::string service = offers_service(group.command().service());
+  return group.require().empty() ? service : service + " && (" + group.require() + ")";
+}
+
 /// What a job and a group have in common, by the same names. Yields the number of tasks.
 template <class Tasks>
 Result<std::uint64_t> check_tasks(const Tasks& group, Parsed& parsed) {
   if (auto command = read(group.command()); !command) return command.error();
   if (auto needs = read(group.needs()); !needs) return needs.error();
   if (auto good = check_expression(group.require(), "requirement", parsed); !good) return good.error();
+  if (!group.command().service().empty() && !Expression::parse(requirement_of(group))) return bad("its requirement is too long to be one beside its service", "write it shorter");
   if (auto good = check_expression(group.rank(), "rank", parsed); !good) return good.error();
   if (group.retries() > static_cast<std::uint32_t>(kRetriesMax)) return bad("it asks for " + std::to_string(group.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
   if (auto good = check(group.retry()); !good) return good.error();
@@ -111,7 +121,7 @@ Group core_group(const Tasks& from) {
   Group group;
   group.tasks = tasks_of(from);
   group.needs = needs_of(from.needs());
-  group.require = from.require(), group.rank = from.rank();
+  group.require = requirement_of(from), group.rank = from.rank();
   group.time_limit = std::chrono::milliseconds(from.command().time_limit_ms());
   Retry& retry = group.retry;
   retry.times = from.retries();
@@ -195,7 +205,7 @@ std::string item_of(const JobEntry& entry, TaskNumber task) {
 }
 
 std::string shown(const wire::Command& command) {
-  std::string line;
+  std::string line = command.service().empty() ? "" : "service " + command.service();
   for (const auto& word : command.argv()) {
     if (!line.empty()) line += ' ';
     line += word.substr(0, kShownMax + 1);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <set>
 
 #include "manager/scheduler.h"
 
@@ -83,6 +84,13 @@ Change change_for(const std::vector<Shortage>& lacking, const std::vector<std::s
 }
 constexpr std::size_t kChangesMax = 5;
 
+/// The name, if that is all it asks for: `service.word_count`.
+std::string service_in(const Expression& part) {
+  if (part.names().size() != 1 || !part.names().begin()->starts_with("service.")) return "";
+  const std::string name = part.names().begin()->substr(8);
+  return Expression::parse(offers_service(name)) && part.text() == Expression::parse(offers_service(name)).value().text() ? name : "";
+}
+
 }  // namespace
 
 /// Looks at every worker here once: what keeps it from such a task?
@@ -94,6 +102,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   std::map<std::vector<std::string>, Change> would;       // by what workers lack
   const std::vector<Expression> parts = task.require ? task.require->conjuncts() : std::vector<Expression>{};
   std::vector<std::pair<Score, Ix>> good;
+  std::set<std::string> services;  // that some lack
   for (const auto& [id, ix] : worker_ix_) {
     const Worker& worker = workers_[ix];
     const WorkerFacts facts = facts_of(worker);
@@ -101,6 +110,12 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
     std::vector<std::string> unmet, parts_unmet;
     for (const Expression& part : parts)
       if (const Value value = part.evaluate(attributes); !holds(value)) {
+        if (const std::string service = service_in(part); !service.empty()) {
+          parts_unmet.push_back("service " + service);
+          unmet.push_back("no service " + service + " there");
+          services.insert(service);
+          continue;
+        }
         parts_unmet.push_back("`" + part.text() + "`");
         unmet.push_back("requirement " + parts_unmet.back() + (std::holds_alternative<Undefined>(value) ? " is undefined there" : " does not hold"));
       }
@@ -171,6 +186,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   }
   std::stable_sort(fit.reasons.begin(), fit.reasons.end(), [](const Reason& a, const Reason& b) { return a.workers > b.workers; });
   if (fit.fitting > 0) return fit;
+  for (const std::string& name : services) fit.changes.push_back("start a worker with --service " + name + "=COMMAND");
   // The smallest first; of equal ones that which more workers could run then.
   std::vector<const Change*> changes;
   for (const auto& [lacks, change] : would) changes.push_back(&change);

@@ -49,6 +49,8 @@ void add(std::string& key, std::uint64_t number) { add(key, std::to_string(numbe
 
 }  // namespace
 
+std::string offers_service(std::string_view name) { return "attribute(\"service." + std::string(name) + "\")"; }
+
 Value OfferAttributes::attribute(std::string_view name) const {
   const auto number = [](auto value) { return Value(static_cast<double>(value)); };
   const auto text = [](std::string_view value) { return value.empty() ? Value(Undefined{}) : Value(std::string(value)); };
@@ -77,6 +79,7 @@ Value OfferAttributes::attribute(std::string_view name) const {
     const OfferedResource* resource = named(offer_.resources, name.substr(9));
     return number(resource ? resource->amount : 0);
   }
+  if (name.starts_with("service.")) return Value(offer_.services.contains(std::string(name.substr(8))));
   if (facts_) {
     if (name == "name") return text(facts_->name);
     if (name == "owner") return text(facts_->owner);
@@ -177,6 +180,8 @@ WorkerClassId Market::worker_class(const Offer& offer) {
   for (const auto& [name, value] : offer.tags) add(key, name), add(key, value);
   add(key, "|");
   for (const auto& [name, resource] : offer.resources) add(key, name), add(key, resource.amount);
+  add(key, "|");
+  for (const auto& name : offer.services) add(key, name);
   const auto [at, fresh] = by_worker_key_.try_emplace(key, static_cast<WorkerClassId>(workers_.size()));
   if (fresh) workers_.push_back({std::make_shared<const Offer>(offer), room_of(offer), key});
   return at->second;

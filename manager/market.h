@@ -95,6 +95,9 @@ class Market {
   std::uint64_t judgements_ = 0;
 };
 
+/// The requirement of tasks that call this service.
+std::string offers_service(std::string_view name);
+
 /// An offer, and what is known of one worker, as attributes; docs/EXPRESSIONS.md lists them.
 class OfferAttributes : public Attributes {
  public:

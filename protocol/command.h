@@ -29,6 +29,7 @@ struct Command {
   bool fill = false;  // `{}` and `{#}` in argv stand for the item and the task's number; with `shell`, quoted for sh
   bool json = false;  // the item is a JSON object: `{key}` stands for its field too
   bool pin = false;   // bound to processors of its own, as many as it asks cpus
+  std::string service{};  // not empty: this service of the worker answers, and nothing is started; argv may be empty then
 };
 
 enum class Cause : std::uint8_t {

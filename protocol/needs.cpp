@@ -10,6 +10,11 @@ namespace souk {
 namespace {
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool is_name_part(char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '-'; }
+bool is_name(std::string_view name) {
+  bool good = !name.empty() && is_letter(name.front()) && name.back() != '.';
+  for (std::size_t i = 0; good && i < name.size(); ++i) good = is_name_part(name[i]) || (name[i] == '.' && name[i - 1] != '.');
+  return good;
+}
 }  // namespace
 
 Result<Done> check_resource_name(std::string_view name) {
@@ -19,10 +24,14 @@ Result<Done> check_resource_name(std::string_view name) {
   };
   if (std::find(ours.begin(), ours.end(), name) != ours.end()) return bad("that one has an option of its own", "write --" + std::string(name));
   if (name.size() > kResourceNameMax) return bad("its name is over " + std::to_string(kResourceNameMax) + " bytes", "use a shorter one");
-  bool good = !name.empty() && is_letter(name.front()) && name.back() != '.';
-  for (std::size_t i = 0; good && i < name.size(); ++i) good = is_name_part(name[i]) || (name[i] == '.' && name[i - 1] != '.');
-  if (!good) return bad("that is no name for one", "use letters, digits, _ and -, with single dots between, such as license.matlab");
+  if (!is_name(name)) return bad("that is no name for one", "use letters, digits, _ and -, with single dots between, such as license.matlab");
   return Done{};
+}
+
+Result<Done> check_service_name(std::string_view name) {
+  const bool lower = std::none_of(name.begin(), name.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+  if (lower && is_name(name) && name.size() <= kResourceNameMax) return Done{};
+  return Error{"service " + quoted(name.substr(0, 2 * kResourceNameMax)) + " refused", "that is no name for one", "use up to " + std::to_string(kResourceNameMax) + " lower-case letters, digits, _ and -, with single dots between, such as word-count"};
 }
 
 Result<Done> check(const Needs& needs) {

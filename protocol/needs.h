@@ -31,6 +31,9 @@ struct Needs {
 /// not cpus, memory, disk, gpus or slots, which have options of their own.
 Result<Done> check_resource_name(std::string_view name);
 
+/// A name for a service: 1 to kResourceNameMax lower-case letters, digits, `_` and `-`, with single dots inside, beginning with a letter.
+Result<Done> check_service_name(std::string_view name);
+
 /// In range, with names as check_resource_name() wants them, at most kResourcesMax.
 Result<Done> check(const Needs& needs);
 

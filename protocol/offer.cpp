@@ -8,7 +8,7 @@
 namespace souk {
 namespace {
 
-constexpr std::size_t kEntriesMax = 64;    // software entries, GPUs, tags, each
+constexpr std::size_t kEntriesMax = 64;    // software entries, GPUs, tags, services, each
 constexpr std::size_t kValueMax = 256;     // bytes in one value
 constexpr int kCpusEach = 65536;            // far above any machine; keeps sums over a grid within range
 
@@ -178,6 +178,7 @@ Form to_form(const Offer& offer) {
   std::vector<std::string> resources;
   for (const auto& [name, resource] : offer.resources) resources.push_back(name + '=' + written(resource));
   if (!resources.empty()) form.add("resource", "text-multi", "", std::move(resources));
+  if (!offer.services.empty()) form.add("service", "text-multi", "", {offer.services.begin(), offer.services.end()});
   if (const auto tenths = std::lround(std::clamp(offer.speed, 0.0, kSpeedMax) * 10); tenths > 0) add("speed", std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10));
   return form;
 }
@@ -208,6 +209,12 @@ Result<Offer> offer_from(const Form& form) {
   if (!gpus) return gpus.error();
   offer.gpus = std::move(gpus.value());
   if (const auto read = resources(form, offer.resources); !read) return read.error();
+  const auto services = list(form, "service");
+  if (!services) return services.error();
+  for (const std::string& name : services.value()) {
+    if (const auto good = check_service_name(name); !good) return refused(good.error().what + ": " + good.error().why, good.error().remedy);
+    if (!offer.services.insert(name).second) return refused("service '" + name + "' stands twice", "send each name once");
+  }
   const auto tempo = speed(form);
   if (!tempo) return tempo.error();
   offer.speed = tempo.value();

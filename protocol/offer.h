@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,10 +33,12 @@ struct Offer {
   std::vector<std::string> gpus;                // one name a GPU, index = position
   std::map<std::string, std::string> tags;      // --tag key=value
   std::map<std::string, OfferedResource> resources;  // --resource name=2 or name=[a,b]
+  std::set<std::string> services;  // names: --service name=COMMAND
   double speed = 0;  // of one processor, 1.0: the reference machine, in steps of a tenth; 0: not measured
   friend bool operator==(const Offer&, const Offer&) = default;
 };
 
+constexpr std::size_t kServicesMax = 64;
 constexpr double kSpeedMax = 1000;
 constexpr std::size_t kResourceUnitsMax = 256;      // named units of one resource
 constexpr std::size_t kResourceTextMax = 2048;      // bytes of `name=[a,b]`
@@ -50,10 +53,10 @@ inline constexpr const char* kOfferForm = "urn:souk:offer:1";
 
 /// A worker's offer as a `result` form with FORM_TYPE kOfferForm, which offer_from() accepts: texts are made printable, lose '<' and
 /// line breaks, and are cut to 256 bytes; what is past the 64th entry of a list is left out, as are names with '='.
-/// `slots` and `resources` must be in range; a speed is brought into 0 to kSpeedMax and rounded to tenths.
+/// `slots`, `resources` and `services` must be in range; a speed is brought into 0 to kSpeedMax and rounded to tenths.
 Form to_form(const Offer& offer);
 /// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, on values over 256 bytes,
-/// and on resources as parse_resource() does, or more than kResourcesMax. `resource` and `speed` may be missing.
+/// and on resources as parse_resource() does, or more than kResourcesMax, and on names that check_service_name() refuses. `resource`, `service` and `speed` may be missing.
 Result<Offer> offer_from(const Form& form);
 
 }  // namespace souk

@@ -229,9 +229,14 @@ Result<Done> parse(std::string_view bytes, google::protobuf::MessageLite& messag
 
 Result<Done> check(const Command& command) {
   const auto bad = [](std::string why, std::string remedy) { return Error{"command refused", std::move(why), std::move(remedy)}; };
-  if (command.argv.empty()) return bad("it has no program", "name one");
+  if (!command.service.empty()) {
+    if (const auto good = check_service_name(command.service); !good) return good.error();
+    if (command.shell || !command.env.empty() || command.pin) return bad("it calls service " + command.service + ", which has no shell line, environment or processors of a task's own", "leave them out");
+  } else if (command.argv.empty()) {
+    return bad("it has no program", "name one");
+  }
   if (command.argv.size() > kArgumentsMax) return bad("it has " + std::to_string(command.argv.size()) + " arguments", "send at most 4096, or an input");
-  if (command.argv.front().empty()) return bad("the name of its program is empty", "name one");
+  if (command.service.empty() && command.argv.front().empty()) return bad("the name of its program is empty", "name one");
   if (command.shell && command.argv.size() != 1) return bad("a shell command has " + std::to_string(command.argv.size()) + " lines", "send one");
   if (command.env.size() > kArgumentsMax) return bad("it has " + std::to_string(command.env.size()) + " environment variables", "send at most 4096");
   std::size_t total = 0;
@@ -266,6 +271,7 @@ void write(const Command& command, wire::Command& message) {
   message.set_grace_ms(std::max<std::uint64_t>(1, count(command.grace)));
   message.set_output_max(std::max<std::size_t>(1, command.output_max));
   message.set_fill(command.fill), message.set_json(command.json), message.set_pin(command.pin);
+  message.set_service(command.service);
 }
 
 Result<Command> read(const wire::Command& message) {
@@ -275,6 +281,7 @@ Result<Command> read(const wire::Command& message) {
   for (const auto& variable : message.env()) command.env.emplace_back(variable.name(), variable.value());
   command.input = message.input();
   command.fill = message.fill(), command.json = message.json(), command.pin = message.pin();
+  command.service = message.service();
   if (message.output_max() != 0) command.output_max = message.output_max();
   if (!take(message.time_limit_ms(), command.time_limit)) command.time_limit = std::chrono::milliseconds::max();  // check() names it
   if (message.grace_ms() != 0 && !take(message.grace_ms(), command.grace)) command.grace = std::chrono::milliseconds::max();

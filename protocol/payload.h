@@ -50,8 +50,8 @@ Result<Done> parse(std::string_view bytes, google::protobuf::MessageLite& messag
 std::string base64(std::string_view bytes);
 Result<std::string> from_base64(std::string_view text);
 
-/// What command.h promises, and the bounds above: argv of 1 to kArgumentsMax entries (exactly one with `shell`), the first not empty; no NUL in
-/// argv, names and values; names not empty and without '='; input, output_max, time limit and grace in range.
+/// What command.h promises, and the bounds above: argv of 1 to kArgumentsMax entries (exactly one with `shell`), the first not empty, but for a
+/// service, which needs none and takes no shell, env and pin; no NUL in argv, names and values; names not empty and without '='; input, output_max, time limit and grace in range.
 /// Fails with what is wrong, for the peer; a submitter asks before it sends.
 Result<Done> check(const Command& command);
 

@@ -294,6 +294,7 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with,
   for (const auto& [key, value] : offer.tags()) tags.push_back(key + "=" + value);
   std::sort(tags.begin(), tags.end());  // a protobuf map has no order of its own
   for (const auto& gpu : offer.gpus()) tags.push_back("gpu:" + gpu);
+  for (const auto& name : offer.services()) tags.push_back("service:" + name);
   const auto here = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())};
   std::vector<std::string> cells{plain(worker.nick(), 40), worker.set_aside().empty() || worker.state() > wire::BUSY ? std::string(worker_state_name(worker.state())) : "set aside", std::to_string(worker.slots()), std::to_string(worker.running()),
              std::to_string(worker.succeeded()), std::to_string(worker.failed()),
@@ -468,6 +469,9 @@ std::string json_of(const wire::WorkerStatus& worker) {
   json["gpus"] = std::move(gpus);
   json["tags"] = sorted(offer.tags());
   json["resources"] = sorted(offer.resources());
+  auto services = Json::array();
+  for (const auto& name : offer.services()) services.push_back(plain(name));
+  json["services"] = std::move(services);
   json["speed"] = offer.speed() > 0 ? Json(offer.speed()) : Json(nullptr);
   json["rule"] = plain(worker.rule(), 1000);
   json["set_aside"] = plain(worker.set_aside(), 1000);

@@ -35,6 +35,22 @@ const JobEntry& entry_of(JobBook& book, wire::Job job, std::uint64_t id = 1, con
   return book.add(row, std::move(job));
 }
 
+TEST(Book, WhoCallsAServiceNeedsAWorkerThatOffersIt) {
+  wire::Job job;
+  job.mutable_command()->set_service("word-count");
+  ASSERT_TRUE(check(job, kNow)) << check(job, kNow).error().text();
+  EXPECT_EQ(event_of({1}, "ada@x", job, {}).groups[0].require, "attribute(\"service.word-count\")");
+  EXPECT_EQ(shown(job), "service word-count");
+  job.mutable_command()->add_argv("{}");
+  EXPECT_EQ(shown(job), "service word-count {}");
+  job.set_require("os == \"linux\" || true");
+  const auto require = Expression::parse(event_of({1}, "ada@x", job, {}).groups[0].require);
+  ASSERT_TRUE(require);
+  EXPECT_EQ(require.value().conjuncts().size(), 2u) << require.value().text();
+  job.set_require("\"" + std::string(kExpressionMax - 8, 'x') + "\" == os");
+  EXPECT_FALSE(check(job, kNow)) << "no room for the service in it";
+}
+
 TEST(Book, CountsTasksOfRangesListsAndSingleJobs) {
   JobBook book;
   wire::Job job = job_of();

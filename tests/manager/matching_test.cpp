@@ -58,6 +58,20 @@ TEST(Matching, ARequirementMustHoldAndUndefinedDoesNot) {
   EXPECT_EQ(stage.tell(with(machine(3, 1), [](Offer& o) { o.tags["Room"] = "2.14"; })), "assign 2.1 as 2 to 3");
 }
 
+TEST(Matching, ACallGoesToWhoOffersTheService) {
+  Stage stage;
+  stage.tell(machine(1, 1));
+  EXPECT_EQ(stage.tell(job_of(1, 1, {}, offers_service("word-count"))), "");
+  const auto why = stage.core.why({{1}, {1}});
+  EXPECT_EQ(why.summary, "none of the 1 worker here could run it");
+  ASSERT_EQ(why.reasons.size(), 1u);
+  EXPECT_EQ(why.reasons[0].why, "no service word-count there");
+  ASSERT_EQ(why.changes.size(), 2u);
+  EXPECT_EQ(why.changes[0], "start a worker with --service word-count=COMMAND");
+  EXPECT_EQ(why.changes[1], "do without service word-count: 1 worker could run it then");
+  EXPECT_EQ(stage.tell(with(machine(2, 1), [](Offer& o) { o.services = {"fft", "word-count"}; })), "assign 1.1 as 1 to 2");
+}
+
 TEST(Matching, ExpressionsMayAskForTheJob) {
   Stage stage;
   stage.tell(with(machine(1, 4), [](Offer& o) { o.tags["for"] = "study"; }));

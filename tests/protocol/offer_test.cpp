@@ -22,6 +22,7 @@ Offer full() {
   offer.gpus = {"A100", "A100", "T4"};
   offer.tags = {{"site", "campus"}, {"rack", "12"}};
   offer.resources = {{"license.matlab", {2, {}}}, {"fpga", {2, {"left", "pcie/0:1"}}}};
+  offer.services = {"fft", "word-count"};
   offer.speed = 1.3;
   return offer;
 }
@@ -101,6 +102,19 @@ TEST(Offer, RefusesResourcesThatAreNone) {
   EXPECT_FALSE(offer_from(set(form, "resource", many)));
   many.pop_back();
   EXPECT_TRUE(offer_from(set(form, "resource", many)));
+}
+
+TEST(Offer, RefusesServicesThatAreNone) {
+  for (const std::string text : {"", "Word", "two words", "9x", "a..b", "a.", "x=1"}) {
+    Form form = to_form(full());
+    EXPECT_FALSE(offer_from(set(form, "service", {text}))) << text;
+  }
+  Form form = to_form(full());
+  EXPECT_FALSE(offer_from(set(form, "service", {std::string(kResourceNameMax + 1, 'a')}))) << "too long";
+  EXPECT_FALSE(offer_from(set(form, "service", {"a", "a"}))) << "twice";
+  EXPECT_FALSE(offer_from(set(form, "service", std::vector<std::string>(kServicesMax + 1, "a")))) << "too many";
+  EXPECT_TRUE(offer_from(set(form, "service", {"a", "b-c.d_e"})));
+  EXPECT_EQ(to_form(Offer{}).find("service"), nullptr);
 }
 
 TEST(Offer, RefusesSpeedsOutOfRange) {

@@ -334,6 +334,27 @@ TEST(CommandMessage, RefusesEveryBrokenPromise) {
   }
 }
 
+TEST(CommandMessage, OfAServiceNeedsNoProgramAndTakesNothingOfAProcess) {
+  wire::Command message;
+  message.set_service("word-count");
+  const auto command = read(message);
+  ASSERT_TRUE(command) << command.error().text();
+  EXPECT_EQ(command.value().service, "word-count");
+  wire::Command again;
+  write(command.value(), again);
+  EXPECT_EQ(again.service(), "word-count");
+  message.add_argv("");
+  EXPECT_TRUE(read(message)) << "an empty word is a word";
+  message.set_shell(true);
+  EXPECT_FALSE(read(message));
+  message.set_shell(false), message.set_pin(true);
+  EXPECT_FALSE(read(message));
+  message.set_pin(false), message.add_env()->set_name("A");
+  EXPECT_FALSE(read(message));
+  message.clear_env(), message.set_service("Word Count");
+  EXPECT_FALSE(read(message));
+}
+
 TEST(CommandMessage, AcceptsTheLargestThatIsAllowed) {
   wire::Command message;
   for (int i = 0; i < 4096; ++i) message.add_argv(std::string(255, 'x'));  // 1 MiB with the NULs
