@@ -9,7 +9,7 @@ import time
 
 from ..figures import latencies
 from ..machine import ROOT, answer_of, package_version
-from ..processes import Failed, cpu_of, descendants, memory_of, stat, wait_for
+from ..processes import Failed, cpu_of, descendants, memory_of, port_opens, stat, wait_for
 from .peer import Peer, marking_script, marks_of, utilization
 
 ARRAY, ARRAY_QUICK = 1_000_000, 10_000
@@ -50,9 +50,9 @@ class Grid:
 
 
 class Souk(Peer):
-    name, cases = "souk", "ABCDEF"
+    name, cases = "souk", "ABCDEFS"
     environment = {}
-    note = {"A": "`souk run --array`, its start, login and all outputs included; every task and result on disk", "E": "on disk when accepted"}
+    note = {"A": "`souk run --array`, its start, login and all outputs included; every task and result on disk", "E": "on disk when accepted", "S": "Prosody"}
 
     def __init__(self, programs, quick):
         self.programs, self.quick = programs, quick
@@ -166,6 +166,22 @@ class Souk(Peer):
                 took.append((marks_of(marks)[1] - killed) * 1e3)
         return {"restart_ms": sorted(took)[len(took) // 2]}
 
+    def case_s(self, size, slots, stage):
+        """A component and an account talk through the server, with nothing else there."""
+        with Grid(stage, self.programs, 1, 1, self.environment) as grid:
+            port = grid.state["port"]
+        server = stage.start([self.environment.get("SOUK_PROSODY") or shutil.which("prosody"), "-F", "--config", os.path.join(grid.folder, "server", "prosody.cfg.lua")], env=grid.environment)
+        port_opens(port, server, "the server")
+
+        def bench(requests, window, batch):
+            return json.loads(stage.run([os.path.join(self.programs, "server_bench"), "--folder", grid.folder, "--requests", str(requests), "--window", str(window), "--batch", str(batch)]))
+        bench(min(size, 2000), 64, 1)  # compiled code, grown buffers
+        before = cpu_of(server.pid)
+        single = bench(size, 64, 1)
+        cpu = (cpu_of(server.pid) - before) / (size + min(size, 500)) * 1e6  # server_bench warms up by 500
+        batched = bench(max(1, size // 10), 8, 64)
+        return {"requests_per_s": single["requests_per_s"], "request_cpu_us": cpu, "batched_tasks_per_s": batched["requests_per_s"] * 64, "latency_us": bench(max(1, size // 10), 1, 1)["p50_us"]}
+
     def worker_of(self, grid, script):
         """The worker that runs it: the one with a folder of that task's process below its own."""
         supervisor = grid.state["supervisor"]
@@ -184,8 +200,12 @@ class Souk(Peer):
 
 
 class SoukEjabberd(Souk):
-    name, cases = "souk-ejabberd", "ABCDEF"
+    name = "souk-ejabberd"
     packages, programs_needed = ("ejabberd",), "erl"
+    def __init__(self, programs, quick):
+        super().__init__(programs, quick)
+        self.note = {"S": "ejabberd"}
+
     environment = {"SOUK_PROSODY": os.path.join(ROOT, "bench", "ejabberd")}
 
     def why_not(self):
