@@ -17,7 +17,7 @@ namespace souk {
 namespace {
 
 constexpr int kExponentMax = 61, kExponentMin = 48;  // microseconds: 73,000 years to 9
-constexpr int kRounds = 200;                         // of 5 ms: what forks faster than it dies is left to the kernel's mercy
+constexpr std::uint64_t kNumbers = 0xffff;           // bits for the number of a runner; none: any of the folder
 
 std::uint64_t mixed(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -38,13 +38,14 @@ std::size_t read_of(long pid, const char* name, char* text, std::size_t size) {
 }
 
 bool lives_and_carries(long pid, std::uint64_t mark) {
+  const std::uint64_t ignored = (mark & kNumbers) == 0 ? kNumbers : 0;
   char text[4096];
   read_of(pid, "limits", text, sizeof text);
   const char* line = strstr(text, "Max realtime timeout");
   if (line == nullptr) return false;
   char* end = nullptr;
   const auto soft = std::strtoull(line + strlen("Max realtime timeout"), &end, 10);
-  if (soft != mark && std::strtoull(end, nullptr, 10) != mark) return false;  // the soft limit is a task's to lower
+  if ((soft & ~ignored) != mark && (std::strtoull(end, nullptr, 10) & ~ignored) != mark) return false;  // the soft limit is a task's to lower
   read_of(pid, "stat", text, sizeof text);
   const char* after_name = strrchr(text, ')');
   return after_name == nullptr || (after_name[1] != 0 && after_name[2] != 'Z');
@@ -61,8 +62,10 @@ std::uint64_t mark_of(int file) {
   while (exponent >= kExponentMin && now.rlim_max != RLIM_INFINITY && (std::uint64_t{2} << exponent) > now.rlim_max) --exponent;
   if (exponent < kExponentMin) return 0;
   const std::uint64_t hash = mixed(static_cast<std::uint64_t>(status.st_ino) ^ mixed(static_cast<std::uint64_t>(status.st_dev)));
-  return (std::uint64_t{1} << exponent) | (hash & ((std::uint64_t{1} << exponent) - 1));
+  return (std::uint64_t{1} << exponent) | (hash & ((std::uint64_t{1} << exponent) - 1) & ~kNumbers);
 }
+
+std::uint64_t mark_of_runner(std::uint64_t mark, std::uint64_t number) { return mark == 0 ? 0 : mark | (1 + (number - 1) % kNumbers); }
 
 void carry_mark(std::uint64_t mark) {
   if (mark == 0) return;
@@ -70,23 +73,28 @@ void carry_mark(std::uint64_t mark) {
   setrlimit(RLIMIT_RTTIME, &limit);
 }
 
-void kill_marked(std::uint64_t mark) {
-  for (int round = 0; mark != 0 && round < kRounds; ++round) {
-    bool found = false;
+std::vector<pid_t> kill_marked(std::uint64_t mark, int rounds) {
+  std::vector<pid_t> living;
+  for (int round = 0; mark != 0 && round < rounds; ++round) {
+    living.clear();
     DIR* const proc = opendir("/proc");
-    if (proc == nullptr) return;
+    if (proc == nullptr) break;
     while (const dirent* entry = readdir(proc)) {
       const long pid = std::strtol(entry->d_name, nullptr, 10);
       if (pid <= 1 || pid == getpid() || !lives_and_carries(pid, mark)) continue;
       const int process = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
       if (process < 0) continue;
-      if (lives_and_carries(pid, mark)) found |= syscall(SYS_pidfd_send_signal, process, SIGKILL, nullptr, 0) == 0;  // the number is still its own
+      if (lives_and_carries(pid, mark)) {  // the number is still its own
+        syscall(SYS_pidfd_send_signal, process, SIGKILL, nullptr, 0);
+        living.push_back(static_cast<pid_t>(pid));
+      }
       close(process);
     }
     closedir(proc);
-    if (!found) return;
-    usleep(5000);
+    if (living.empty()) break;
+    usleep(5000);  // what forks faster than it dies is left to the kernel's mercy
   }
+  return living;
 }
 
 }  // namespace souk

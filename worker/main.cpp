@@ -118,15 +118,20 @@ Result<Done> private_folder(const fs::path& path) {
   return Done{};
 }
 
-/// The first working folder of this user that no other worker uses. The lock on the folder itself lasts as long as this process.
-Result<fs::path> default_work() {
+struct LockedFolder {
+  fs::path path;
+  int lock = -1;  // a descriptor of it
+};
+
+/// The first working folder of this user that no other worker uses.
+Result<LockedFolder> default_work() {
   const fs::path base = default_base();
   if (const auto made = private_folder(base); !made) return made.error();
   for (int number = 1; number <= kFoldersMax; ++number) {
     const fs::path path = base / ("worker-" + std::to_string(number));
     if (const auto made = private_folder(path); !made) return made.error();
     const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (folder >= 0 && ::flock(folder, LOCK_EX | LOCK_NB) == 0) return path;
+    if (folder >= 0 && ::flock(folder, LOCK_EX | LOCK_NB) == 0) return LockedFolder{path, folder};
     if (folder >= 0) ::close(folder);
   }
   return Error{"no working folder", "all of " + base.string() + "/worker-1 to " + std::to_string(kFoldersMax) + " are in use", "choose one with --work"};
@@ -283,10 +288,12 @@ int run(const Options& options) {
     return failed({"profile " + options.profile + " cannot be used", "it does not say `manager` and `room`", "add both, as the manager's profile has them"});
 
   fs::path work = options.work;
+  int lock = -1;
   if (work.empty()) {
-    auto chosen = default_work();
+    const auto chosen = default_work();
     if (!chosen) return failed(chosen.error());
-    work = chosen.value();
+    work = chosen.value().path;
+    lock = chosen.value().lock;
   }
   const fs::path runner = beside_us("souk-runner");
   if (::access(runner.c_str(), X_OK) != 0) return failed({"cannot run " + runner.string(), std::strerror(errno), "install souk-runner beside souk-worker"});
@@ -296,7 +303,7 @@ int run(const Options& options) {
   const int slots = options.slots > 0 ? options.slots : std::clamp(static_cast<int>(cpus.size()), 1, kSlotsMax);
   boost::asio::io_context loop(1);
   std::signal(SIGPIPE, SIG_IGN);
-  Executor executor(loop, slots, work, runner);  // runners first, while this process is small and has one thread
+  Executor executor(loop, slots, work, runner, lock);  // runners first, while this process is small and has one thread
   ProbeOptions probing;
   probing.work = work;
   probing.slots = slots;

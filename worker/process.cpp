@@ -35,11 +35,23 @@ constexpr const char* kLockFile = ".souk-work";     // marks a folder as made by
 constexpr const char* kStateFolder = ".souk-state";  // of the worker's results, by default (main.cpp); not ours to sweep
 constexpr milliseconds kReadyMax{10000};            // for runners to start
 constexpr milliseconds kLockedMax{5000};            // for an executor that was killed to be gone
+constexpr milliseconds kLeftMax{1500};              // for its runners to go by themselves, which they do at once unless something keeps them
 constexpr milliseconds kLeaveMax{4000};             // for runners to end; longer than they take to give up themselves
+constexpr milliseconds kLookEvery{1000};            // at runners that have work, whether they are stopped
+constexpr int kStoppedMax = 5;                      // looks more that find one stopped, after it was woken, than find it at work
+constexpr milliseconds kStopSlack{5000};            // after the grace of an attempt that is told to stop: more than the runner needs for what does not die
+constexpr int kSweepRounds = 20;                    // of 5 ms, on the loop
 constexpr std::size_t kOutputKeptMapped = 1 << 20;  // pages of the shared output that stay allocated from attempt to attempt
 
 [[noreturn]] void refuse(const std::string& what, const std::string& why, const std::string& remedy = "") {
   throw std::runtime_error(Error{what, why, remedy}.text());
+}
+
+/// Locks it, waiting so long: 0 or an errno. No event tells that somebody let go: so look.
+int lock_within(milliseconds most, int file) {
+  for (const auto until = steady_clock::now() + most; flock(file, LOCK_EX | LOCK_NB) != 0; usleep(5000))
+    if (errno != EWOULDBLOCK || steady_clock::now() > until) return errno;
+  return 0;
 }
 
 /// For people, in messages that must be UTF-8: other bytes and control characters become '?'.
@@ -119,11 +131,14 @@ std::string why_not_started(const Launch& launch, std::size_t bytes, const runne
 // Runner:  none --start--> alive --report--> alive
 //                          alive --socket closed, or a report that says `unclean`--> leaving --ended--> none
 // While a runner leaves with an attempt, its slot stays busy: the attempt ends when all of it is gone, or after kLeaveMax.
+//
+// A runner can be stopped (SIGSTOP) like any process: by its task, without namespaces, or from the host. It is woken, since its attempt has a time limit and
+// its worker something to say; one that is found stopped again and again is killed, and its attempt is lost.
 
 class Executor::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path program)
-      : loop_(loop), work_(std::filesystem::absolute(std::move(work))), program_(std::filesystem::absolute(std::move(program)).string()) {
+  Impl(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path program, int locked)
+      : loop_(loop), look_(loop), work_(std::filesystem::absolute(std::move(work))), program_(std::filesystem::absolute(std::move(program)).string()), folder_(locked) {
     if (slots < 1 || slots > kSlotsMax) refuse("cannot run attempts", "slots is " + std::to_string(slots), "give a number from 1 to " + std::to_string(kSlotsMax));
     take_folder();
     const char* wanted = std::getenv("SOUK_NAMESPACES");
@@ -159,7 +174,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
         end_runners();
         return start_runners();
       }
-      slot.runner->ready = true;
+      slot.runner->greeted(hello.pid);
     }
     for (Slot& slot : slots_) listen(slot, slot.runner);
   }
@@ -180,7 +195,10 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     slot.launch = std::move(launch);
     slot.launch.output_max = std::min(slot.launch.output_max, kOutputMax);
     slot.stopping = slot.sent_again = slot.paused = false;
+    slot.stopped = 0;
+    slot.lost_why.clear();
     slot.started = steady_clock::now();
+    watch();
     if (std::string why = objection(slot.launch); !why.empty()) return not_started_later(slot, std::move(why));
     if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
   }
@@ -190,7 +208,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     Slot& slot = slots_[static_cast<std::size_t>(number)];
     if (!slot.finished || slot.stopping) return;
     slot.stopping = true;
+    slot.ends_by = steady_clock::now() + std::chrono::microseconds(in_us(slot.launch.grace)) + kStopSlack;
     tell(slot, runner::Kind::stop);
+    if (slot.runner) slot.runner->wake();
   }
 
   void pause(int number, bool paused) {
@@ -211,7 +231,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     Launch launch;
     std::size_t bytes = 0;  // of its strings
     bool stopping = false, sent_again = false, paused = false;
-    steady_clock::time_point started;
+    int stopped = 0;         // looks that found its runner stopped
+    std::string lost_why;    // why we killed its runner
+    steady_clock::time_point started, ends_by;  // the second once it is told to stop
     std::string to_clean;  // folder that a runner left when it died
   };
 
@@ -232,7 +254,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       if (failure) refuse(what, failure.message());
       chmod(work_.c_str(), 0700);
     }
-    folder_.reset(open(work_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (folder_.get() < 0) folder_.reset(open(work_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (folder_.get() < 0) refuse(what, text_of(errno));
     const bool is_ours = faccessat(folder_.get(), kLockFile, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
     // Whoever names his home by mistake must not lose it.
@@ -240,22 +262,65 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       refuse(what, "it holds files that no worker made", "give an empty or a new folder: what is in it gets removed");
     lock_.reset(openat(folder_.get(), kLockFile, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (lock_.get() < 0) refuse(what, text_of(errno));
-    // The lock of a killed executor is held by its runners until the last of its processes is gone. No event tells of that: so look.
-    for (const auto until = steady_clock::now() + kLockedMax; flock(lock_.get(), LOCK_EX | LOCK_NB) != 0; usleep(5000))
-      if (errno != EWOULDBLOCK || steady_clock::now() > until)
-        refuse(what, errno == EWOULDBLOCK ? "another worker uses it" : text_of(errno), "give each worker its own");
-    // Nobody living has the lock, and so nobody living has what carries the folder's mark: runners and guards that were killed with their worker could sweep no more.
+    // The folder is locked by an executor, the file in it by that and its runners and guards: until the last of all is gone.
+    const int shared = lock_within(kLockedMax, folder_.get());  // another failure than this: no locks of folders here
+    if (shared == EWOULDBLOCK) refuse(what, "another worker uses it", "give each worker its own");
+    int held = lock_within(shared == 0 ? kLeftMax : kLockedMax, lock_.get());
+    // Nobody living has the folder, and so nobody living has what carries its mark: runners that cannot go by themselves, or tasks of runners and guards that were
+    // killed with their worker and could sweep no more.
     mark_ = mark_of(lock_.get());
-    kill_marked(mark_);
+    if (shared == 0 || held == 0) {
+      const std::vector<pid_t> living = kill_marked(mark_);
+      if (held == EWOULDBLOCK) held = lock_within(kLeftMax, lock_.get());
+      if (held == EWOULDBLOCK) {
+        std::string who;
+        for (const pid_t pid : living) who.append(who.empty() ? "" : ", ").append(std::to_string(pid));
+        if (living.empty()) refuse(what, "no worker uses it, but some process holds its lock, " + (work_ / kLockFile).string(), "end that process (fuser shows it), or give another folder");
+        refuse(what, "a worker that was killed left processes that cannot be killed: " + who, "they wait for a device or a server, or run as another user: end them, or give another folder");
+      }
+    }
+    if (held != 0) refuse(what, held == EWOULDBLOCK ? "another worker uses it, or one that was killed left processes" : text_of(held), "give each worker its own");
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(work_, failure))
       if (entry.path().filename() != kLockFile && entry.path().filename() != kStateFolder) names.push_back(entry.path().filename().string());
     for (const auto& name : names) remove_tree(folder_.get(), name.c_str());  // what stays is in nobody's way
   }
 
+  // ---- Runners that are stopped, or do not answer
+
+  void watch() {
+    if (std::exchange(watching_, true)) return;
+    look_.expires_after(kLookEvery);
+    look_.async_wait([weak = weak_from_this()](const boost::system::error_code& failure) {
+      if (const auto self = weak.lock(); self && !failure) self->look();
+    });
+  }
+
+  void look() {
+    watching_ = false;
+    for (Slot& slot : slots_) {
+      if (!slot.finished) continue;
+      watch();
+      if (!slot.runner) continue;  // one that leaves
+      if (slot.runner->is_stopped()) {
+        slot.runner->wake();
+        if (++slot.stopped > kStoppedMax) dismiss(slot, "its runner was stopped (SIGSTOP) again and again, by the attempt itself or from outside");
+      } else if (slot.stopped > 0) {
+        --slot.stopped;
+      }
+      if (slot.runner && slot.stopping && steady_clock::now() > slot.ends_by) dismiss(slot, "its runner did not end it when it was told to");
+    }
+  }
+
+  void dismiss(Slot& slot, const char* why) {
+    slot.lost_why = why;
+    slot.runner->kill_runner();
+    lose(slot);
+  }
+
   /// Starts the slot's runner; answers why not.
   std::string revive(Slot& slot) {
-    auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get(), mark_}, namespaces_);
+    auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get(), mark_of_runner(mark_, ++runners_)}, namespaces_);
     if (!started) return started.error().text();
     slot.runner = started.value();
     return "";
@@ -367,7 +432,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       return;
     }
     if (n == sizeof message.hello && message.kind == runner::Kind::hello && message.hello.build == runner::kBuild) {
-      runner->ready = message.hello.failure == 0;
+      if (message.hello.failure == 0) runner->greeted(message.hello.pid);
       return listen(slot, runner);
     }
     if (n != sizeof message.report || message.kind != runner::Kind::report) return lose(slot);
@@ -425,7 +490,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
         outcome.why = "its runner could not start: " + how;
       } else {
         outcome.cause = slot.stopping ? Cause::canceled : Cause::lost;  // no failure of the task: it runs again
-        outcome.why = "its runner died under it (" + how + "), and everything of the attempt was killed; its output is lost";
+        outcome.why = (slot.lost_why.empty() ? "its runner died under it (" + how + ")" : slot.lost_why) + ", and everything of the attempt was killed; its output is lost";
         outcome.wall = std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - slot.started);
       }
       finish(slot, std::move(outcome));
@@ -437,14 +502,21 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     const std::shared_ptr<Runner> runner = std::exchange(held, nullptr);
     runner->socket.close();
     if (runner->namespaces) kill(runner->pid, SIGKILL);  // all below it goes with it; without namespaces it kills that itself, and must live for it
+    runner->wake();
     leaving_.push_back(runner);
     auto once = std::make_shared<std::function<void(int)>>(std::move(gone));
     const auto call = [once](int status) {
       if (const auto f = std::exchange(*once, nullptr)) f(status);
     };
     runner->patience.expires_after(kLeaveMax);
-    runner->patience.async_wait([weak = weak_from_this(), call](const boost::system::error_code& failure) {
-      if (const auto self = weak.lock(); self && !failure) call(SIGKILL);
+    runner->patience.async_wait([weak = weak_from_this(), runner, call](const boost::system::error_code& failure) {
+      const auto self = weak.lock();
+      if (!self || failure) return;
+      if (runner->is_stopped()) {  // again: it, or its guard, will not sweep
+        runner->kill_runner();
+        if (runner->pid > 0) kill(runner->pid, SIGKILL);
+      }
+      call(SIGKILL);
     });
     runner->ended.async_wait(asio::posix::stream_descriptor::wait_read, [weak = weak_from_this(), runner, call](const boost::system::error_code& failure) {
       const auto self = weak.lock();
@@ -454,6 +526,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       runner->pid = -1;
       runner->patience.cancel();
       std::erase(self->leaving_, runner);
+      if (!runner->namespaces && WIFSIGNALED(status)) kill_marked(runner->mark, kSweepRounds);  // guard and runner were killed: what they had is nobody's
       call(status);
     });
   }
@@ -491,21 +564,31 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     for (Slot& slot : slots_)
       if (slot.runner) runners.push_back(std::exchange(slot.runner, nullptr));
     boost::system::error_code ignored;
-    for (const auto& runner : runners) runner->socket.close(ignored);
+    for (const auto& runner : runners) {
+      runner->socket.close(ignored);
+      runner->wake();
+    }
+    bool unswept = false;
     const auto until = steady_clock::now() + kLeaveMax;
     for (const bool last_word : {false, true}) {
       for (const auto& runner : runners) {
         if (runner->pid <= 0) continue;
-        if (last_word) kill(runner->pid, SIGKILL);
+        if (last_word) {
+          runner->kill_runner();
+          kill(runner->pid, SIGKILL);
+          unswept = true;
+        }
         pollfd ended{runner->ended.native_handle(), POLLIN, 0};
         const auto left = last_word ? milliseconds(100) : std::chrono::ceil<milliseconds>(until - steady_clock::now());
         while (poll(&ended, 1, static_cast<int>(std::max<long>(left.count(), 0))) < 0 && errno == EINTR) {}
         if (ended.revents != 0) {
-          waitpid(runner->pid, nullptr, WNOHANG | __WALL);
+          int status = 0;
+          if (waitpid(runner->pid, &status, WNOHANG | __WALL) <= 0 || WIFSIGNALED(status)) unswept = true;
           runner->pid = -1;
         }
       }
     }
+    if (unswept) kill_marked(mark_, kSweepRounds);
     for (const auto& runner : runners) {
       runner->ended.close(ignored);
       runner->patience.cancel();
@@ -513,6 +596,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   asio::io_context& loop_;
+  asio::steady_timer look_;
+  bool watching_ = false;
   std::filesystem::path work_;
   std::string program_;
   bool namespaces_ = true;
@@ -520,12 +605,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   std::uint64_t mark_ = 0;
   std::vector<Slot> slots_;  // never grows after the constructor: handlers refer into it
   std::vector<std::shared_ptr<Runner>> leaving_;
-  std::uint64_t serial_ = 0;
+  std::uint64_t serial_ = 0, runners_ = 0;
   std::string message_;  // kept for its capacity
 };
 
-Executor::Executor(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program)
-    : impl_(std::make_shared<Impl>(loop, slots, std::move(work), std::move(runner_program))) {
+Executor::Executor(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program, int locked)
+    : impl_(std::make_shared<Impl>(loop, slots, std::move(work), std::move(runner_program), locked)) {
   impl_->start_runners();
 }
 Executor::~Executor() { impl_->shut(); }

@@ -16,9 +16,10 @@ class Executor {
   /// work:   made if missing (0700) and swept of what earlier lives left. It must be empty or have been made by an executor, and belongs to one
   ///         executor at a time: one that was killed a moment ago is waited for until the last of its processes is gone.
   /// runner: the program `souk-runner` of the same build
+  /// locked: a descriptor of `work` that holds the lock of that folder, or -1: it is locked here. The executor has it from now on
   /// SOUK_NAMESPACES=0 in the environment: runners get no PID namespace even where that is allowed.
   /// fails:  throws std::runtime_error with text for people
-  Executor(boost::asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program);
+  Executor(boost::asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program, int locked = -1);
   ~Executor();  // kills all that runs and waits until it is gone, but not for what the kernel cannot kill; no callback comes any more
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;

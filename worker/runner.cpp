@@ -7,8 +7,9 @@
 // Nothing of an attempt survives it:
 //  - in namespaces this is process 1 of its own PID namespace: kill(-1) reaches all that is left, and the kernel kills the rest when this ends;
 //  - without, it is a subreaper: orphans become its children. Above it a guard, a fork of it, is a subreaper too, and outlives it. If worker, guard and runner are
-//    killed together, the attempt's first process dies with the runner (PR_SET_PDEATHSIG), and the next worker of the folder kills what else is left (leftovers.h).
-// The worker's end of the socket closes when the worker ends, however that happens: that is the signal to kill everything and go.
+//    killed together, the attempt's first process dies with the runner (PR_SET_PDEATHSIG), and the worker, or the next one of the folder, kills what else is left (leftovers.h).
+// The worker's end of the socket closes when the worker ends, however that happens: that is the signal to kill everything and go. So that one who is stopped
+// notices, the kernel wakes it then (PR_SET_PDEATHSIG again, with SIGCONT): a guard with its worker, a runner with its guard or its worker, a runner once more by its guard.
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -54,7 +55,7 @@ std::int64_t microseconds(timeval t) { return t.tv_sec * 1'000'000LL + t.tv_usec
 pid_t guard = 0, runner = 0;  // without namespaces
 volatile sig_atomic_t guard_gone = 0;
 
-void note_guard(int) {  // a child that shares our memory for a moment must not speak for us, nor a task that sends this signal
+void note_guard(int) {  // a child that shares our memory for a moment must not speak for us, nor whoever else wakes us
   if (getpid() == runner && getppid() != guard) guard_gone = 1;
 }
 
@@ -135,6 +136,7 @@ class Slot {
 
   [[noreturn]] void serve() {
     Hello hello;
+    if (has_guard_) hello.pid = getpid();
     if (send(kSocket, &hello, sizeof hello, MSG_NOSIGNAL) < 0) _exit(0);
     while (next_request()) {
       if (request_.kind == Kind::run) {
@@ -514,17 +516,31 @@ void settle_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-/// Waits until the runner has ended, then until all that it left has.
-[[noreturn]] void be_guard(pid_t child) {
+/// Waits until the runner has ended, then until all that it left has. A runner that does not go when the worker has gone is killed.
+[[noreturn]] void be_guard(pid_t child, pid_t worker) {
   close(kSocket);
   close(kOutput);
   NoteDeaths noted;
-  std::int64_t unlock = 0;
+  sigset_t news;  // a child ended, or the worker (settle_signals: nobody stops waiting by another signal)
+  sigemptyset(&news);
+  for (int s : {SIGCHLD, SIGCONT}) sigaddset(&news, s);
+  sigprocmask(SIG_BLOCK, &news, nullptr);
+  std::int64_t unlock = 0, patience = 0;
   for (bool runs = true;;) {
-    const pid_t ended = waitpid(-1, nullptr, __WALL | (runs ? 0 : WNOHANG));
+    const pid_t ended = waitpid(-1, nullptr, __WALL | WNOHANG);
     if (ended == child) runs = false;
     if (ended < 0 && errno == ECHILD) _exit(0);
-    if (ended > 0 || runs) continue;
+    if (ended > 0) continue;
+    if (runs && getppid() == worker) {
+      sigwaitinfo(&news, nullptr);
+      continue;
+    }
+    if (runs) {
+      if (patience == 0) patience = now_us() + kGiveUpUs + kTickUs;  // it needs the first itself, for what does not die
+      kill(child, now_us() > patience ? SIGKILL : SIGCONT);
+      await_death();
+      continue;
+    }
     kill_children();
     await_death();
     if (unlock == 0) unlock = now_us() + kGiveUpUs;
@@ -542,6 +558,9 @@ void settle_signals() {
   core.rlim_cur = 0;  // a dump would go to a folder that is removed
   setrlimit(RLIMIT_CORE, &core);
   const int work = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // Whoever ended before this was set has closed its end of the socket: no Hello can be sent then.
+  const pid_t worker = getppid();
+  prctl(PR_SET_PDEATHSIG, SIGCONT);
   if (namespaces) {
     Hello hello;
     // Mounts of the host keep arriving, ours do not leave.
@@ -554,12 +573,12 @@ void settle_signals() {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     struct sigaction note {};
     note.sa_handler = note_guard;
-    sigaction(SIGUSR2, &note, nullptr);
+    sigaction(SIGCONT, &note, nullptr);
     guard = getpid();
-    if (const pid_t child = fork(); child != 0) be_guard(child);
+    if (const pid_t child = fork(); child != 0) be_guard(child, worker);
     runner = getpid();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    prctl(PR_SET_PDEATHSIG, SIGUSR2);
+    prctl(PR_SET_PDEATHSIG, SIGCONT);
     if (getppid() != guard) _exit(0);
   }
   static Slot slot(work, !namespaces);

@@ -3,10 +3,13 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
+#include <cstring>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <system_error>
 #include <vector>
@@ -72,6 +75,53 @@ Runner::~Runner() {
   if (pid > 0) waitpid(pid, nullptr, WNOHANG | __WALL);
 }
 
+namespace {
+
+struct ProcessState {
+  char letter = 0;  // R, S, D, Z, T, t ... (proc(5)); 0: there is no such process
+  pid_t parent = -1;
+};
+
+ProcessState state_of(pid_t pid) {
+  char path[32], text[512];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  const Fd stat(open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t n = stat.get() < 0 ? -1 : read(stat.get(), text, sizeof text - 1);
+  text[n > 0 ? n : 0] = 0;
+  ProcessState state;
+  if (const char* after_name = strrchr(text, ')')) sscanf(after_name + 1, " %c %d", &state.letter, &state.parent);
+  return state;
+}
+
+}  // namespace
+
+void Runner::greeted(pid_t below) {
+  ready = true;
+  if (namespaces || below <= 0) return;
+  Fd process(static_cast<int>(syscall(SYS_pidfd_open, below, 0)));
+  if (process.get() < 0 || state_of(below).parent != pid) return;  // it has ended since
+  below_ = below;
+  below_fd_ = std::move(process);
+}
+
+bool Runner::is_stopped() const {
+  const auto stopped = [](ProcessState state) { return state.letter == 'T' || state.letter == 't'; };
+  if (pid > 0 && stopped(state_of(pid))) return true;
+  if (below_ <= 0) return false;
+  const ProcessState state = state_of(below_);
+  return state.parent == pid && stopped(state);
+}
+
+void Runner::wake() const {
+  if (pid > 0) kill(pid, SIGCONT);
+  if (below_fd_.get() >= 0) syscall(SYS_pidfd_send_signal, below_fd_.get(), SIGCONT, nullptr, 0);
+}
+
+void Runner::kill_runner() const {
+  if (below_fd_.get() >= 0) syscall(SYS_pidfd_send_signal, below_fd_.get(), SIGKILL, nullptr, 0);
+  else if (pid > 0) kill(pid, SIGKILL);
+}
+
 Result<std::shared_ptr<Runner>> start_runner(boost::asio::io_context& loop, const RunnerPlace& place, bool& namespaces) {
   const auto failed = [&](int error) { return Error{"cannot start runner '" + place.program + "'", text_of(error), error == EMFILE ? "raise the limit of open files (ulimit -n)" : error == ENOENT ? "install souk-runner beside souk-worker" : ""}; };
   int pair[2];
@@ -108,6 +158,7 @@ Result<std::shared_ptr<Runner>> start_runner(boost::asio::io_context& loop, cons
     }
     started->pid = pid;
     started->namespaces = namespaces;
+    started->mark = place.mark;
     started->socket.assign(ours.release());
     return started;
   }

@@ -48,17 +48,30 @@ struct Runner {
   ~Runner();
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
+  /// Its Hello has come, with the number of the runner below a guard: takes hold of that.
+  void greeted(pid_t below);
+  /// Whether it, or its guard, is stopped (SIGSTOP) or held by a tracer, so that it does nothing of what it is for.
+  bool is_stopped() const;
+  void wake() const;
+  /// Kills the runner. A guard lives on, and kills and reaps all that the runner leaves.
+  void kill_runner() const;
+
   boost::asio::posix::stream_descriptor socket, ended;  // the second is its pidfd
   boost::asio::steady_timer patience;                   // how long its end is waited for
   pid_t pid = -1;                                       // -1: reaped
   bool namespaces = false;                              // it is process 1 of its own PID namespace
   bool ready = false;                                   // its Hello has come
+  std::uint64_t mark = 0;                               // of it and all below it (leftovers.h)
+
+ private:
+  pid_t below_ = -1;  // without namespaces: the runner, whose guard `pid` is
+  Fd below_fd_;       // its pidfd
 };
 
 struct RunnerPlace {
   std::string program, work;  // absolute paths
   int output, lock;           // descriptors that it gets
-  std::uint64_t mark = 0;     // that it and all below it carry (leftovers.h)
+  std::uint64_t mark = 0;     // that it and all below it carry: of one runner (leftovers.h)
 };
 
 /// Starts a runner; it will send a Hello. `namespaces` becomes false if they are not allowed here.

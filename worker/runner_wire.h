@@ -6,7 +6,7 @@
 
 namespace souk::runner {
 
-constexpr std::uint32_t kBuild = 0x534b0002;        // changes with every change here
+constexpr std::uint32_t kBuild = 0x534b0003;        // changes with every change here
 constexpr std::size_t kMessageMax = 60 << 10;       // bytes of a Run with its strings; more comes in a memfd
 constexpr std::size_t kLaunchMax = 8 << 20;         // the kernel takes about 2 MiB of arguments and environment at most
 constexpr std::int64_t kGiveUpUs = 3'000'000;       // after KILL; what still lives then sleeps in the kernel or is not ours to kill
@@ -19,6 +19,7 @@ struct Hello {
   Kind kind = Kind::hello;
   std::uint32_t build = kBuild;
   std::int32_t failure = 0;  // errno of mounting /proc in the new namespaces; then the runner ends
+  std::int32_t pid = 0;      // its own; in namespaces 0: the worker's child is the runner itself
 };
 
 /// Run: followed by NUL-terminated strings: the folder, processors as `0,2` or nothing, argc arguments, envc variables. If `large`, those are in a memfd that comes with it,

@@ -170,6 +170,73 @@ TEST_P(Survivors, ATaskCannotEndItsRunnerByPlainSignals) {
   EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
 }
 
+/// Both at one instant: nobody is left above what the attempt started in sessions of their own, but the worker.
+TEST_P(Survivors, NoneOfAnAttemptWhoseRunnerIsKilledWithItsGuard) {
+  Stage stage(GetParam(), 2);
+  const std::string sleepers = mark(), neighbours = mark();
+  std::optional<Outcome> outcome, other;
+  stage.start("touch here; setsid sleep " + neighbours + " & wait", [&](Outcome o) { other = o; }, 1);
+  ASSERT_TRUE(eventually([&] { return processes_with(std::string("sleep\0", 6) + neighbours).size() == 1; }));
+  stage.start(brood(sleepers, "sleep " + sleepers), [&](Outcome o) { outcome = o; }, 0);
+  std::vector<int> doomed;
+  for (const int child : children_of(getpid())) {
+    const int runner = stage.executor->has_namespaces() ? child : children_of(child).front();
+    if (children_of(runner).size() > 2) doomed = {child, runner};
+  }
+  ASSERT_FALSE(doomed.empty());
+  for (const int signal : {SIGSTOP, SIGKILL})  // stopped first, else one would begin to sweep
+    for (const int pid : doomed) kill(pid, signal);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::lost);
+  EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+  EXPECT_EQ(processes_with(std::string("sleep\0", 6) + neighbours).size(), 1u) << "the other slot's are none of these";
+  EXPECT_FALSE(other);
+}
+
+// ---- A runner that is stopped -------------------------------------------------------------------------------------------------
+
+TEST_P(Survivors, ATaskThatStopsItsRunnerIsReportedAllTheSame) {
+  Stage stage(GetParam());
+  EXPECT_EQ(stage.run(shell("kill -STOP $PPID; echo went on")).out, "went on\n");
+  if (stage.executor->has_namespaces()) return;  // above is nobody whom it could see
+  const Outcome outcome = stage.run(shell("kill -STOP $(cut -d' ' -f4 /proc/$PPID/stat) $PPID; echo both"));  // the guard too
+  EXPECT_EQ(outcome.out, "both\n");
+  EXPECT_EQ(outcome.exit_code, 0);
+}
+
+TEST_P(Survivors, ATaskThatStopsItsRunnerStillHasItsTimeLimit) {
+  Stage stage(GetParam());
+  Launch launch = shell("kill -STOP $PPID; sleep 60");
+  launch.time_limit = 100ms;
+  const Outcome outcome = stage.run(launch);
+  EXPECT_EQ(outcome.cause, Cause::timed_out);
+  EXPECT_LT(outcome.wall, 10s);
+}
+
+TEST_P(Survivors, ATaskThatStopsItsRunnerIsStoppedWhenAsked) {
+  Stage stage(GetParam());
+  std::optional<Outcome> outcome;
+  stage.start("kill -STOP $PPID; touch here; sleep 60", [&](Outcome o) { outcome = o; });
+  stage.executor->stop(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::canceled);
+  EXPECT_LT(outcome->wall, 5s);
+}
+
+TEST_P(Survivors, ARunnerThatIsStoppedAgainAndAgainIsReplaced) {
+  Stage stage(GetParam());
+  if (stage.executor->has_namespaces()) GTEST_SKIP() << "nobody can stop the first process of a namespace from inside";
+  const std::string stopper = mark();
+  const Launch launch = program({"perl", "-e", "open F, '/proc/' . getppid . '/stat'; $guard = (split ' ', <F>)[3]; "
+                                 "for (;;) { kill STOP => $guard, getppid; select undef, undef, undef, 0.001 }", stopper});
+  const Outcome outcome = stage.run(launch);
+  EXPECT_EQ(outcome.cause, Cause::lost);
+  EXPECT_NE(outcome.why.find("was stopped (SIGSTOP) again and again"), std::string::npos) << outcome.why;
+  EXPECT_TRUE(eventually([&] { return processes_with(stopper).empty(); }));
+  EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
+  EXPECT_TRUE(stage.until([] { return children_of(getpid()).size() == 1; })) << "its guard is gone";
+}
+
 TEST_P(Survivors, AnAttemptThatCannotBeKilledDoesNotHoldTheSlot) {
   Stage stage(GetParam());
   std::optional<Outcome> outcome;
@@ -286,6 +353,89 @@ TEST_P(Survivors, NoneOfAStoppedAttemptOfAWorkerThatIsKilled) {
   waitpid(worker.pid, nullptr, 0);
   EXPECT_TRUE(worker.all_gone());
   EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty(); }));
+}
+
+/// The worker's runners, below their guards if they have some; and these.
+struct Ours {
+  std::vector<int> runners, guards;
+  explicit Ours(int worker) {
+    for (const int child : children_of(worker)) {
+      std::ifstream words("/proc/" + std::to_string(child) + "/cmdline");
+      std::string mode;
+      std::getline(std::getline(words, mode, '\0'), mode, '\0');
+      if (mode == "namespaces") runners.push_back(child);
+      else guards.push_back(child), runners.push_back(children_of(child).front());
+    }
+  }
+};
+
+bool is_stopped(int pid) {
+  std::string stat;
+  std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/stat"), stat);
+  return stat.find(") T ") != stat.npos || stat.find(") t ") != stat.npos;
+}
+
+/// Stopped from outside, one does not see that its socket closes.
+TEST_P(Survivors, NoneOfAWorkerThatIsKilledWhileItsRunnersAreStopped) {
+  for (const bool runners_stop : {true, false}) {
+    for (const bool guards_stop : {true, false}) {
+      const std::string sleepers = mark();
+      KilledWorker worker(GetParam(), "setsid sleep " + sleepers + " & touch here; sleep " + sleepers);
+      ASSERT_TRUE(worker.runs_both());
+      ASSERT_TRUE(eventually([&] { return processes_with(std::string("sleep\0", 6) + sleepers).size() == 4; }));
+      const Ours ours(worker.pid);
+      std::vector<int> stopped;
+      if (runners_stop) stopped.insert(stopped.end(), ours.runners.begin(), ours.runners.end());
+      if (guards_stop) stopped.insert(stopped.end(), ours.guards.begin(), ours.guards.end());
+      for (const int pid : stopped) kill(pid, SIGSTOP);
+      for (const int pid : stopped) ASSERT_TRUE(eventually([&] { return is_stopped(pid); }));
+      kill(worker.pid, SIGKILL);
+      waitpid(worker.pid, nullptr, 0);
+      EXPECT_TRUE(worker.all_gone()) << runners_stop << guards_stop;
+      EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty(); })) << runners_stop << guards_stop;
+    }
+  }
+}
+
+TEST_P(Survivors, TheNextWorkerKillsRunnersThatNothingWakes) {
+  const std::string sleepers = mark();
+  KilledWorker worker(GetParam(), "setsid sleep " + sleepers + " & touch here; sleep " + sleepers);
+  ASSERT_TRUE(worker.runs_both());
+  const Ours ours(worker.pid);
+  std::vector<int> held = ours.runners;
+  held.insert(held.end(), ours.guards.begin(), ours.guards.end());
+  for (const int pid : held) {  // a tracer's hold is one that SIGCONT does not end
+    if (ptrace(PTRACE_SEIZE, pid, nullptr, nullptr) != 0) GTEST_SKIP() << "no ptrace here";
+    ASSERT_EQ(ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr), 0);
+    waitpid(pid, nullptr, __WALL);
+  }
+  kill(worker.pid, SIGKILL);
+  waitpid(worker.pid, nullptr, 0);
+  boost::asio::io_context loop;
+  Executor next(loop, 1, worker.folder / "work", SOUK_RUNNER);
+  for (const int pid : held) {
+    int status = 0;
+    EXPECT_EQ(waitpid(pid, &status, __WALL), pid);
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  }
+  EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty(); }));
+}
+
+TEST(Executor, SaysWhoKeepsItFromAFolderThatNoWorkerUses) {
+  const fs::path folder = new_folder();
+  boost::asio::io_context loop;
+  { Executor first(loop, 1, folder, SOUK_RUNNER); }
+  const int lock = open((folder / ".souk-work").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(lock, LOCK_EX), 0);
+  try {
+    Executor executor(loop, 1, folder, SOUK_RUNNER);
+    FAIL() << "took it";
+  } catch (const std::runtime_error& failure) {
+    EXPECT_NE(std::string(failure.what()).find("no worker uses it, but some process holds its lock"), std::string::npos) << failure.what();
+  }
+  close(lock);
+  { Executor executor(loop, 1, folder, SOUK_RUNNER); }
+  fs::remove_all(folder);
 }
 
 /// At any moment of starting its runners and its tasks.
