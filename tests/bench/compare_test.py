@@ -3,6 +3,7 @@
 """
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,15 @@ class Compare(unittest.TestCase):
             self.assertGreater(row["median"], 0, peer)
             self.assertEqual("souk_is_better_by" in row, peer != "souk")
         self.assertTrue(any(row["metric"] == "cpu_us_per_task" and row["peer"] == "souk" for row in result["rows"]))
+        self.assertEqual(marked(self.mark), [])
+
+    @unittest.skipUnless(shutil.which("erl") and subprocess.run(["dpkg-query", "-W", "ejabberd"], capture_output=True).returncode == 0, "ejabberd is not installed")
+    def test_a_grid_runs_on_ejabberd_too(self):
+        run = self.compare("--quick", "--cases", "A", "--peers", "souk-ejabberd", "--json")
+        out, err = run.communicate(timeout=100)
+        self.assertEqual(run.returncode, 0, err)
+        rates = {row["peer"]: row["median"] for row in json.loads(out)["rows"] if row["metric"] == "tasks_per_s"}
+        self.assertGreater(rates.get("souk-ejabberd", 0), 0, err)
         self.assertEqual(marked(self.mark), [])
 
     def test_ctrl_c_ends_everything_that_was_started(self):

@@ -1,7 +1,7 @@
 """HyperQueue by its Python package, which brings server and worker in this process. Its command line is not on PyPI."""
 import time
 
-from driver import drive, latencies, one_by_one, utilization
+from driver import drive, utilization
 from hyperqueue import Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
 
@@ -19,8 +19,6 @@ def measure(letter, tasks, slots, stage):
 
         command = ["sleep", "0.05"] if letter == "B" else ["/bin/true"]
         run(command, 2)
-        if letter == "D":
-            return latencies(one_by_one(tasks, lambda: run(command, 1)))
         start = time.monotonic()
         run(command, tasks)
         took = time.monotonic() - start

@@ -109,8 +109,16 @@ class NewDask(FromPyPI):
 
 
 class HyperQueue(FromPyPI):
-    name, cases, driver, package = "hyperqueue", "ABD", "hyperqueue_driver.py", "hyperqueue"
-    note = {"A": "server, worker and client in one process; output to a file", "E": "not measured: the package has no server without its client"}
+    name, cases, driver, package = "hyperqueue", "AB", "hyperqueue_driver.py", "hyperqueue"
+    # A job of one task takes a second until its client sees the end, whatever the task: no case D. It has no server apart from the client: no case E.
+    note = {"A": "server, worker and client in one process; output to a file; up to a second passes until its client sees the end", "B": "up to a second passes until its client sees the end"}
+
+    def why_not(self):
+        return super().why_not() or ("" if network_is_allowed() else "it listens on every address, and a network of its own is not allowed here (unshare -n)")
+
+    @property
+    def alone(self):
+        return own_network()
 
 
 class Slurm(Driven):
