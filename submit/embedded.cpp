@@ -90,6 +90,7 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
     ProgramPlan worker{.name = name, .argv = {programs.worker.string(), "--profile", at.profile("worker").string()}, .log = at.log(name)};
     worker.argv.insert(worker.argv.end(), {"--slots", std::to_string(grid.slots), "--work", (grid.dir / "work" / name).string(), "--state",
                                                 (grid.dir / "results" / name).string(), "--name", name});
+    for (const auto& service : grid.services) worker.argv.insert(worker.argv.end(), {"--service", service});
     all.push_back(std::move(worker));
   }
   return all;

@@ -218,6 +218,8 @@ void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_option("--lease-s", options.lease_s, "Seconds of silence after which a worker's tasks go to others (default: 30)")->check(CLI::Range(1.0, 86400.0));
   command.add_flag("--restored", options.restored, "The state folder was put back from a copy: jobs that were open then are held, and numbers are left out for what is lost");
   command.add_option("--admin", options.admins, "JID that sees and cancels everybody's jobs (may be repeated)")->allow_extra_args(false);
+  command.add_option("--service", options.services, "A service of each worker, as souk-worker --service has it: NAME=COMMAND or NAME=json:COMMAND (may be repeated)")
+      ->type_name("NAME=COMMAND")->allow_extra_args(false)->delimiter('\0');
   command.add_option("--allow", options.allowed, "JID or domain that may submit, besides you (may be repeated; default: everybody with an account)")
       ->allow_extra_args(false);
   command.add_option("--share", options.shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (may be repeated)")->allow_extra_args(false);

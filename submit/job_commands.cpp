@@ -23,6 +23,7 @@ void add_submit_wait(CLI::App& command, std::string& target) {
 /// Options that submit, run and map share.
 void add_make_options(CLI::App& command, MakeOptions& options) {
   const auto text = [&](const char* name, std::string& target, const char* description, const char* type) { command.add_option(name, target, description)->type_name(type); };
+  text("--service", options.job.service, "Call this service of the workers instead of starting a program: it is asked the command's words, or without any the task's item", "NAME");
   text("--name", options.job.name, "Name of the job, for lists and the progress bar", "NAME");
   command.add_option("--env", options.job.env, "Set a variable for the tasks; NAME alone copies yours. Repeatable")->type_name("NAME=VALUE")->allow_extra_args(false);
   text("--time-limit", options.job.time_limit, "Stop a task that runs longer: 250ms, 90s, 5m, 2h", "TIME");
@@ -91,6 +92,7 @@ void add_job_commands(CLI::App& app, Common& common) {
                    "  souk submit --cpus 4 --memory 2GiB --require 'os == \"linux\" && has(python)' --rank speed -- python3 train.py\n"
                    "  souk submit --after 12 --deadline 18:30 --max-fails 10 --array 1-500 -- step {}\n"
                    "  souk submit --dry-run --gpus 2 --memory 64GiB -- train\n"
+                   "  souk submit --service word-count --each-line files.txt\n"
                    "  souk submit --file job.toml\n"
                    "  JOB=$(souk submit --shell 'make test 2>&1 | tail -1') && souk wait $JOB && souk cat $JOB");
     submit->callback([&common, options] { common.action = [&common, options] { return submit_command(common, std::move(*options)); }; });
@@ -128,6 +130,7 @@ void add_job_commands(CLI::App& app, Common& common) {
                 "several words run without a shell. No argument at all: nothing is run, and that is a success. Exit codes: as `souk run`.\n"
                 "\nExamples:\n"
                 "  souk map --cpus 2 --retries 3 --retry-delay 10s 'make -C {}' ::: /srv/src/*\n"
+                "  souk map --service word-count ::: /srv/texts/*\n"
                 "  souk map gzip -9 -c {} ::: \"$PWD\"/*.log > all.gz\n"
                 "  souk map 'convert {} -resize 50% /srv/small/{/}' ::: /srv/photos/*.jpg\n"
                 "  find \"$PWD\" -name '*.c' -print0 | souk map -0 sha256sum");

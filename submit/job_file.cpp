@@ -16,6 +16,7 @@
 #include "protocol/grid.pb.h"
 #include "protocol/job_bounds.h"
 #include "protocol/nearest.h"
+#include "protocol/needs.h"
 #include "protocol/notation.h"
 #include "submit/job_file_items.h"
 #include "submit/render.h"
@@ -26,7 +27,7 @@ namespace {
 using Keys = std::map<std::string_view, const toml::node*>;  // of one task, with the defaults it did not replace
 
 const std::vector<std::string> kJobKeys{"name", "priority", "after", "max-fails", "deadline", "hold", "speculate", "crash-limit", "notify", "defaults", "task"};
-const std::vector<std::string> kTaskKeys{"run",     "command",     "needs",           "cpus",     "memory",     "disk",  "gpus",       "resources", "require", "rank",  "pin",   "retries", "retry-delay",
+const std::vector<std::string> kTaskKeys{"run",     "command",     "service",     "needs",           "cpus",     "memory",     "disk",  "gpus",       "resources", "require", "rank",  "pin",   "retries", "retry-delay",
                                          "retry-delay-max", "retry-on", "time-limit", "grace", "output-max", "env",       "stdin",   "array", "items", "lines",   "matrix", "matrix-include", "matrix-exclude", "fill"};
 // Of each line a task has one at most; its own replaces the default's, whichever that is.
 const std::array<std::vector<std::string_view>, 2> kEither{{{"run", "command"}, {"array", "items", "lines", "matrix"}}};
@@ -195,7 +196,7 @@ class Reader : public TomlReader {
     for (const auto& line : kEither)
       if (auto done = one_of(line, keys); !done) return done;
     const bool own_items = std::any_of(kEither[1].begin(), kEither[1].end(), [&keys](auto one) { return keys.contains(one); });
-    const bool own_run = keys.contains("run") || keys.contains("command");
+    const bool own_run = keys.contains("run") || keys.contains("command"), own_line = keys.contains("run"), own_service = keys.contains("service");
     const toml::table* inherited_env = nullptr;
     const toml::table* inherited_resources = nullptr;
     for (const auto& [name, value] : defaults) {
@@ -204,6 +205,7 @@ class Reader : public TomlReader {
         if (name == "resources") inherited_resources = value->as_table();
         continue;
       }
+      if ((own_line && name == "service") || (own_service && (name == "run" || name == "command" || name == "pin"))) continue;
       const auto is_in = [&, word = name](const auto& line) { return std::find(line.begin(), line.end(), word) != line.end(); };
       if ((own_run && is_in(kEither[0])) || (own_items && (is_in(kEither[1]) || name.starts_with("matrix-")))) continue;
       keys[name] = value;
@@ -213,9 +215,19 @@ class Reader : public TomlReader {
       return found == keys.end() ? nullptr : found->second;
     };
     JobOptions options;
-    if (auto done = command(task, find("run"), find("command"), options); !done) return done;
+    if (const auto* service = find("service")) {
+      const auto name = text(*service, "service", "\"word-count\"");
+      if (!name) return name.error();
+      if (const auto good = check_service_name(name.value()); !good) return at(*service, "service", good.error());
+      for (const char* other : {"run", "env"})
+        if (const auto* stray = find(other); stray && (other[0] == 'r' || table->contains("env"))) return at(*stray, fmt::format("there are {} and service", other), "leave it out: a service is no process of the task's own");
+      options.service = name.value();
+    }
+    if (options.service.empty() || find("command"))
+      if (auto done = command(task, find("run"), find("command"), options); !done) return done;
     if (auto done = limits(find, options); !done) return done;
     if (auto done = environment(find("env"), inherited_env, options); !done) return done;
+    if (!options.service.empty()) options.env.clear();  // of the defaults and the command line: for the others
     if (auto done = needs(find, inherited_resources, task.group); !done) return done;
     std::string input;
     if (const auto* from = find("stdin")) {

@@ -9,6 +9,7 @@
 #include "protocol/command.h"
 #include "protocol/grid.pb.h"
 #include "protocol/job_bounds.h"
+#include "protocol/needs.h"
 #include "protocol/notation.h"
 #include "submit/render.h"
 
@@ -73,6 +74,11 @@ Result<Done> fill_env(const std::vector<std::string>& settings, const Environmen
 Result<Done> fill_command(const JobOptions& options, std::string input, const Environment& environment, wire::Job& job) {
   if (auto something = check_words(options); !something) return something;
   auto& command = *job.mutable_command();
+  if (!options.service.empty()) {
+    if (options.shell || !options.env.empty())
+      return Error{"cannot submit", std::string("a service is called, and there is ") + (options.shell ? "--shell" : "--env") + " too", "leave it out: it is for tasks that are processes of their own"};
+    command.set_service(options.service);
+  }
   std::size_t bytes = 0;
   if (options.shell) {
     std::string line;
@@ -154,6 +160,7 @@ bool is_plain_word(std::string_view word) { return word.find_first_of(" \t\n|&;<
 }  // namespace
 
 Result<Done> check_words(const JobOptions& options) {
+  if (!options.service.empty()) return check_service_name(options.service);
   if (!options.words.empty() && !(options.words.size() == 1 && options.words[0].empty())) return Done{};
   return Error{"nothing to run", "there is no command", "write the program and its arguments after the options: souk run hostname -f"};
 }
@@ -226,7 +233,7 @@ Result<Done> job_of(const JobOptions& options, const std::optional<Items>& items
   if (items && !options.array.empty())
     return Error{"cannot submit", std::string("both --array and ") + (items->json ? "--each-json" : "--each-line") + " are given", "give one of them: each says what the tasks are"};
   // `souk run 'echo hello'` would look for a program with a space in its name: nobody means that.
-  if (!options.shell && options.words.size() == 1) {
+  if (!options.shell && options.service.empty() && options.words.size() == 1) {
     const std::string& word = options.words[0];
     const auto space = word.find_first_of(" \t\n");
     if (space != std::string::npos && word.substr(0, space).find('/') == std::string::npos)
@@ -271,14 +278,14 @@ Result<MapWords> split_map(const std::vector<std::string>& words) {
 }
 
 Result<Done> map_job_of(JobOptions options, const Items& items, std::string input, const Environment& environment, wire::Job& job) {
-  if (options.words.size() == 1 && !is_plain_word(options.words[0])) options.shell = true;
+  if (options.service.empty() && options.words.size() == 1 && !is_plain_word(options.words[0])) options.shell = true;
   const auto holds_one = [&items](std::string_view word) { return has_placeholder(word) || (items.json && has_field(word)); };
   const bool filled = std::any_of(options.words.begin(), options.words.end(), holds_one);
   if (!filled && !options.no_fill && !options.words.empty()) {
     options.words.emplace_back("{}");  // of a shell line too: it is joined by a space
   }
   if (auto done = fill_command(options, std::move(input), environment, job); !done) return done;
-  job.mutable_command()->set_fill(!options.no_fill);
+  job.mutable_command()->set_fill(!options.no_fill && !options.words.empty());
   job.mutable_command()->set_json(items.json);
   if (auto done = fill_items(items, job); !done) return done;
   return check_size(job);

@@ -32,6 +32,7 @@ Result<std::uint64_t> parse_job(std::string_view text);
 /// The options of submit, run and map, as typed.
 struct JobOptions {
   std::vector<std::string> words{};  // the command
+  std::string service{};             // not empty: it is called with the words, which there need not be
   bool shell = false;              // words are joined to one line for /bin/sh -c
   bool no_fill = false;            // leave {} as it is
   bool notify = false;

@@ -108,6 +108,7 @@ Result<Done> make_from_file(const MakeOptions& options, wire::Job& job) {
                     : own.retries != 0               ? "--retries"
                     : !own.output_max.empty()        ? "--output-max"
                     : !options.input_file.empty()    ? "--stdin"
+                    : !own.service.empty()           ? "--service"
                     : own.shell                      ? "--shell"
                     : own.no_fill                    ? "--no-fill"
                     : options.null_separated         ? "--null"

@@ -16,8 +16,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
+#include "protocol/needs.h"
 #include "submit/grid_state.h"
 #include "submit/launch.h"
 #include "submit/observe.h"
@@ -104,6 +106,7 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   for (const auto& who : grid.allowed) words.insert(words.end(), {"--allow", who});
   for (const auto& share : grid.shares) words.insert(words.end(), {"--share", share});
   for (const auto& limit : grid.limits) words.insert(words.end(), {"--limit", limit});
+  for (const auto& service : grid.services) words.insert(words.end(), {"--service", service});
   if (!grid.memory_max.empty()) words.insert(words.end(), {"--memory-max", grid.memory_max});
   if (grid.lease_s > 0) words.insert(words.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
   if (grid.restored) words.push_back("--restored");
@@ -184,10 +187,26 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.slots = options.slots > 0 ? options.slots : std::max(1, cores() / options.workers);
   grid.admins = options.admins;
   grid.allowed = options.allowed;
-  grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep, grid.memory_max = options.memory_max;
+  grid.services = options.services, grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep, grid.memory_max = options.memory_max;
   grid.restored = options.restored, grid.lease_s = options.lease_s;
   grid.root = ::geteuid() == 0;
   return grid;
+}
+
+/// Services run in the folder where `souk up` was typed; the workers are in /.
+Result<Done> place_services(std::vector<std::string>& services) {
+  std::error_code failure;
+  const std::string here = std::filesystem::current_path(failure).string();
+  for (std::string& service : services) {
+    const auto equals = service.find('=');
+    const Error bad{"cannot use --service " + shell_word(service), "it has no name and command", "write NAME=COMMAND, or NAME=json:COMMAND where it speaks JSON lines"};
+    if (equals == std::string::npos) return bad;
+    if (const auto good = check_service_name(std::string_view(service).substr(0, equals)); !good) return good.error();
+    const std::size_t command = equals + 1 + (service.compare(equals + 1, 5, "json:") == 0 ? 5 : 0);
+    if (service.find_first_not_of(" \t\n", command) == std::string::npos) return bad;
+    service.insert(command, "cd " + shell_word(here) + " || exit 126\n");
+  }
+  return Done{};
 }
 
 }  // namespace
@@ -224,6 +243,7 @@ int up(const Common& common, const UpOptions& options) {
   }
   auto grid = grid_of(common, options);
   if (!grid) return fail(common, grid.error(), exit_code::failed);
+  if (const auto placed = place_services(grid.value().services); !placed) return fail(common, placed.error(), exit_code::usage);
 
   if (options.foreground) {
     return supervise(std::move(lock), grid.value(), programs.value(), [&](const StartReport& report) {

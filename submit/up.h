@@ -12,7 +12,7 @@ struct UpOptions {
   int slots = 0;  // of each worker; 0: the cores, shared among the workers
   bool foreground = false, restored = false;
   double lease_s = 0;
-  std::vector<std::string> admins, allowed, shares, limits;
+  std::vector<std::string> admins, allowed, shares, limits, services;
   std::string keep;
   std::string memory_max;
   std::vector<std::string> given;  // options said on the command line, for whom a running grid is told that they come too late

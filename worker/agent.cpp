@@ -51,6 +51,7 @@ std::vector<Action> Agent::step(Instant now, Event event) {
   if ((shuts_out() && greeted_) || leaving_) hand_back_waiting();
   start_waiting();
   if (const auto at = hand_back_at(); at && now_ >= *at) hand_back_waiting();
+  hand_back_calls();
   report();
   renew_leases();
   show();
@@ -181,7 +182,8 @@ void Agent::on(StopAsked& event) {
       gather_until_ = now_;  // somebody waits for it
     } else if (entry->second.phase == Phase::running) {
       Slot& slot = slots_[static_cast<std::size_t>(entry->second.slot)];
-      if (!std::exchange(slot.stopping, true)) actions_.emplace_back(StopSlot{entry->second.slot});
+      if (slot.calls > 0) actions_.emplace_back(StopCall{entry->second.slot, attempt});
+      else if (!std::exchange(slot.stopping, true)) actions_.emplace_back(StopSlot{entry->second.slot});
     }
   }
 }
@@ -247,13 +249,58 @@ void Agent::on(Finished& event) {
     event.outcome.err.clear();
     event.outcome.why = leaving_ ? "handed back: its worker was stopped" : "handed back by its owner" + (rule().empty() ? "" : ": " + rule());
   }
-  packing_.give_back(slot.needs, slot.granted);
-  slot = Slot{};
-  idle_.insert(event.slot);
+  free(event.slot);
   --running_count_;
   moved_at_ = now_;
   if (event.outcome.why.size() > kWhyMax) event.outcome.why.resize(kWhyMax);
   owe(entry, std::make_shared<const Outcome>(std::move(event.outcome)));
+}
+
+void Agent::free(int number) {
+  Slot& slot = slots_[static_cast<std::size_t>(number)];
+  packing_.give_back(slot.needs, slot.granted);
+  slot = Slot{};
+  idle_.insert(number);
+}
+
+void Agent::on(CallsEnded& event) {
+  if (event.slot < 0 || event.slot >= limits_.slots) return;
+  Slot& slot = slots_[static_cast<std::size_t>(event.slot)];
+  for (CallsEnded::Ended& call : event.calls) {
+    const auto entry = held_.find(call.attempt);
+    if (entry == held_.end() || entry->second.phase != Phase::running || entry->second.slot != event.slot || slot.calls == 0) continue;
+    if (call.outcome.cause == Cause::exited) {
+      const auto took = static_cast<double>(call.outcome.wall.count());
+      double& mean = slot.service->call_us;
+      mean = mean < 0 ? took : mean + (took - mean) / 8;
+    }
+    if (slot.handing_back && !slot.stopping && call.outcome.cause == Cause::canceled) call.outcome.why = leaving_ ? "handed back: its worker was stopped" : "handed back by its owner" + (rule().empty() ? "" : ": " + rule());
+    if (call.outcome.why.size() > kWhyMax) call.outcome.why.resize(kWhyMax);
+    if (--slot.calls == 1) --queues_;
+    --running_count_;
+    owe(entry, std::make_shared<const Outcome>(std::move(call.outcome)));
+  }
+  moved_at_ = slot.answered = now_;
+  if (slot.calls == 0 && slot.service != nullptr) free(event.slot);
+}
+
+/// A call that takes long keeps those behind it waiting, whatever the others took: they go back, and may find another slot or worker.
+void Agent::hand_back_calls() {
+  if (queues_ == 0 || !greeted_) return;
+  for (int number = 0; number < limits_.slots; ++number) {
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (slot.calls < 2 || slot.paused || now_ < slot.answered + kHandBackAfter) continue;
+    slot.service->call_us = std::max(slot.service->call_us, static_cast<double>(Duration(kHandBackAfter).count()));
+    bool first = true;  // the oldest of its calls has the lowest number, but for a repeated epoch, where any one may stay
+    for (auto entry = held_.begin(); entry != held_.end(); ++entry) {
+      if (entry->second.phase != Phase::running || entry->second.slot != number || std::exchange(first, false)) continue;
+      actions_.emplace_back(ForsakeCall{number, entry->first});
+      --running_count_;
+      owe(entry, nullptr);
+    }
+    slot.calls = 1;
+    --queues_;
+  }
 }
 
 void Agent::on(Drain&) { lease_now_ |= !std::exchange(draining_, true); }
@@ -282,7 +329,7 @@ void Agent::obey_owner() {
   if (running_count_ == 0 || (all_may && !some_paused_)) return;
   std::vector<std::pair<std::uint64_t, int>> by_age;
   for (int number = 0; number < limits_.slots; ++number)
-    if (const Slot& slot = slots_[static_cast<std::size_t>(number)]; slot.attempt) by_age.emplace_back(slot.began, number);
+    if (const Slot& slot = slots_[static_cast<std::size_t>(number)]; slot.busy()) by_age.emplace_back(slot.began, number);
   std::sort(by_age.begin(), by_age.end());
   int running = all_back ? 0 : allowed_.running, kept = all_back ? 0 : allowed_.kept;
   some_paused_ = false;
@@ -305,8 +352,24 @@ void Agent::obey_owner() {
 
 // ---- Running ---------------------------------------------------------------------------------------------------------------------
 
+/// A slot whose service can take this call ahead, or -1. In turn, so that they fill alike.
+int Agent::slot_behind_calls(const Assignment& assignment) {
+  const auto service = services_.find(assignment.command->service);
+  if (service == services_.end()) return -1;
+  const int ahead = service->second.ahead();
+  for (int tried = 0; tried < limits_.slots; ++tried) {
+    if (next_call_ >= limits_.slots) next_call_ = 0;
+    const Slot& slot = slots_[static_cast<std::size_t>(next_call_)];
+    const bool takes = slot.calls > 0 && slot.service == &service->second && slot.calls < ahead && !slot.stopping && !slot.handing_back && !slot.paused && slot.needs == assignment.needs;
+    // A few in a row: what is written at once costs one wake-up.
+    if (takes) return slot.calls % 16 == 15 ? next_call_++ : next_call_;
+    ++next_call_;
+  }
+  return -1;
+}
+
 void Agent::start_waiting() {
-  while (waiting_count_ > 0 && !idle_.empty() && !blocked() && !shuts_out()) {
+  while (waiting_count_ > 0 && !blocked() && !shuts_out()) {
     const AttemptId attempt = waiting_.front();
     const auto entry = held_.find(attempt);
     if (entry == held_.end() || entry->second.phase != Phase::waiting) {  // stopped meanwhile
@@ -314,18 +377,39 @@ void Agent::start_waiting() {
       continue;
     }
     const Assignment& assignment = entry->second.assignment;
-    if (!has_room(assignment.needs)) break;
+    const bool is_call = !assignment.command->service.empty();
+    if (idle_.empty() || !has_room(assignment.needs)) {
+      const int behind = is_call ? slot_behind_calls(assignment) : -1;
+      if (behind < 0) break;
+      waiting_.pop_front();
+      Slot& slot = slots_[static_cast<std::size_t>(behind)];
+      if (++slot.calls == 2) ++queues_;
+      entry->second.phase = Phase::running;
+      entry->second.slot = behind;
+      --waiting_count_;
+      ++running_count_;
+      moved_at_ = now_;
+      actions_.emplace_back(Call{behind, std::move(entry->second.assignment)});
+      continue;
+    }
     waiting_.pop_front();
     const int slot = *idle_.begin();
     idle_.erase(idle_.begin());
     Granted granted = packing_.take(assignment.needs, assignment.command->pin);
-    slots_[static_cast<std::size_t>(slot)] = Slot{attempt, false, assignment.needs, granted, ++starts_};
+    Slot& taken = slots_[static_cast<std::size_t>(slot)];
+    taken.needs = assignment.needs;
+    taken.granted = granted;
+    taken.began = ++starts_;
+    taken.answered = now_;
+    if (is_call) taken.calls = 1, taken.service = &services_[assignment.command->service];
+    else taken.attempt = attempt;
     entry->second.phase = Phase::running;
     entry->second.slot = slot;
     --waiting_count_;
     ++running_count_;
     moved_at_ = now_;
-    actions_.emplace_back(Start{slot, std::move(entry->second.assignment), std::move(granted)});
+    if (is_call) actions_.emplace_back(Call{slot, std::move(entry->second.assignment)});
+    else actions_.emplace_back(Start{slot, std::move(entry->second.assignment), std::move(granted)});
   }
   if (waiting_count_ == 0) waiting_.clear();
 }
@@ -559,6 +643,10 @@ std::optional<Instant> Agent::wake_at() const {
   const auto at = [&first](Instant when) { first = first ? std::min(*first, when) : when; };
   if (greeted_) at(lease_at());
   if (const auto when = hand_back_at()) at(*when);
+  for (const Slot& slot : slots_) {
+    if (queues_ == 0 || !greeted_) break;
+    if (slot.calls > 1 && !slot.paused) at(slot.answered + kHandBackAfter);
+  }
   if (greeted_ && retry_at_ > now_ && something_queued()) at(retry_at_);
   if (greeted_ && gathering()) at(gather_until_);
   if (!shown_is_true() && shown_at_) at(*shown_at_ + kShowEvery);
@@ -582,7 +670,7 @@ std::optional<std::string> Agent::broken_invariant() const {
     if (entry.phase == Phase::queued && entry.whole()) whole += entry.cost();
     if (entry.phase == Phase::waiting && entry.assignment.command == nullptr) return "a waiting attempt has no command";
     if (entry.phase == Phase::waiting && std::find(waiting_.begin(), waiting_.end(), attempt) == waiting_.end()) return "a waiting attempt is in no queue";
-    if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt) return "a running attempt is not in its slot";
+    if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt && slots_[static_cast<std::size_t>(entry.slot)].calls == 0) return "a running attempt is not in its slot";
     if (!owed && entry.outcome != nullptr) return "an attempt has a result before it ended";
     if (entry.kept != (entry.outcome != nullptr)) return entry.kept ? "something is kept that is no result" : "a result is not kept";
     if (attempt.epoch > obeyed_) return "an attempt is of an epoch that was never obeyed";
@@ -598,28 +686,34 @@ std::optional<std::string> Agent::broken_invariant() const {
       if (!there) return "a sent result is in no report";
     }
   }
+  std::size_t busy = 0, running_there = 0;
+  int queues = 0;
   for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot].attempt.has_value() == idle_.contains(static_cast<int>(slot))) return "a slot is both idle and busy, or neither";
+    const Slot& one = slots_[slot];
+    if (one.attempt && one.calls > 0) return "a slot has a process and calls";
+    if ((one.calls > 0) != (one.service != nullptr)) return "a slot has calls of no service, or a service without calls";
+    busy += one.busy(), queues += one.calls > 1, running_there += one.attempt ? 1 : static_cast<std::size_t>(one.calls);
+    if (one.busy() == idle_.contains(static_cast<int>(slot))) return "a slot is both idle and busy, or neither";
   }
   Packing packed(limits_.slots, limits_.capacity);
   for (const Slot& slot : slots_)
-    if (slot.attempt && !packed.take_these(slot.needs, slot.granted)) return "what runs takes more than there is, or the same twice";
+    if (slot.busy() && !packed.take_these(slot.needs, slot.granted)) return "what runs takes more than there is, or the same twice";
   if (!(packed == packing_)) return "what is free is miscounted";
   in_flight = flights_.size();
   if (waiting != waiting_count_) return "waiting attempts are miscounted";
-  if (running != running_count_ || running + idle_.size() != slots_.size()) return "running attempts are miscounted";
+  if (running != running_count_ || running != running_there || busy + idle_.size() != slots_.size() || queues != queues_) return "running attempts are miscounted";
   if (bytes != owed_bytes_) return "owed bytes are miscounted";
   if (whole != whole_bytes_) return "bytes to report are miscounted";
   if (held_.size() > std::max(limits_.held_max, restored_)) return "more attempts are held than the bound allows";
   if (in_flight > static_cast<std::size_t>(kReportsInFlightMax)) return "too many reports are in flight";
   int goes_on = 0;
   for (const Slot& slot : slots_)
-    if (slot.attempt && !slot.paused && !slot.stopping && !slot.handing_back) goes_on += slot.needs.cpus;
+    if (slot.busy() && !slot.paused && !slot.stopping && !slot.handing_back) goes_on += slot.needs.cpus;
   if (goes_on > std::min(allowed_.running, allowed_.kept)) return "more runs than its owner allows";
   if (waiting > 0 && leaving_) return "something waits although the worker leaves";
   if (waiting > 0 && !blocked() && !shuts_out()) {
     const auto first = std::find_if(waiting_.begin(), waiting_.end(), [this](AttemptId id) { return held_.contains(id) && held_.at(id).phase == Phase::waiting; });
-    if (has_room(held_.at(*first).assignment.needs)) return "the first in line waits although all it needs is free";
+    if (!idle_.empty() && has_room(held_.at(*first).assignment.needs)) return "the first in line waits although all it needs is free";
   }
   if (const auto at = wake_at(); at && *at <= now_) return "something is due and was not done";
   return std::nullopt;

@@ -7,9 +7,12 @@
 //
 // Waiting attempts start strictly in order of arrival, each when all it needs is free here: a small one that came later overtakes nobody, so nothing
 // wide starves. An attempt of four cpus takes four slots, but one runner.
+// Attempts that call a service (worker/services.h) share a slot with others that call the same with the same needs: its process answers one after another, and
+// the next ones are in its pipe already, as many as take about kAheadTime. While slots are free each gets its own.
 // An attempt leaves only when the manager said it has it. Losing the manager changes nothing for what runs; only hello changes the epoch.
 // A result is told to be kept before it is first reported, and to be forgotten when it leaves: the shell has it on disk in between (worker/spool.h).
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -68,6 +71,12 @@ struct Greeted { Epoch epoch; Duration lease; };
 struct Assigned { Epoch epoch; std::vector<Assignment> assignments; };
 struct StopAsked { std::vector<AttemptId> attempts; };
 struct Finished { int slot; Outcome outcome; };
+/// Calls of a slot's service that ended, in any order; what was handed back meanwhile is not looked at.
+struct CallsEnded {
+  struct Ended { AttemptId attempt; Outcome outcome; };
+  int slot;
+  std::vector<Ended> calls;
+};
 /// The manager has what that report brought, but for the attempts in `resend`, whose pieces did not add up.
 struct ReportTaken { std::uint64_t report; std::vector<AttemptId> resend; };
 enum class ReportLoss : std::uint8_t {
@@ -97,7 +106,7 @@ struct Allowance {
   std::uint64_t until_ms = 0;  // since 1970: when its owner will want it back; 0: not known
 };
 struct Tick {};    // time passed
-using Event = std::variant<Restored, Greeted, Assigned, StopAsked, Finished, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Leave, DiskRefuses, Pause, Resume, Allowance, Tick>;
+using Event = std::variant<Restored, Greeted, Assigned, StopAsked, Finished, CallsEnded, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Leave, DiskRefuses, Pause, Resume, Allowance, Tick>;
 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
 /// Answers to the event just told; at most one of them, and first but for what is to be kept or remembered.
@@ -108,7 +117,10 @@ struct RefuseEpoch { std::string why; };
 struct RefuseStale { Epoch epoch; JobId jobs; };  // the highest obeyed; the highest job number ever given
 
 struct Start { int slot; Assignment assignment; Granted granted; };  // its command is never null
-struct StopSlot { int slot; };
+struct Call { int slot; Assignment assignment; };     // of a service, behind those that the slot was given before
+struct StopCall { int slot; AttemptId attempt; };
+struct ForsakeCall { int slot; AttemptId attempt; };  // it was handed back: its answer is of no interest any more
+struct StopSlot { int slot; };    // all that runs in it
 struct PauseSlot { int slot; };   // its attempt keeps all it has, but gets no processor
 struct ResumeSlot { int slot; };
 struct Piece { AttemptId attempt; TaskId task; bool err; std::uint64_t offset; std::size_t size; std::shared_ptr<const Outcome> of; };
@@ -137,7 +149,7 @@ struct Keep { Held held; std::shared_ptr<const Outcome> outcome; };
 struct Forget { AttemptId attempt; };
 /// To have on disk before the answer leaves: the highest epoch obeyed and the highest job that came.
 struct Remember { Epoch epoch; JobId jobs_seen; };
-using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied, Keep, Forget, Remember>;
+using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, Call, StopCall, ForsakeCall, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied, Keep, Forget, Remember>;
 
 struct Limits {
   int slots = 1;
@@ -150,6 +162,8 @@ constexpr int kFailuresMax = 4;                          // then a result goes w
 constexpr int kReportsInFlightMax = 2;
 constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wait for others, and only while all that fits runs and more waits here
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // nothing began or ended here for so long while something waits: others may be faster
+constexpr std::chrono::microseconds kAheadTime{2000};  // of calls in a service's pipe, by what they took so far; before anything is known, one
+constexpr int kAheadMax = 256;
 constexpr std::chrono::milliseconds kShowEvery{1000};
 constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report or lease that failed; doubling
 constexpr std::chrono::milliseconds kLeaseMin{100}, kLeaseMax{24 * 3600 * 1000};  // a hello's lease is brought into this range
@@ -195,13 +209,21 @@ class Agent {
     bool whole() const { return !out_in_pieces() && !err_in_pieces(); }
   };
   using Table = std::map<AttemptId, Entry>;  // ordered: hello and leases name them in this order
+  struct Service {
+    double call_us = -1;  // what one takes, a running mean; below 0: not known
+    int ahead() const { return call_us < 0 ? 1 : static_cast<int>(std::clamp<double>(static_cast<double>(kAheadTime.count()) / std::max(call_us, 1.0), 1, kAheadMax)); }
+  };
   struct Slot {
-    std::optional<AttemptId> attempt;
+    std::optional<AttemptId> attempt;  // a process
+    int calls = 0;                     // of the service below; never both
+    Service* service = nullptr;
+    Instant answered{};                // or when the first of these calls was made
     bool stopping = false;
     Needs needs;
     Granted granted;
     std::uint64_t began = 0;  // counts starts: the highest is the youngest
     bool paused = false, handing_back = false;
+    bool busy() const { return attempt || calls > 0; }
   };
   struct Large {  // a result that travels in pieces; the first in large_ is on its way
     AttemptId attempt;
@@ -219,6 +241,7 @@ class Agent {
   void on(Assigned& event);
   void on(StopAsked& event);
   void on(Finished& event);
+  void on(CallsEnded& event);
   void on(ReportTaken& event);
   void on(ReportFailed& event);
   void on(LeaseTaken& event);
@@ -239,6 +262,9 @@ class Agent {
   void count_failure(Table::iterator entry, int weight, const std::string& why);
   void send_again(const Flight& flight, bool refused, const std::string& why);
   void hand_back_waiting();
+  void hand_back_calls();
+  int slot_behind_calls(const Assignment& assignment);
+  void free(int slot);
   void obey_owner();
   void start_waiting();
   void report();
@@ -276,6 +302,9 @@ class Agent {
   Table held_;
   std::vector<Slot> slots_;
   std::set<int> idle_;  // runners; at least as many as slots are free
+  std::map<std::string, Service, std::less<>> services_;  // by name; never shrinks, a worker offers few
+  int next_call_ = 0;                                     // the slot that is looked at first for the next call
+  int queues_ = 0;                                        // slots with more than one call
   Packing packing_;
   std::deque<AttemptId> waiting_;  // in order of arrival; may name some that wait no more
   std::size_t waiting_count_ = 0, running_count_ = 0;

@@ -20,6 +20,7 @@ struct Launch {
   std::size_t output_max = kOutputDefault;  // of stdout and of stderr, each; at most kOutputMax
   std::vector<int> processors;  // it is bound to these, as far as there are such; none: to those of the worker
   int nice = 0;                 // above the worker's own
+  struct Streams { int in = -1, out = -1, err = -1; } streams{};  // if given: its standard streams, of which copies are made; nothing is captured, and `input` is not used
 };
 
 }  // namespace souk

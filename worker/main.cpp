@@ -29,6 +29,7 @@
 #include "worker/probe.h"
 #include "worker/process.h"
 #include "worker/running.h"
+#include "worker/services.h"
 #include "worker/session.h"
 
 namespace souk::worker {
@@ -49,7 +50,7 @@ int failed(const Error& error, int code = kFailed) {
 struct Options {
   std::string profile, work, state, name, log_level = "info";
   int slots = 0;
-  std::vector<std::string> tags, resources;
+  std::vector<std::string> tags, resources, services;
   double speed = 0;
   std::chrono::milliseconds finish_on_term{0};
   bool no_namespace = false, drain = false, wait = false;
@@ -80,6 +81,19 @@ Result<std::map<std::string, OfferedResource>> resources_of(const std::vector<st
   }
   if (resources.size() > kResourcesMax) return Error{"resources refused", std::to_string(resources.size()) + " of them", "at most " + std::to_string(kResourcesMax) + " fit into an offer"};
   return resources;
+}
+
+Result<std::vector<ServicePlan>> services_of(const std::vector<std::string>& words) {
+  std::vector<ServicePlan> plans;
+  for (const std::string& word : words) {
+    auto plan = parse_service(word);
+    if (!plan) return plan.error();
+    if (std::any_of(plans.begin(), plans.end(), [&](const ServicePlan& one) { return one.name == plan.value().name; }))
+      return Error{"service '" + plan.value().name + "' refused", "it is there twice", "name each once"};
+    plans.push_back(std::move(plan.value()));
+  }
+  if (plans.size() > kServicesMax) return Error{"services refused", std::to_string(plans.size()) + " of them", "at most " + std::to_string(kServicesMax) + " fit into an offer"};
+  return plans;
 }
 
 /// Those that this process may use.
@@ -159,8 +173,9 @@ std::string random_suffix() {
 class Program {
  public:
   Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner, Spool* spool, Restored found,
-          std::chrono::milliseconds finish_on_term)
+          std::vector<ServicePlan> services, std::chrono::milliseconds finish_on_term)
       : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), host_(std::move(host)), owner_(owner),
+        services_(loop, executor, setup.offer.slots, std::move(services), host_),
         session_(loop, std::move(setup),
                  {[this, &executor](int slot, Assignment a, Granted granted, std::function<void(Outcome)> finished) {
                     host_.worker = session_.room().nick();
@@ -168,8 +183,19 @@ class Program {
                     launch.nice = owner_.rules().nice;
                     executor.start(slot, std::move(launch), std::move(finished));
                   },
-                  [&executor](int slot) { executor.stop(slot); }, [&executor](int slot) { executor.pause(slot); }, [&executor](int slot) { executor.resume(slot); }},
+                  [this, &executor](int slot) { services_.busy(slot) ? services_.stop(slot) : executor.stop(slot); },
+                  [this, &executor](int slot) { services_.busy(slot) ? services_.pause(slot) : executor.pause(slot); },
+                  [this, &executor](int slot) { services_.busy(slot) ? services_.resume(slot) : executor.resume(slot); },
+                  [this](int slot, Assignment call) {
+                    host_.worker = session_.room().nick();
+                    services_.call(slot, std::move(call));
+                  },
+                  [this](int slot, AttemptId attempt) { services_.stop_call(slot, attempt); }, [this](int slot, AttemptId attempt) { services_.forsake_call(slot, attempt); },
+                  [this] { services_.calls_made(); }},
                  spool, std::move(found)) {
+    services_.on_ended = [this](CallsEnded ended) { session_.calls_ended(std::move(ended)); };
+    services_.on_note = [](bool bad, const std::string& text) { bad ? spdlog::warn("{}", text) : spdlog::info("{}", text); };
+    services_.nice = [this] { return owner_.rules().nice; };
     session_.on_end = [this](const Error& why) { end(failed(why)); };
     session_.on_empty = [this] { stop(!leaving_ ? "drained" : session_.agent().owed() > 0 ? "told to; what is owed is on disk" : "handed over"); };
     owner_.slots_used = [this] { return session_.agent().slots_used(); };
@@ -253,6 +279,7 @@ class Program {
   std::chrono::milliseconds finish_on_term_;
   Surroundings host_;
   Owner& owner_;
+  Services services_;
   Session session_;
   bool leaving_ = false, stopping_ = false, paused_ = false;
   int code_ = 0;
@@ -277,6 +304,8 @@ int run(const Options& options) {
   if (!tags) return failed(tags.error(), kUsage);
   const auto resources = resources_of(options.resources);
   if (!resources) return failed(resources.error(), kUsage);
+  auto services = services_of(options.services);
+  if (!services) return failed(services.error(), kUsage);
   if (const auto rules = rules_from(options.rules); !rules) return failed(rules.error(), kUsage);
   Owner::Setup owning{options.rules, options.policy, 1};
   const auto rules = Owner::rules_of(owning, began);
@@ -303,7 +332,7 @@ int run(const Options& options) {
   const int slots = options.slots > 0 ? options.slots : std::clamp(static_cast<int>(cpus.size()), 1, kSlotsMax);
   boost::asio::io_context loop(1);
   std::signal(SIGPIPE, SIG_IGN);
-  Executor executor(loop, slots, work, runner, lock);  // runners first, while this process is small and has one thread
+  Executor executor(loop, slots, work, runner, lock, slots * static_cast<int>(services.value().size()));  // runners first, while this process is small and has one thread
   ProbeOptions probing;
   probing.work = work;
   probing.slots = slots;
@@ -313,6 +342,7 @@ int run(const Options& options) {
   Session::Setup setup;
   setup.offer = probe(probing);
   setup.offer.version = SOUK_VERSION;
+  for (const ServicePlan& service : services.value()) setup.offer.services.insert(service.name);
   setup.processors = cpus;
   setup.offer.memory_bytes -= std::min(setup.offer.memory_bytes, rules.value().leave_memory);
   setup.nick = options.name.empty() ? host_name() : options.name;
@@ -336,7 +366,7 @@ int run(const Options& options) {
   if (const auto announced = announce(work, setup.nick, options.profile); !announced) spdlog::warn("not announced why=\"{}\"", printable(announced.error().text()));
   owning.slots = slots;
   Owner owner(loop, std::move(owning), rules.value(), began);
-  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), options.finish_on_term);
+  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), std::move(services.value()), options.finish_on_term);
   program.start();
   for (;;) {
     try {
@@ -368,6 +398,8 @@ int main(int argc, char** argv) {
   app.add_option("--tag", options.tags, "Says something more about this host; jobs can ask for it. May be repeated")->type_name("KEY=VALUE")->take_all()->allow_extra_args(false);
   app.add_option("--resource", options.resources, "Something else that tasks can ask for: so many of it, or things with names, handed out one by one. May be repeated")
       ->type_name("NAME=N|NAME=[A,B]")->take_all()->allow_extra_args(false)->delimiter('\0');
+  app.add_option("--service", options.services, "A program that answers tasks' calls and stays: it reads requests from stdin and writes answers to stdout, binary or, behind json:, as JSON lines. COMMAND is a line "
+                 "for /bin/sh -c, run in this directory. One process for each slot in use. May be repeated")->type_name("NAME=[json:]COMMAND")->take_all()->allow_extra_args(false)->delimiter('\0');
   app.add_option("--speed", options.speed, "Speed of one processor, 1.0 as the reference (default: measured, 15 ms)")->check(CLI::Range(0.1, souk::kSpeedMax))->type_name("X");
   app.add_option_function<std::string>("--finish-on-term", [&options](const std::string& text) {
        const auto time = souk::parse_duration(text);

@@ -137,26 +137,24 @@ std::string why_not_started(const Launch& launch, std::size_t bytes, const runne
 
 class Executor::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path program, int locked)
+  Impl(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path program, int locked, int spare)
       : loop_(loop), look_(loop), work_(std::filesystem::absolute(std::move(work))), program_(std::filesystem::absolute(std::move(program)).string()), folder_(locked) {
     if (slots < 1 || slots > kSlotsMax) refuse("cannot run attempts", "slots is " + std::to_string(slots), "give a number from 1 to " + std::to_string(kSlotsMax));
     take_folder();
     const char* wanted = std::getenv("SOUK_NAMESPACES");
     namespaces_ = wanted == nullptr || std::string_view(wanted) != "0";
-    slots_.reserve(static_cast<std::size_t>(slots));
-    for (int i = 0; i < slots; ++i) {
-      Slot& slot = slots_.emplace_back();
-      slot.output.reset(memfd_create("souk-output", MFD_CLOEXEC));
-      if (slot.output.get() < 0 || ftruncate(slot.output.get(), 2 * kOutputMax) != 0) refuse("cannot make slot " + std::to_string(i), text_of(errno), "raise the limit of open files (ulimit -n)");
-    }
+    slots_.resize(static_cast<std::size_t>(slots + std::max(0, spare)));
+    ready_ = static_cast<std::size_t>(slots);
+    for (std::size_t i = 0; i < ready_; ++i)
+      if (!make_output(slots_[i])) refuse("cannot make slot " + std::to_string(i), text_of(errno), "raise the limit of open files (ulimit -n)");
   }
 
   /// After the constructor, since handlers hold weak pointers to this.
   void start_runners() {
-    for (Slot& slot : slots_)
-      if (const std::string why = revive(slot); !why.empty()) refuse("cannot start runner '" + program_ + "'", why, "build and install souk-runner beside souk-worker");
+    for (std::size_t i = 0; i < ready_; ++i)
+      if (const std::string why = revive(slots_[i]); !why.empty()) refuse("cannot start runner '" + program_ + "'", why, "build and install souk-runner beside souk-worker");
     const auto until = steady_clock::now() + kReadyMax;
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
+    for (std::size_t i = 0; i < ready_; ++i) {
       Slot& slot = slots_[i];
       pollfd ready{slot.runner->socket.native_handle(), POLLIN, 0};
       runner::Hello hello;
@@ -176,7 +174,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       }
       slot.runner->greeted(hello.pid);
     }
-    for (Slot& slot : slots_) listen(slot, slot.runner);
+    for (std::size_t i = 0; i < ready_; ++i) listen(slots_[i], slots_[i].runner);
   }
 
   ~Impl() { end_runners(); }
@@ -318,8 +316,14 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     lose(slot);
   }
 
+  static bool make_output(Slot& slot) {
+    slot.output.reset(memfd_create("souk-output", MFD_CLOEXEC));
+    return slot.output.get() >= 0 && ftruncate(slot.output.get(), 2 * kOutputMax) == 0;
+  }
+
   /// Starts the slot's runner; answers why not.
   std::string revive(Slot& slot) {
+    if (slot.output.get() < 0 && !make_output(slot)) return text_of(errno);
     auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get(), mark_of_runner(mark_, ++runners_)}, namespaces_);
     if (!started) return started.error().text();
     slot.runner = started.value();
@@ -337,7 +341,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     request.grace_us = in_us(launch.grace);
     request.output_max = launch.output_max;
     request.nice = launch.nice;
-    request.input = !launch.input.empty();
+    request.streams = launch.streams.in >= 0;
+    request.input = !launch.input.empty() && !request.streams;
     message_.assign(sizeof request, '\0');
     const auto add = [this](std::string_view text) { message_.append(text).push_back('\0'); };
     add(launch.folder);
@@ -355,7 +360,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     memcpy(message_.data(), &request, sizeof request);
 
     Fd large, input;  // input as a memfd needs no feeder, no SIGPIPE and no wake-ups
-    int given[2], count = 0;
+    int given[runner::kGivenMax], count = 0;
     if (request.large) {
       large = memory_file("souk-launch", std::string_view(message_).substr(sizeof request));
       if (large.get() < 0) return "cannot hand over its arguments: " + text_of(errno);
@@ -366,6 +371,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       if (input.get() < 0) return "cannot hand over its input: " + text_of(errno);
       given[count++] = input.get();
     }
+    if (request.streams)
+      for (const int stream : {launch.streams.in, launch.streams.out, launch.streams.err}) given[count++] = stream;
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof given)] = {};
     iovec part{message_.data(), request.large ? sizeof request : message_.size()};
     msghdr m{};
@@ -603,14 +610,15 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   bool namespaces_ = true;
   Fd folder_, lock_;
   std::uint64_t mark_ = 0;
+  std::size_t ready_ = 0;    // the first so many slots have runners from the start
   std::vector<Slot> slots_;  // never grows after the constructor: handlers refer into it
   std::vector<std::shared_ptr<Runner>> leaving_;
   std::uint64_t serial_ = 0, runners_ = 0;
   std::string message_;  // kept for its capacity
 };
 
-Executor::Executor(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program, int locked)
-    : impl_(std::make_shared<Impl>(loop, slots, std::move(work), std::move(runner_program), locked)) {
+Executor::Executor(asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program, int locked, int spare)
+    : impl_(std::make_shared<Impl>(loop, slots, std::move(work), std::move(runner_program), locked, spare)) {
   impl_->start_runners();
 }
 Executor::~Executor() { impl_->shut(); }

@@ -18,13 +18,14 @@ class Executor {
   /// runner: the program `souk-runner` of the same build
   /// locked: a descriptor of `work` that holds the lock of that folder, or -1: it is locked here. The executor has it from now on
   /// SOUK_NAMESPACES=0 in the environment: runners get no PID namespace even where that is allowed.
+  /// spare:  more slots, from number `slots` on, whose runners are started with their first attempt
   /// fails:  throws std::runtime_error with text for people
-  Executor(boost::asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program, int locked = -1);
+  Executor(boost::asio::io_context& loop, int slots, std::filesystem::path work, std::filesystem::path runner_program, int locked = -1, int spare = 0);
   ~Executor();  // kills all that runs and waits until it is gone, but not for what the kernel cannot kill; no callback comes any more
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  /// Runs it in an idle slot (0 to slots-1); `finished` is called once, from the loop. Never fails otherwise: what cannot start ends as `not_started`.
+  /// Runs it in an idle slot (0 to slots + spare - 1); `finished` is called once, from the loop. Never fails otherwise: what cannot start ends as `not_started`.
   /// The slot is idle again when `finished` is called, so that may start the next.
   void start(int slot, Launch launch, std::function<void(Outcome)> finished);
   /// TERM to the attempt's process group, KILL to all of it after its grace; it then finishes as `canceled`. Nothing if the slot is idle.

@@ -162,7 +162,7 @@ class Slot {
 
   /// Next request; false when the worker is gone. Only one without descriptors may come while an attempt runs.
   bool receive(int flags) {
-    char control[CMSG_SPACE(2 * sizeof(int))];
+    char control[CMSG_SPACE(kGivenMax * sizeof(int))];
     iovec part{message_, sizeof message_ - 1};
     msghdr m{};
     m.msg_iov = &part;
@@ -180,10 +180,12 @@ class Slot {
     message_[got_] = 0;
     memcpy(&request_, message_, sizeof request_);
     if (const cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr && c->cmsg_type == SCM_RIGHTS) {
-      int given[2] = {-1, -1};
+      int given[kGivenMax] = {-1, -1, -1, -1};
       memcpy(given, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0) < sizeof given ? c->cmsg_len - CMSG_LEN(0) : sizeof given);
-      if (request_.large) large_ = given[0];
-      if (request_.input) input_ = given[request_.large ? 1 : 0];
+      const int* next = given;
+      if (request_.large) large_ = *next++;
+      if (request_.input || request_.streams) input_ = *next++;
+      if (request_.streams) streams_[0] = next[0], streams_[1] = next[1];
     }
     return true;
   }
@@ -195,7 +197,7 @@ class Slot {
     std::size_t mapped = 0, pointers_mapped = 0;
     char** pointers = few_;
     const auto release = [&] {
-      for (int* fd : {&large_, &input_})
+      for (int* fd : {&large_, &input_, &streams_[0], &streams_[1]})
         if (*fd >= 0) close(*fd), *fd = -1;
       if (mapped != 0) munmap(text, mapped);
       if (pointers_mapped != 0) munmap(pointers, pointers_mapped);
@@ -223,7 +225,7 @@ class Slot {
       pointers = static_cast<char**>(at);
     }
     const bool whole = request.size != 0 && (large_ >= 0 || (!request.large && got_ == sizeof request + request.size)) && text[request.size - 1] == 0;
-    if (!whole || request.argc == 0 || (request.input && input_ < 0)) {
+    if (!whole || request.argc == 0 || (request.input && input_ < 0) || (request.streams && streams_[1] < 0)) {
       fail(report, Failed::message, EPROTO);
       return release();
     }
@@ -292,7 +294,8 @@ class Slot {
 
   void attempt(const Request& request, Report& report) {
     if (!ready_pipes()) return fail(report, Failed::pipes, errno);
-    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, write_[0], write_[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
+    const int* const out = request.streams ? streams_ : write_;
+    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, out[0], out[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
     set_session_nice(request.nice);
     int pidfd = -1;
     paused_us_ = 0;
@@ -302,6 +305,8 @@ class Slot {
     const pid_t pid = clone(be_born, stack_ + sizeof stack_, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
     set_score(own_score_);
     if (pid < 0) return fail(report, Failed::clone, errno);
+    for (int* fd : {&input_, &streams_[0], &streams_[1]})  // so that their other ends see when it and all below it are gone
+      if (request.streams && *fd >= 0) close(*fd), *fd = -1;
 
     await_end(request, report, pid, pidfd, born);
     report.wall_us = now_us() - born - paused_us_;
@@ -485,7 +490,7 @@ class Slot {
   bool has_guard_;
   int null_, large_ = -1, input_ = -1, score_ = -1;
   char own_score_[16] = {};
-  int read_[2] = {-1, -1}, write_[2] = {-1, -1};
+  int read_[2] = {-1, -1}, write_[2] = {-1, -1}, streams_[2] = {-1, -1};  // the last: stdout and stderr that were given
   Request request_{};
   std::size_t got_ = 0;
   char **argv_ = nullptr, **env_ = nullptr;

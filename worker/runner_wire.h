@@ -6,11 +6,13 @@
 
 namespace souk::runner {
 
-constexpr std::uint32_t kBuild = 0x534b0003;        // changes with every change here
+constexpr std::uint32_t kBuild = 0x534b0004;        // changes with every change here
 constexpr std::size_t kMessageMax = 60 << 10;       // bytes of a Run with its strings; more comes in a memfd
 constexpr std::size_t kLaunchMax = 8 << 20;         // the kernel takes about 2 MiB of arguments and environment at most
 constexpr std::int64_t kGiveUpUs = 3'000'000;       // after KILL; what still lives then sleeps in the kernel or is not ours to kill
 constexpr int kSocket = 3, kOutput = 4, kLock = 5;  // descriptors of a runner: messages, memfd for outputs, lock of the working folder
+
+constexpr int kGivenMax = 4;                        // descriptors that come with a request
 
 enum class Kind : std::uint32_t { hello, run, stop, pause, resume, clean, report };
 
@@ -23,11 +25,11 @@ struct Hello {
 };
 
 /// Run: followed by NUL-terminated strings: the folder, processors as `0,2` or nothing, argc arguments, envc variables. If `large`, those are in a memfd that comes with it,
-/// if `input`, stdin is another one, which comes after that. Stop, pause, resume: of attempt `serial` if it is the one running. Clean: followed by a folder to remove.
+/// if `input`, stdin is another one, which comes after that; if `streams`, three more are its standard streams, and nothing is captured. Stop, pause, resume: of attempt `serial` if it is the one running. Clean: followed by a folder to remove.
 struct Request {
   Kind kind = Kind::run;
   std::uint32_t argc = 0, envc = 0;
-  std::uint8_t large = 0, input = 0;
+  std::uint8_t large = 0, input = 0, streams = 0;
   std::uint64_t serial = 0;  // of the attempt, in the life of this Executor: a late Stop must not hit the next
   std::uint64_t size = 0;    // of the strings, in bytes
   std::int64_t limit_us = 0, grace_us = 0;

@@ -247,6 +247,7 @@ void Session::tell(Event event) {
     Event next = std::move(events_.front());
     events_.pop_front();
     for (Action& action : agent_.step(now(), std::move(next))) std::visit([this](auto& what) { perform(what); }, action);
+    if (events_.empty() && std::exchange(calls_made_, false)) slots_.calls_made();  // which may tell more
   }
   wake_in_time();
 }
@@ -318,6 +319,30 @@ void Session::perform(Start& action) {
   });
 }
 
+void Session::calls_ended(CallsEnded event) {
+  if (!stopped_) tell(std::move(event));
+}
+
+void Session::perform(Call& action) {
+  if (!slots_.call) {  // no manager sends this to who offers none
+    Outcome outcome;
+    outcome.cause = Cause::not_started;
+    outcome.why = "this worker has no services";
+    CallsEnded ended{action.slot, {}};
+    ended.calls.push_back({action.assignment.attempt, std::move(outcome)});
+    return tell(std::move(ended));
+  }
+  calls_made_ = true;
+  slots_.call(action.slot, std::move(action.assignment));
+}
+void Session::perform(StopCall& action) {
+  calls_made_ = true;
+  slots_.stop_call(action.slot, action.attempt);
+}
+void Session::perform(ForsakeCall& action) {
+  calls_made_ = true;
+  slots_.forsake_call(action.slot, action.attempt);
+}
 void Session::perform(StopSlot& action) { slots_.stop(action.slot); }
 void Session::perform(PauseSlot& action) {
   spdlog::debug("paused slot={}", action.slot);

@@ -26,10 +26,13 @@ class Session {
     std::vector<int> processors;  // that pinned attempts are bound to
     std::chrono::milliseconds ping_every{60'000};
   };
-  /// How attempts run; both are called from the loop, and so must be what start() is given.
+  /// How attempts run; all are called from the loop, and so must be what start() is given. The calls of one turn end with calls_made().
   struct Slots {
     std::function<void(int slot, Assignment assignment, Granted granted, std::function<void(Outcome)> finished)> start;
     std::function<void(int slot)> stop, pause, resume;
+    std::function<void(int slot, Assignment assignment)> call = nullptr;  // these four: only where the offer has services
+    std::function<void(int slot, AttemptId attempt)> stop_call = nullptr, forsake_call = nullptr;
+    std::function<void()> calls_made = nullptr;
   };
   /// `spool` outlives this; null: results are kept in memory only. `found` is what it held.
   Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool = nullptr, Restored found = {});
@@ -45,6 +48,7 @@ class Session {
   void pause() { tell(Pause{}); }
   void resume() { tell(Resume{}); }
   void allow(Allowance allowance) { tell(std::move(allowance)); }
+  void calls_ended(CallsEnded event);
 
   const Agent& agent() const { return agent_; }
   const Room& room() const { return room_; }
@@ -63,6 +67,9 @@ class Session {
   void perform(RefuseEpoch& action);
   void perform(RefuseStale& action);
   void perform(Start& action);
+  void perform(Call& action);
+  void perform(StopCall& action);
+  void perform(ForsakeCall& action);
   void perform(StopSlot& action);
   void perform(PauseSlot& action);
   void perform(ResumeSlot& action);
@@ -92,7 +99,7 @@ class Session {
   boost::asio::steady_timer wake_, hello_late_;
   std::optional<Instant> wakes_at_;
   std::deque<Event> events_;  // told while one is being handled
-  bool handling_ = false, stopped_ = false;
+  bool handling_ = false, stopped_ = false, calls_made_ = false;
   const gloox::Tag* asked_ = nullptr;  // the iq that the event being told came from, until it is answered
   std::chrono::milliseconds lease_{30'000};
   std::string trouble_;

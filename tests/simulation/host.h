@@ -94,6 +94,9 @@ class Host {
   void perform(worker::RefuseEpoch& action);
   void perform(worker::RefuseStale& action);
   void perform(worker::Start& action);
+  void perform(worker::Call&) {}  // no worker here offers a service
+  void perform(worker::StopCall&) {}
+  void perform(worker::ForsakeCall&) {}
   void perform(worker::StopSlot& action);
   void perform(worker::PauseSlot& action);
   void perform(worker::ResumeSlot& action);

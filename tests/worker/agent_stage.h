@@ -38,6 +38,9 @@ inline std::string told(const Action& action) {
       for (const int processor : a.granted.processors) with += " cpu" + std::to_string(processor);
       return with.empty() ? text : text + " with" + with;
     }
+    std::string operator()(const Call& a) { return "call " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot); }
+    std::string operator()(const StopCall& a) { return "stop call " + std::to_string(a.attempt.number); }
+    std::string operator()(const ForsakeCall& a) { return "forsake call " + std::to_string(a.attempt.number); }
     std::string operator()(const StopSlot& a) { return "stop slot " + std::to_string(a.slot); }
     std::string operator()(const PauseSlot& a) { return "pause slot " + std::to_string(a.slot); }
     std::string operator()(const ResumeSlot& a) { return "resume slot " + std::to_string(a.slot); }
