@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <tuple>
 
 #include "manager/history.h"
@@ -437,6 +438,16 @@ void Grid::listen() {
   if (deaf) spdlog::warn("nothing heard from the server quiet_ms={} next=\"no lease ends and nothing is given out until it is\"", quiet->count());
   else spdlog::info("the server is heard again");
   handle(deaf ? Event(MarketClosed{}) : Event(MarketOpened{}));
+}
+
+void Grid::keep_fact(const std::string& fact, std::uint64_t value) {
+  if (!fenced_.empty()) return;
+  journal_->set(fact, value);
+  if (std::exchange(facts_due_, true)) return;
+  boost::asio::post(loop_, [this] {  // all that come in one turn of the loop are one transaction
+    facts_due_ = false;
+    journal_->commit([] {});
+  });
 }
 
 void Grid::keep_roster(Duration patience) {

@@ -42,6 +42,8 @@ class Grid {
   Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits);
   ~Grid();
   void set_me(std::string me);
+  /// Of the market, for its next life; 0: forget it.
+  void keep_fact(const std::string& fact, std::uint64_t value);
   /// How long ended jobs are kept; 0: for ever. `shown`: as its user wrote it.
   void set_keep(std::chrono::milliseconds keep, std::string shown) { keep_ = keep, keep_shown_ = std::move(shown); }
   Pool& pool() { return pool_; }
@@ -137,7 +139,7 @@ class Grid {
   std::uint64_t started_ms_;
   bool push_due_ = false;
   WorkerId met_;  // the last that came for the first time
-  bool linked_ = false, opening_ = false;
+  bool linked_ = false, opening_ = false, facts_due_ = false;
   Lacks lacks_;
   std::string fenced_;         // why; empty: it is not
   bool put_back_ = false, asked_all_ = false;

@@ -3,6 +3,7 @@
 #include <gloox/tag.h>
 #include <spdlog/spdlog.h>
 
+#include "manager/clocks.h"
 #include "protocol/stanza.h"
 
 namespace souk {
@@ -10,7 +11,6 @@ namespace souk {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr auto kReturnGrace = 10s;  // for workers to come back after a server was restarted; their back-off is below that
 bool has_status(const gloox::Tag& x, const std::string& code) {
   for (const auto* status : x.findChildren("status"))
     if (status->findAttribute("code") == code) return true;
@@ -24,9 +24,7 @@ HostedRoom::HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& dis
 
 void HostedRoom::open() {
   closed_ = opened_ = inside_ = false;
-  for (const auto& [nick, jid] : occupants_) before_.insert(jid);
-  occupants_.clear();
-  grace_.cancel();
+  lost();
   auto join = presence();
   child(child(*join, "x", ns::muc), "history", {}, {{"maxstanzas", "0"}});
   link_.send(std::move(join));
@@ -35,6 +33,13 @@ void HostedRoom::open() {
   retry_.async_wait([this](auto error) {
     if (!error && !inside_ && !closed_) again({"cannot open the marketplace " + room_, "its server does not answer", ""});
   });
+}
+
+void HostedRoom::lost() {
+  for (const auto& [nick, jid] : occupants_) returning_.lost(jid);
+  occupants_.clear();
+  returning_.closed();
+  grace_.cancel();
 }
 
 Stanza HostedRoom::presence() const {
@@ -114,7 +119,7 @@ void HostedRoom::take(const gloox::Tag& presence) {
     return;
   }
   const bool entered = std::exchange(occupants_[nick], jid) != jid;
-  before_.erase(jid);
+  returning_.back(jid, Clocks::read().now);
   Occupant occupant{nick, jid, {}, {}, entered};
   if (const auto* caps = presence.findChild("c", "xmlns", ns::caps)) occupant.caps_node = caps->findAttribute("node"), occupant.caps_hash = caps->findAttribute("ver");
   on_present(occupant);
@@ -152,14 +157,21 @@ void HostedRoom::configure() {
     say_subject();
     tries_ = 0;
     if (std::exchange(opened_, true)) return;
-    // Who was here before and is not now may still come: its server was restarted, or its link is slower than ours.
-    grace_.expires_after(kReturnGrace);
-    grace_.async_wait([this](auto error) {
-      if (error || closed_) return;
-      for (const std::string& jid : std::exchange(before_, {})) on_gone(jid);
-    });
+    returning_.opened(Clocks::read().now);
+    await_return();
     on_open();
     ping();
+  });
+}
+
+void HostedRoom::await_return() {
+  const auto due = returning_.due();
+  if (!due) return;
+  grace_.expires_after(std::max<Duration>(Duration(1000), *due - Clocks::read().now));
+  grace_.async_wait([this](auto error) {
+    if (error || closed_) return;
+    for (const std::string& jid : returning_.given_up(Clocks::read().now)) on_gone(jid);
+    await_return();
   });
 }
 

@@ -2,9 +2,9 @@
 #pragma once
 #include <boost/asio/steady_timer.hpp>
 #include <map>
-#include <set>
 
 #include "manager/marketplace.h"
+#include "manager/returning.h"
 #include "protocol/disco.h"
 #include "protocol/xmpp_link.h"
 
@@ -16,8 +16,8 @@ class HostedRoom final : public Marketplace {
   HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me);
   void open() override;
   void close() override;
-  /// What everybody in the room should know of the manager; empty: all is well.
-  void set_trouble(const std::string& why);
+  void lost() override;
+  void set_trouble(const std::string& why) override;
   void set_me(std::string me) { me_ = std::move(me); }  // an ordinary account learns its full JID at login
 
  private:
@@ -28,6 +28,7 @@ class HostedRoom final : public Marketplace {
   void configure();
   void again(Error why);
   void ping();
+  void await_return();
 
   boost::asio::io_context& loop_;
   XmppLink& link_;
@@ -35,7 +36,7 @@ class HostedRoom final : public Marketplace {
   std::string room_, me_, nick_ = "manager", trouble_;
   bool inside_ = false, opened_ = false, closed_ = false;
   std::map<std::string, std::string> occupants_;  // nick -> real JID
-  std::set<std::string> before_;                  // real JIDs from before the link broke, not seen again yet
+  Returning returning_;
   boost::asio::steady_timer retry_, self_ping_, grace_;
   int tries_ = 0;
   Registration registration_;

@@ -18,6 +18,7 @@
 #include "manager/hosted_room.h"
 #include "manager/journal.h"
 #include "manager/restoration.h"
+#include "manager/served_room.h"
 #include "protocol/disco.h"
 #include "protocol/notation.h"
 #include "protocol/profile.h"
@@ -42,6 +43,9 @@ int check(const std::filesystem::path& folder, bool json) {
   std::cout << (json ? json_of(report.value()) + "\n" : text_of(report.value())) << std::flush;
   return report.value().findings.empty() ? 0 : 1;
 }
+
+/// The room lies on the component's own domain, so the manager is the room. Else somebody's room service has it.
+bool serves_room(const souk::Profile& profile) { return profile.account.component && souk::domain_of(profile.room) == souk::domain_of(profile.account.jid); }
 
 /// One line for whoever started us and waits (souk up).
 void notify(int fd, const char* line) {
@@ -69,11 +73,27 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   souk::Disco disco(link);
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
   const souk::MemoryShares memory(limits.memory_max());
+  const std::map<std::string, std::uint64_t> facts = restored.facts;
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers), std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
-  souk::Commands commands(loop, link, disco, grid, {std::move(admins), std::move(users), memory.requests});
+  souk::Commands commands(loop, link, disco, grid, {admins, std::move(users), memory.requests});
   if (put_back) grid.set_put_back();
-  souk::HostedRoom room(loop, link, disco, profile.room, profile.manager);
+  // A room on the component's own domain is nobody else's to serve.
+  std::unique_ptr<souk::Marketplace> market;
+  souk::HostedRoom* hosted = nullptr;
+  if (serves_room(profile)) {
+    auto served = std::make_unique<souk::ServedRoom>(
+        loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, [admins](const std::string& jid) { return souk::allowed(admins, jid); }, facts});
+    served->on_fact = [&grid](const std::string& fact, std::uint64_t value) { grid.keep_fact(fact, value); };
+    served->on_drain = [&grid](const std::string& jid, bool drained) { grid.pool().drain(jid, drained); };
+    for (const std::string& jid : served->workers_remembered()) grid.pool().await(jid);
+    market = std::move(served);
+  } else {
+    auto room = std::make_unique<souk::HostedRoom>(loop, link, disco, profile.room, profile.manager);
+    hosted = room.get();
+    market = std::move(room);
+  }
+  souk::Marketplace& room = *market;
 
   int code = 0;
   bool leaving = false;
@@ -120,7 +140,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   link.on_up = [&] {
     if (!profile.account.component) {
       grid.set_me(link.jid());
-      room.set_me(link.jid());
+      hosted->set_me(link.jid());
     }
     spdlog::info("connected as={}", link.jid());
     conflict_since.reset();
@@ -129,6 +149,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   link.on_down = [&](const souk::Error& why, bool final) {
     spdlog::warn("disconnected why=\"{}\" final={}", why.text(), final);
     grid.market_closed();
+    room.lost();
     if (link.stream_error() == "conflict") {
       displaced = true;
       end_if_replaced();
@@ -222,6 +243,8 @@ int main(int argc, char** argv) {
     if (const auto set = limits.set_memory_max(memory_max); !set) return fail(set.error(), kUsage);
   const auto profile = souk::load_profile(profile_file);
   if (!profile) return fail(profile.error(), kUsage);
+  if (serves_room(profile.value()) && profile.value().room == souk::bare(profile.value().manager))
+    return fail({"bad profile " + profile_file, "'room' and 'manager' have the same address", "give the room a name of its own: market@" + souk::domain_of(profile.value().room)}, kUsage);
   try {
     if (put_back)
       if (const auto marked = souk::mark_put_back(folder() / "grid.sqlite", souk::Clocks::read().now_ms); !marked) return fail(marked.error(), 1);

@@ -17,7 +17,10 @@ class Marketplace {
  public:
   virtual ~Marketplace() = default;
   virtual void open() = 0;   // the link is up: make the room, or find it again
+  virtual void lost() = 0;   // the link is down
   virtual void close() = 0;  // leave it; before the link stops
+  /// What everybody who reads the room should know of the manager; empty: all is well.
+  virtual void set_trouble(const std::string& why) = 0;
   /// The room is there, is ours, and everybody in it has been told of.
   std::function<void()> on_open = [] {};
   std::function<void(const Occupant&)> on_present = [](const Occupant&) {};  // joined, or changed

@@ -242,7 +242,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     hosts_[peer.id] = offer.hostname;
     // What it offers now may be less than its machine has, by its owner's rules, but never more.
     const int slots = hello.slots() == 0 ? 1 : static_cast<int>(std::min<std::uint32_t>(hello.slots(), static_cast<std::uint32_t>(offer.slots)));
-    WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_of(hello.state()), {}, until_of(hello.until_ms())};
+    WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, state_of(hello.state())), {}, until_of(hello.until_ms())};
     for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
     spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={} rule=\"{}\"", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
                  joined.held.size(), printable(hello.version()), member.rule);
@@ -271,6 +271,13 @@ void Pool::gone(const std::string& jid) {
     tell(WorkerLost{id});
   }
   forget_past();
+}
+
+void Pool::drain(const std::string& jid, bool drained) {
+  if (!(drained ? retired_.insert(jid).second : retired_.erase(jid) > 0)) return;
+  const auto at = peers_.find(jid);
+  if (at == peers_.end() || !at->second.joined || at->second.asking || at->second.queued) return;  // it is asked what it is, and that answer counts
+  tell(WorkerChanged{at->second.id, drained ? WorkerState::draining : WorkerState::free});  // its next lease tells better
 }
 
 /// What is known of those that left long ago, and many others since, goes: each worker that starts has a JID of its own.
@@ -562,7 +569,7 @@ void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {
   Member& member = members_.at(from->id);  // of everybody joined
   member.rule = rule_of(lease.rule()), member.until_ms = lease.until_ms();
   const int slots = static_cast<int>(std::min<std::uint32_t>(lease.slots(), static_cast<std::uint32_t>(member.offer.slots)));
-  LeaseRenewed renewed{from->id, state_of(lease.state()), {}, slots, until_of(lease.until_ms())};
+  LeaseRenewed renewed{from->id, state_for(from->occupant.jid, state_of(lease.state())), {}, slots, until_of(lease.until_ms())};
   for (const auto& attempt : lease.held()) renewed.held.push_back(held_of(attempt));
   auto reply = result_of(iq);
   add_payload(*reply, "lease", ns::task, wire::LeaseAnswer());  // what is to stop follows as a stop of its own

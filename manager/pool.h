@@ -63,6 +63,8 @@ class Pool {
   // From the marketplace.
   void present(const Occupant& occupant);
   void gone(const std::string& jid);
+  /// An admin of the grid wants that worker to get nothing more, until it is said otherwise or this life ends; what it has it finishes.
+  void drain(const std::string& jid, bool drained);
 
   // To the workers; what is asked for within one turn of the loop leaves together.
   /// run: which run of the task it is, from 1.
@@ -147,6 +149,8 @@ class Pool {
   void forget_past();
   Peer* worker_of(const gloox::Tag& iq, bool must_be_joined = true);
   Peer* peer(WorkerId worker);
+  /// What it says of itself, or draining if an admin wants that.
+  WorkerState state_for(const std::string& jid, WorkerState said) const { return said == WorkerState::paused || !retired_.contains(jid) ? said : WorkerState::draining; }
   Stanza iq_to(const Peer& peer) const;
 
   boost::asio::io_context& loop_;
@@ -158,7 +162,7 @@ class Pool {
   std::string me_;
   std::map<std::string, Peer> peers_;            // by real JID
   std::map<std::string, std::chrono::steady_clock::time_point> left_;  // workers that left a moment ago, and when
-  std::set<std::string> awaited_;
+  std::set<std::string> awaited_, retired_;
   std::map<std::string, WorkerId> ids_;          // real JID -> id, of who is here and the last that left
   WorkerId last_id_;
   std::deque<std::pair<WorkerId, std::string>> past_;  // who left, in that order; some are back

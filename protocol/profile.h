@@ -17,7 +17,7 @@ namespace souk {
 /// port = 5222
 /// ca_file = "ca.pem"                 # trusted authorities; default: the system's
 /// manager = "manager@grid.souk.localhost/souk"
-/// room = "market@rooms.souk.localhost"
+/// room = "market@grid.souk.localhost"  # on the manager's own domain: served by it; elsewhere: by a room service
 struct Profile {
   Account account;
   std::string manager;  // full JID of the manager; a worker obeys nobody else

@@ -45,7 +45,7 @@ std::string render_profile(const EmbeddedGrid& grid, std::string_view comment, s
   text += fmt::format("host = {}\n", toml_string(kLoopback));
   text += fmt::format("port = {}\n", component ? grid.ports.component : grid.ports.clients);
   text += fmt::format("manager = {}\n", toml_string(kManagerJid));
-  text += fmt::format("room = {}\n", toml_string(kRoom));
+  text += fmt::format("room = {}\n", toml_string(grid.hosted ? kHostedRoom : kRoom));
   return text;
 }
 
@@ -122,7 +122,8 @@ std::string render_server_config(const EmbeddedGrid& grid, std::string_view comp
   text += "log = { { levels = { min = \"info\" }, to = \"console\", timestamps = true } }\n";
   text += fmt::format("\nVirtualHost {}\n", lua_string(kDomain));
   // Only the manager makes rooms, or somebody else could own the marketplace before it does.
-  text += fmt::format("\nComponent {} \"muc\"\n  name = \"Marketplace\"\n  restrict_room_creation = true\n  admins = {{ {} }}\n", lua_string(kRoomsDomain),
+  if (grid.hosted)
+    text += fmt::format("\nComponent {} \"muc\"\n  name = \"Marketplace\"\n  restrict_room_creation = true\n  admins = {{ {} }}\n", lua_string(kRoomsDomain),
                       lua_string(kManagerJid.substr(0, kManagerJid.find('/'))));
   text += fmt::format("\nComponent {}\n  component_secret = {}\n", lua_string(kGridDomain), lua_string(component_secret));
   return text;

@@ -16,7 +16,8 @@ inline constexpr std::string_view kDomain = "souk.localhost";
 inline constexpr std::string_view kGridDomain = "grid.souk.localhost";
 inline constexpr std::string_view kRoomsDomain = "rooms.souk.localhost";
 inline constexpr std::string_view kManagerJid = "manager@grid.souk.localhost/souk";
-inline constexpr std::string_view kRoom = "market@rooms.souk.localhost";
+inline constexpr std::string_view kRoom = "market@grid.souk.localhost";           // served by the manager itself
+inline constexpr std::string_view kHostedRoom = "market@rooms.souk.localhost";  // of the server's room service
 inline constexpr std::string_view kWorkerAccount = "worker";
 inline constexpr std::string_view kLoopback = "127.0.0.1";
 
@@ -39,9 +40,10 @@ struct EmbeddedGrid {
   bool restored = false;               // the manager's store was put back from a copy
   double lease_s = 0;                  // of the manager; 0: its default
   std::string keep;                    // as the manager's --keep has it; empty: its default
+  bool hosted = false;                 // the marketplace is a room of the server's room service
   bool root = false;                   // Prosody refuses to run as root unless told
 };
-inline constexpr int kWorkersMax = 256;  // a stock room is quadratic in its occupants; more workers belong on more machines
+inline constexpr int kWorkersMax = 256;  // more workers belong on more machines
 inline constexpr int kSlotsMax = 4096;   // as offers allow (protocol/offer.h)
 
 /// Where things are in the state folder.

@@ -217,6 +217,7 @@ void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_option("--slots", options.slots, "Tasks each worker runs at a time (default: the cores, shared among the workers)")->check(CLI::Range(1, kSlotsMax));
   command.add_option("--lease-s", options.lease_s, "Seconds of silence after which a worker's tasks go to others (default: 30)")->check(CLI::Range(1.0, 86400.0));
   command.add_flag("--restored", options.restored, "The state folder was put back from a copy: jobs that were open then are held, and numbers are left out for what is lost");
+  command.add_flag("--hosted", options.hosted, "Let the server's room service keep the marketplace, not the manager itself: slow beyond a hundred workers, but a room with settings");
   command.add_option("--admin", options.admins, "JID that sees and cancels everybody's jobs (may be repeated)")->allow_extra_args(false);
   command.add_option("--service", options.services, "A service of each worker, as souk-worker --service has it: NAME=COMMAND or NAME=json:COMMAND (may be repeated)")
       ->type_name("NAME=COMMAND")->allow_extra_args(false)->delimiter('\0');

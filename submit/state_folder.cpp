@@ -246,7 +246,7 @@ Result<Settings> load_settings(const Layout& at) {
   try {
     const int clients = value.value("port", 0), component = value.value("component_port", 0);
     if (std::min(clients, component) < 0 || std::max(clients, component) > 65535) return damaged;
-    Settings settings{value.at("user"), {static_cast<std::uint16_t>(clients), static_cast<std::uint16_t>(component)}};
+    Settings settings{value.at("user"), {static_cast<std::uint16_t>(clients), static_cast<std::uint16_t>(component)}, value.value("hosted", false)};
     if (!check_account_name(settings.user)) return damaged;  // it becomes part of paths
     return settings;
   } catch (const json::exception&) {
@@ -303,7 +303,7 @@ Result<Done> write_grid(const EmbeddedGrid& grid) {
     if (person.owner) continue;
     if (auto written = write_file(person.profile, render_person_profile(grid, person.name, person.password.filename().string())); !written) return written;
   }
-  const json settings = {{"format", 1}, {"user", grid.user}, {"port", grid.ports.clients}, {"component_port", grid.ports.component}};
+  const json settings = {{"format", 1}, {"user", grid.user}, {"port", grid.ports.clients}, {"component_port", grid.ports.component}, {"hosted", grid.hosted}};
   return write_file(at.settings(), settings.dump() + "\n");
 }
 
@@ -361,6 +361,7 @@ Result<Person> add_person(const Layout& at, const Settings& settings, std::strin
   EmbeddedGrid grid;
   grid.dir = at.dir;
   grid.ports = settings.ports;
+  grid.hosted = settings.hosted;
   if (auto written = write_file(person.password, password + "\n"); !written) return written.error();
   if (auto written = write_file(person.profile, render_person_profile(grid, name, person.password.filename().string())); !written) return written.error();
   if (auto written = write_account(at, name, password, chosen ? kIterationsChosen : kIterationsRandom); !written) {

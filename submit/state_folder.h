@@ -47,6 +47,7 @@ Result<Done> open_state_folder(const Layout& at);
 struct Settings {
   std::string user;
   Ports ports;
+  bool hosted = false;  // as it was started last
 };
 /// Those of the folder, or new ones: the account name of this unix user, no ports.
 Result<Settings> load_settings(const Layout& at);

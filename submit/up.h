@@ -10,7 +10,7 @@ namespace souk {
 struct UpOptions {
   int workers = 1;
   int slots = 0;  // of each worker; 0: the cores, shared among the workers
-  bool foreground = false, restored = false;
+  bool foreground = false, restored = false, hosted = false;
   double lease_s = 0;
   std::vector<std::string> admins, allowed, shares, limits, services;
   std::string keep;

@@ -77,12 +77,22 @@ TEST(Embedded, ConfiguresAServerThatIsPrivateAndFast) {
   EXPECT_TRUE(contains(config, "c2s_ports = { 20001 }; component_ports = { 20002 }"));
   EXPECT_TRUE(contains(config, "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }"));
   EXPECT_TRUE(contains(config, "modules_disabled = { \"s2s\", \"s2s_auth_certs\", \"limits\" }"));
-  EXPECT_TRUE(contains(config, "restrict_room_creation = true\n  admins = { \"manager@grid.souk.localhost\" }"));
   EXPECT_TRUE(contains(config, "component_secret = \"secret\""));
   EXPECT_FALSE(contains(config, "run_as_root"));
   auto root = some_grid();
   root.root = true;
   EXPECT_TRUE(contains(render_server_config(root, "secret"), "run_as_root = true"));
+}
+
+TEST(Embedded, KeepsTheMarketWhereItIsAskedTo) {
+  auto grid = some_grid();
+  EXPECT_FALSE(contains(render_server_config(grid, "secret"), "muc")) << "the manager is the room";
+  for (const auto& profile : {render_manager_profile(grid), render_worker_profile(grid)}) EXPECT_TRUE(contains(profile, "room = \"market@grid.souk.localhost\"\n")) << profile;
+  grid.hosted = true;
+  const std::string config = render_server_config(grid, "secret");
+  EXPECT_TRUE(contains(config, "Component \"rooms.souk.localhost\" \"muc\""));
+  EXPECT_TRUE(contains(config, "restrict_room_creation = true\n  admins = { \"manager@grid.souk.localhost\" }"));
+  for (const auto& profile : {render_manager_profile(grid), render_worker_profile(grid)}) EXPECT_TRUE(contains(profile, "room = \"market@rooms.souk.localhost\"\n")) << profile;
 }
 
 TEST(Embedded, WritesProfilesWithoutPasswords) {

@@ -81,7 +81,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 
 TEST(GridAccounts, OnlyTheManagerMakesTheMarket) {
   GridStage stage(kFakes, "a \"folder\" it's");
-  ASSERT_EQ(stage.souk({"up"}).code, 0);
+  ASSERT_EQ(stage.souk({"up", "--hosted"}).code, 0);
   Login owner(stage.dir() / "user.toml"), worker(stage.dir() / "worker.toml");
   ASSERT_TRUE(owner.up() && worker.up());
   EXPECT_TRUE(contains(owner.join("market@rooms.souk.localhost"), "not-allowed"));

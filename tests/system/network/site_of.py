@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "stories"))
-from grid import Done, until
+from grid import Done, HOSTED, until
 
 PROGRAM = {"souk": os.environ["SOUK"], "manager": os.environ["SOUK_MANAGER"], "worker": os.environ["SOUK_WORKER"]}
 DOMAIN = "souk.test"
@@ -174,13 +174,14 @@ Component 'grid.{DOMAIN}'
         password = self.path("profiles", name + ".password")
         write_whole(password, "secret" if component else jid.split("@")[0])
         path = self.path("profiles", name + ".toml")
+        component_manager = manager == self.COMPONENT  # which can serve the market itself
         text = f"""jid = "{jid}"
 password_file = "{password}"
 component = {"true" if component else "false"}
 host = "{self.address(cable)}"
 port = {self.component_port if component else self.port}
 manager = "{manager}"
-room = "market@rooms.{DOMAIN}"
+room = "market@{"grid" if component_manager and not HOSTED else "rooms"}.{DOMAIN}"
 """
         if cable in self.cables:
             text += f'ca_file = "{self.path("ca.pem")}"\n'

@@ -10,9 +10,9 @@ from slixmpp import ClientXMPP
 from slixmpp.exceptions import IqError, IqTimeout
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from grid import Grid
+from grid import Grid, HOSTED
 
-MANAGER, ROOM = "grid.souk.localhost", "market@rooms.souk.localhost"
+MANAGER, ROOM = "grid.souk.localhost", "market@rooms.souk.localhost" if HOSTED else "market@grid.souk.localhost"
 PATIENCE = 20
 
 

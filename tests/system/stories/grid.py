@@ -9,6 +9,7 @@ import tempfile
 import time
 
 SOUK = os.environ["SOUK"]
+HOSTED = os.environ.get("SOUK_MARKET") == "hosted"  # the server's room service keeps the market; else the manager itself
 WAIT = 60  # seconds until a step that hangs is a failure
 
 
@@ -54,7 +55,7 @@ class Grid:
     def __init__(self, *options):
         self.folder = tempfile.mkdtemp(prefix="souk story ")  # with spaces, as people have them
         self.mark = "SOUK_STORY=" + self.folder
-        done = self.souk("up", *options)
+        done = self.souk("up", *(["--hosted"] if HOSTED else []), *options)
         assert done.code == 0, done
 
     def environment(self):

@@ -5,6 +5,13 @@ foreach(story Batches Losses Graphs Users)
 endforeach()
 add_test(NAME story.ChatClient COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/chat_client_test.py)
 set_tests_properties(story.ChatClient PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+# The same where the server's room service keeps the market: what depends on who is in the room, and the stock client.
+foreach(story Losses Users)
+  add_test(NAME story.hosted.${story} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/story_test.py ${story})
+  set_tests_properties(story.hosted.${story} PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MARKET=hosted")
+endforeach()
+add_test(NAME story.hosted.ChatClient COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/chat_client_test.py)
+set_tests_properties(story.hosted.ChatClient PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MARKET=hosted")
 # On a small disk of its own; skipped where nothing may be mounted.
 add_test(NAME story.Disk COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/disk_test.py)
 set_tests_properties(story.Disk PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
