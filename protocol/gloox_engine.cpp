@@ -21,6 +21,7 @@ class Engine final : public Base, public GlooxEngine {
   void hang_up() override { Base::disconnect(); }
   void pass(gloox::Tag* tag) override { Base::handleTag(tag); }
   bool bound() const override { return this->m_resourceBound; }
+  void set_resource(const std::string& resource) override { this->m_jid.setResource(resource); }
 
   void handleConnect(const gloox::ConnectionBase* connection) override {
     sink_.opened();

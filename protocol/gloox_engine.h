@@ -30,6 +30,8 @@ class GlooxEngine {
   /// An element of the login; null: the stream was closed.
   virtual void pass(gloox::Tag* tag) = 0;
   virtual bool bound() const = 0;
+  /// Of a client, from its next connect on.
+  virtual void set_resource(const std::string& resource) = 0;
 
   /// Neither fetches a roster nor sends presence. Anonymous if the JID has no user. `sink` outlives the engine.
   static std::unique_ptr<GlooxEngine> client(StreamSink& sink, const gloox::JID& jid, const std::string& password);

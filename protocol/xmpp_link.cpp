@@ -79,6 +79,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   bool up() const { return state_ == State::up; }
   const std::string& jid() const { return jid_; }
   std::size_t queued() const { return connection_ ? connection_->queued() : 0; }
+  void set_resource(const std::string& resource);
   const std::string& stream_error() const { return condition_; }
   std::optional<milliseconds> quiet() const {
     if (state_ != State::up) return std::nullopt;
@@ -125,7 +126,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
 
   XmppLink* api_;  // null once the link is gone
   asio::io_context& io_;
-  const Account account_;
+  Account account_;
   const Limits limits_;
   std::string domain_, host_, jid_, own_jid_, own_bare_;  // own_: normalized
   bool tls_ = false;
@@ -174,6 +175,14 @@ XmppLink::Impl::Impl(XmppLink& api, asio::io_context& io, Account account, Limit
   host_ = account_.host.empty() ? domain_ : account_.host;
   own_jid_ = parsed.full();
   own_bare_ = parsed.bare();
+}
+
+void XmppLink::Impl::set_resource(const std::string& resource) {
+  gloox::JID jid(account_.jid);
+  jid.setResource(resource);
+  jid_ = account_.jid = jid.full();
+  own_jid_ = jid.full();
+  if (engine_) engine_->set_resource(resource);
 }
 
 /// Runs `call` from the loop, unless the link is gone by then.
@@ -519,6 +528,7 @@ void XmppLink::stop(std::function<void()> done) { impl_->stop(std::move(done)); 
 bool XmppLink::up() const { return impl_->up(); }
 std::optional<std::chrono::milliseconds> XmppLink::quiet() const { return impl_->quiet(); }
 void XmppLink::ping() { impl_->ping(); }
+void XmppLink::set_resource(const std::string& resource) { impl_->set_resource(resource); }
 const std::string& XmppLink::stream_error() const { return impl_->stream_error(); }
 const std::string& XmppLink::jid() const { return impl_->jid(); }
 std::size_t XmppLink::queued() const { return impl_->queued(); }

@@ -88,6 +88,9 @@ class XmppLink {
   /// Nothing is delivered any more, requests end as `disconnected`, and on_down is not called for it.
   void stop(std::function<void()> done = [] {});
 
+  /// Another resource of its account, from the next connect on; good to call in on_down.
+  void set_resource(const std::string& resource);
+
   bool up() const;
   /// The stream error (RFC 6120 §4.9.3) that ended the last connection; empty: none did. Good to ask for in on_down.
   const std::string& stream_error() const;

@@ -17,7 +17,6 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
-#include <random>
 
 #include "protocol/notation.h"
 #include "protocol/profile.h"
@@ -161,13 +160,6 @@ fs::path default_state(const Options& options, const fs::path& work) {
   // Default working folders are numbered in two places, below $XDG_RUNTIME_DIR and in /tmp: `souk-worker-1`, `souk-1000-worker-1`.
   const std::string name = work.parent_path().filename().string() + '-' + work.filename().string();
   return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / name;
-}
-
-std::string random_suffix() {
-  std::random_device random;
-  char text[9];
-  std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(random()));
-  return text;
 }
 
 class Program {
@@ -357,6 +349,7 @@ int run(const Options& options) {
   }
   // A resource of its own: two workers of one account would else throw each other out, again and again. It stays the same from life to life, since the
   // manager takes results only from whom it gave the attempt to.
+  setup.state_is_copied = found.copied;
   setup.profile.account.jid = bare(setup.profile.account.jid) + '/' + setup.nick + '-' + (spool ? found.suffix : random_suffix());
   std::error_code error;
   Surroundings host{task_environment(), fs::absolute(work, error).string(), setup.nick, !setup.offer.gpus.empty()};

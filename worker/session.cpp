@@ -24,6 +24,8 @@ constexpr auto kConnectPauseMax = 8s;// between two connects: a manager waits 10
 constexpr auto kReportWithin = 20s;  // the manager writes to its disk before it answers
 constexpr auto kLeaseWithin = 10s;
 constexpr auto kTermTogether = 20ms;  // between a TERM that ended a task and the one to us, if somebody sent both
+constexpr int kTakenOverMax = 3;     // times that who shares our name, and seems to be the copy, is given to notice
+constexpr auto kTakenOverWithin = 5min;
 constexpr auto kHelloLate = 5s;  // in the market so long without a hello: the owner should hear of it
 
 AttemptId attempt_of(const wire::Attempt& message) { return {Epoch{message.epoch()}, message.number()}; }
@@ -83,9 +85,9 @@ Limits limits_of(const Session::Setup& setup) {
 }  // namespace
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
-    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), spool_(spool), agent_(limits_of(setup)),
+    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), agent_(limits_of(setup)),
       link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_),
-      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop) {
+      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());
   registrations_.push_back(link_.on_iq("", ns::task, [this](const gloox::Tag& iq, const gloox::Tag& payload) { take(iq, payload); }));
@@ -99,6 +101,7 @@ Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool*
     if (final) return on_end(why);
     if (trouble_ != why.text()) spdlog::warn("no connection why=\"{}\" trying=again", printable(why.text()));
     trouble_ = why.text();
+    if (link_.stream_error() == "conflict") give_way();
     room_.lost();
     tell(ManagerGone{});
   };
@@ -118,6 +121,23 @@ Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool*
   tell(std::move(found));
   // Within the handling of an event, this waits for its end: tell() queues it.
   if (spool_ != nullptr) spool_->on_trouble = [this](const std::string& why) { tell(DiskRefuses{why}); };
+}
+
+/// Two with one name would throw each other out for ever. The one whose state folder is a copy takes another; else, in the end, whoever is thrown out
+/// again. What it holds is handed over under the new name as far as the manager takes it; the other one has the same results, and its own.
+void Session::give_way() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - std::exchange(taken_over_at_, now) > kTakenOverWithin) taken_over_ = 0;
+  if (++taken_over_ < kTakenOverMax && !state_is_copied_) {
+    spdlog::warn("thrown out jid={} why=\"another worker logged in under the same name: a copy of this one's state folder?\" next=\"coming back; it should take another name\"", link_.jid());
+    return;
+  }
+  const std::string suffix = spool_ != nullptr ? spool_->rename() : random_suffix();
+  spdlog::warn("thrown out jid={} why=\"another worker has the same name{}\" next=\"a name of its own: {}-{}\"", link_.jid(),
+               state_is_copied_ ? ", since this one's state folder is a copy" : "", nick_, suffix);
+  link_.set_resource(nick_ + '-' + suffix);
+  state_is_copied_ = false;
+  taken_over_ = 0;
 }
 
 void Session::start() { link_.start(); }

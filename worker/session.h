@@ -25,6 +25,7 @@ class Session {
     Limits limits;      // slots and capacity are taken from the offer
     std::vector<int> processors;  // that pinned attempts are bound to
     std::chrono::milliseconds ping_every{60'000};
+    bool state_is_copied = false;  // as far as can be seen: another worker may have the same name (Spool::Found)
   };
   /// How attempts run; all are called from the loop, and so must be what start() is given. The calls of one turn end with calls_made().
   struct Slots {
@@ -81,6 +82,7 @@ class Session {
   void perform(Keep& action);
   void perform(Forget& action);
   void perform(Remember& action);
+  void give_way();
   void wake_in_time();
   void expect_hello();
   Instant now() const;
@@ -89,6 +91,7 @@ class Session {
   const std::string manager_;
   const Slots slots_;
   const int slot_count_;
+  const std::string nick_;
   Spool* const spool_;
   Agent agent_;
   CommandStore commands_;
@@ -103,6 +106,9 @@ class Session {
   const gloox::Tag* asked_ = nullptr;  // the iq that the event being told came from, until it is answered
   std::chrono::milliseconds lease_{30'000};
   std::string trouble_;
+  bool state_is_copied_;
+  int taken_over_ = 0;  // times in a row that another session took our name
+  std::chrono::steady_clock::time_point taken_over_at_{};
   std::vector<Registration> registrations_;
 };
 

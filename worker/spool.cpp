@@ -60,13 +60,6 @@ std::string host_name() {
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
 }
 
-std::string random_suffix() {
-  std::random_device random;
-  char text[9];
-  std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(random()));
-  return text;
-}
-
 /// Everything but its streams, which may be large.
 std::string head_of(const Outcome& outcome) {
   Outcome head;
@@ -144,6 +137,16 @@ class SqliteSpool final : public Spool {
     write();
   }
 
+  std::string rename() override {
+    suffix_ = random_suffix();
+    try {
+      sign();
+    } catch (const std::exception& fault) {
+      spdlog::warn("new name not kept on disk why=\"{}\" next=\"the next life will try the old one again\"", printable(fault.what()));
+    }
+    return suffix_;
+  }
+
   bool write() override {
     if (unwritten_.empty() && remembered_) return true;
     return write_all();
@@ -188,15 +191,15 @@ class SqliteSpool final : public Spool {
     for (int step = version; step < kVersion; ++step) db_->exec(kSteps[step]);
     db_->exec("PRAGMA user_version=" + std::to_string(kVersion));
     db_->exec("COMMIT");
-    if (found != nullptr) restore(*found);
-    statements_.emplace(*db_);
     struct stat status {};
     inode_ = ::stat(file_.c_str(), &status) == 0 ? status.st_ino : 0;
+    if (found != nullptr) restore(*found);
+    statements_.emplace(*db_);
     sqlite3_db_config(db_->getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
   }
 
   void restore(Found& found) {
-    std::string host;
+    std::string host, place;
     SQLite::Statement meta(*db_, "SELECT name, value FROM meta");
     while (meta.executeStep()) {
       const std::string name = meta.getColumn(0).getString();
@@ -204,7 +207,9 @@ class SqliteSpool final : public Spool {
       if (name == "jobs_seen") found.restored.jobs_seen = {number(meta.getColumn(1))};
       if (name == "suffix") found.suffix = meta.getColumn(1).getString();
       if (name == "host") host = meta.getColumn(1).getString();
+      if (name == "place") place = meta.getColumn(1).getString();
     }
+    meta.reset();
     epoch_ = found.restored.epoch;
     jobs_seen_ = found.restored.jobs_seen;
     SQLite::Statement results(*db_, "SELECT id, epoch, number, job, task, outcome, out, err FROM results ORDER BY id");
@@ -221,13 +226,18 @@ class SqliteSpool final : public Spool {
       found.restored.results.push_back({held, std::move(shared)});
     }
     // A copy of the folder on another host must not throw this one out of the room.
-    if (found.suffix.empty() || host != host_name()) {
-      found.suffix = random_suffix();
-      SQLite::Statement put(*db_, "INSERT OR REPLACE INTO meta VALUES('suffix',?),('host',?),('grid',?)");
-      put.bind(1, found.suffix), put.bind(2, host_name()), put.bind(3, grid_);
-      put.exec();
-    }
-    suffix_ = found.suffix;
+    const bool is_new = found.suffix.empty() || host != host_name();
+    suffix_ = is_new ? random_suffix() : found.suffix;
+    if (is_new || place.empty()) sign();
+    found.suffix = suffix_;
+    found.copied = !is_new && !place.empty() && place != std::to_string(inode_);
+  }
+
+  /// Writes down whose file this is. A copy is a file of its own; the number of the device changes with every start of the host, on some file systems.
+  void sign() {
+    SQLite::Statement put(*db_, "INSERT OR REPLACE INTO meta VALUES('suffix',?),('host',?),('grid',?),('place',?)");
+    put.bind(1, suffix_), put.bind(2, host_name()), put.bind(3, grid_), put.bind(4, std::to_string(inode_));
+    put.exec();
   }
 
   /// Moves the file aside and makes a new one, with all that is still known.
@@ -266,9 +276,7 @@ class SqliteSpool final : public Spool {
       unwritten_.push_back(attempt);
     }
     remembered_ = false;
-    SQLite::Statement put(*db_, "INSERT OR REPLACE INTO meta VALUES('suffix',?),('host',?),('grid',?)");
-    put.bind(1, suffix_), put.bind(2, host_name()), put.bind(3, grid_);
-    put.exec();
+    sign();
   }
 
   // ---- Writing
@@ -436,6 +444,13 @@ class SqliteSpool final : public Spool {
 };
 
 }  // namespace
+
+std::string random_suffix() {
+  std::random_device random;
+  char text[9];
+  std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(random()));
+  return text;
+}
 
 std::uint64_t mark_of(std::string_view text) {
   std::uint64_t mark = 0xcbf29ce484222325u;

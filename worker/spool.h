@@ -21,6 +21,9 @@ namespace souk::worker {
 /// A short mark of a text, the same in every life (FNV-1a).
 std::uint64_t mark_of(std::string_view text);
 
+/// What makes a worker's resource its own: 8 random digits.
+std::string random_suffix();
+
 class Spool {
  public:
   static constexpr std::chrono::milliseconds kSyncAfter{2000};  // a result that waited so long is synced
@@ -31,6 +34,7 @@ class Spool {
   struct Found {
     Restored restored;
     std::string suffix;  // of this folder's worker, in its resource: made once, so that each life is known as the same worker
+    bool copied = false;  // the file is not where that was made: somebody copied the folder, or moved it to another disk
   };
   /// Opens or makes what is kept in `folder` (made if missing, 0700) of that grid, and locks the folder for as long as this lives.
   /// grid:   names the manager, room and account that results are for; other grids have files of their own in the same folder
@@ -47,6 +51,8 @@ class Spool {
   virtual void keep(const Held& held, std::shared_ptr<const Outcome> outcome) = 0;
   virtual void forget(AttemptId attempt) = 0;
   virtual void remember(Epoch epoch, JobId jobs_seen) = 0;
+  /// Another suffix, since another worker has the same, by a copy of this folder: for this life, and for the next ones if the disk takes it.
+  virtual std::string rename() = 0;
   /// Writes all that is to be kept, in one transaction; nothing if nothing is. False if the disk refuses.
   virtual bool write() = 0;
 };

@@ -1,5 +1,6 @@
 // What a worker keeps when it is killed, and what it does when it is told to stop.
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/mount.h>
 
 #include <fstream>
@@ -128,6 +129,76 @@ TEST(WorkerKeeps, NothingWhenTold) {
   market.kill(*first);
   auto second = market.life(1, {"--state", "none"});
   EXPECT_EQ(market.manager.hello(2).hello.held_size(), 0);
+}
+
+/// Both say the same name to the server, which throws out whoever had it before.
+struct Twins : Keeping {
+  std::unique_ptr<WorkerProgram> original, copy;
+  std::string jid;
+  std::filesystem::path copied_state() const { return path("copy-of-state"); }
+  void run_original() {
+    original = worker("anvil", 1, {"--state", path("state").string()});
+    jid = manager.worker();
+    manager.hello();
+    manager.answers = false;
+    manager.assign("echo mine");
+    ASSERT_TRUE(manager.until([&] { return manager.reports == 1; }));
+    std::filesystem::copy(path("state"), copied_state());
+  }
+  void run_copy() { copy = worker("anvil", 1, {"--state", copied_state().string()}); }
+  static int thrown_out(const WorkerProgram& worker) {
+    int times = 0;
+    const std::string log = worker.log();
+    for (auto at = log.find("thrown out"); at != log.npos; at = log.find("thrown out", at + 1)) ++times;
+    return times;
+  }
+  bool both_are_in() {
+    return manager.until([&] { return manager.occupants.size() == 2 && manager.occupants.begin()->second.jid != manager.occupants.rbegin()->second.jid; }, 30s);
+  }
+  std::string other() const {
+    for (const auto& [nick, occupant] : manager.occupants)
+      if (occupant.jid != jid) return occupant.jid;
+    return "";
+  }
+};
+
+TEST(WorkerKeeps, ItsNameWhenSomebodyRunsACopyOfItsFolder) {
+  Twins market;
+  market.run_original();
+  market.run_copy();
+  ASSERT_TRUE(market.both_are_in()) << market.original->log() << market.copy->log();
+  const std::string other = market.other();
+  EXPECT_NE(market.copy->log().find("since this one's state folder is a copy"), std::string::npos) << market.copy->log();
+  EXPECT_EQ(market.original->log().find("a name of its own"), std::string::npos) << market.original->log();
+  EXPECT_EQ(market.thrown_out(*market.original), 1);
+  EXPECT_EQ(market.thrown_out(*market.copy), 1);
+  market.manager.answers = true;
+  wire::Hello again;
+  again.set_epoch(2);
+  again.set_lease_ms(30000);
+  again.set_version(SOUK_VERSION);
+  EXPECT_EQ(market.manager.ask(ScriptedManager::iq(market.jid, "hello", again)).hello.held_size(), 1) << "what it owes is still its own to hand over";
+  ASSERT_TRUE(market.manager.results_are(1)) << market.original->log();
+  EXPECT_EQ(market.manager.results[1].outcome().out(), "mine\n");
+  market.original.reset();
+  market.kill(*market.copy);
+  market.run_copy();
+  EXPECT_EQ(market.manager.worker(), other) << "the name it took is its own from now on";
+}
+
+TEST(WorkerKeeps, ApartFromACopyThatCannotBeKnownAsOne) {
+  Twins market;
+  market.run_original();
+  for (const auto& entry : std::filesystem::directory_iterator(market.copied_state())) {  // as by a copy made file system and all
+    if (entry.path().extension() != ".sqlite") continue;
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(entry.path().c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, "DELETE FROM meta WHERE name='place'", nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+  }
+  market.run_copy();
+  EXPECT_TRUE(market.manager.until([&] { return market.original->log().find("a name of its own") != std::string::npos || market.copy->log().find("a name of its own") != std::string::npos; }, 40s));
+  ASSERT_TRUE(market.both_are_in()) << market.original->log() << market.copy->log();
 }
 
 TEST(WorkerKeeps, ItsFolderToItselfAndSaysWhoseItIs) {

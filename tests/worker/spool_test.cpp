@@ -210,6 +210,32 @@ TEST_F(SpoolTest, TheWorkerOfAFolderKeepsItsSuffixAndCopiesElsewhereGetTheirOwn)
   EXPECT_NE(Life(folder).found.suffix, suffix);
 }
 
+TEST_F(SpoolTest, ACopyOnTheSameHostIsKnownAsOneAndTakesAnotherSuffixWhenTold) {
+  const auto first = [this] {
+    Life life(folder);
+    life.spool->keep(held(1), outcome());
+    return life.found;
+  }();
+  EXPECT_FALSE(first.copied);
+  fs::copy(folder, base / "copy");
+  EXPECT_FALSE(Life(folder).found.copied);
+  std::string renamed;
+  {
+    Life copy(base / "copy");
+    EXPECT_TRUE(copy.found.copied);
+    EXPECT_EQ(copy.found.suffix, first.suffix) << "it may be all that is left of it";
+    EXPECT_EQ(copy.numbers(), "1");
+    renamed = copy.spool->rename();
+  }
+  EXPECT_NE(renamed, first.suffix);
+  Life next(base / "copy");
+  EXPECT_EQ(next.found.suffix, renamed);
+  EXPECT_FALSE(next.found.copied);
+  EXPECT_EQ(next.numbers(), "1");
+  fs::rename(folder, base / "moved");
+  EXPECT_FALSE(Life(base / "moved").found.copied);
+}
+
 TEST_F(SpoolTest, ResultsOfAnotherGridStayUntilThatIsServedAgain) {
   {
     Life life(folder, "one");
