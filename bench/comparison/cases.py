@@ -15,6 +15,7 @@ class Case:
     letter: str
     title: str
     metrics: tuple  # the first is the one of the chart
+    reference: str = "souk"  # whom the others are compared with
 
     def metric(self, name):
         return next((metric for metric in self.metrics if metric.name == name), None)
@@ -39,7 +40,7 @@ CASES = {case.letter: case for case in (
     Case("F", "kill -9 of a worker, to the start of its task elsewhere", (Metric("restart_ms", "ms", False, "kill to restart"),)),
     Case("S", "stanzas through the server alone", (
         Metric("requests_per_s", "/s", True, "requests and answers, 64 in flight"), Metric("request_cpu_us", "µs", False, "CPU of the server a request"),
-        Metric("batched_tasks_per_s", "tasks/s", True, "tasks in stanzas of 64"), Metric("latency_us", "µs", False, "one request at a time"))),
+        Metric("batched_tasks_per_s", "tasks/s", True, "tasks in stanzas of 64"), Metric("latency_us", "µs", False, "one request at a time")), "prosody"),
 )}
 
 # Tasks in a full run: as many as take some seconds. (peer, case) -> number; `*`: every other peer.

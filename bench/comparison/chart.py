@@ -36,7 +36,7 @@ def panel(case, rows, top):
                    f'<text x="{x(value):.1f}" y="{bottom + 14}" class="m">{number(value) if value < 10 and value % 1 else f"{value:,.0f}"}</text>')
     for i, row in enumerate(rows):
         y = top + HEAD + ROW * i
-        color = OURS if row["peer"].startswith("souk") else OTHERS
+        color = OURS if row["peer"].startswith(case.reference) else OTHERS
         svg.append(f'<text x="{LEFT - 10}" y="{y + 4}" class="r" fill="{color}">{escape(row["peer"])}</text>'
                    f'<line x1="{x(row["min"]):.1f}" x2="{x(row["max"]):.1f}" y1="{y}" y2="{y}" stroke="{color}" stroke-width="2"/>'
                    f'<circle cx="{x(row["median"]):.1f}" cy="{y}" r="4.5" fill="{color}"/>'
@@ -53,7 +53,7 @@ def svg(result, cases):
             text, top = panel(case, rows, top)
             panels.append(text)
     machine = result["machine"]
-    title = f"{machine['cpu']}, {machine['cores']} processors, commit {machine['commit']}, {result['rounds']} rounds{', quick' if result['quick'] else ''}"
+    title = f"{machine['cpu']}, {machine['cores']} processors, commit {machine['commit']}, {result['rounds']} round{'s' * (result['rounds'] > 1)}{', quick' if result['quick'] else ''}"
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" font-family="sans-serif" font-size="12">\n'
             "<style>.t{font-size:14px;font-weight:bold}.r{text-anchor:end}.m{text-anchor:middle}</style>\n"
             f'<rect width="{WIDTH}" height="{top}" fill="white"/>\n<text x="12" y="20">{escape(title)}</text>\n' + "\n".join(panels) + "\n</svg>\n")

@@ -48,14 +48,14 @@ class Samples:
     def values(self, letter, peer, metric):
         return list(self.all.get((letter, peer, metric), {}).values())
 
-    def peers(self, letter):
-        """Of a case, ours first, then in the order they were first measured."""
+    def peers(self, letter, reference=OURS):
+        """Of a case, the reference first, then what else is ours, then in the order they were first measured."""
         seen = dict.fromkeys(peer for case, peer in self.sizes if case == letter)
-        return sorted(seen, key=lambda peer: (peer != OURS, not peer.startswith(OURS)))
+        return sorted(seen, key=lambda peer: (peer != reference, not peer.startswith(OURS)))
 
-    def ratios(self, letter, peer, metric, more_is_better, ours=OURS):
+    def ratios(self, letter, peer, metric, more_is_better, reference=OURS):
         """Ours to theirs, of every round that has both."""
-        mine, theirs = (self.all.get((letter, who, metric), {}) for who in (ours, peer))
+        mine, theirs = (self.all.get((letter, who, metric), {}) for who in (reference, peer))
         pairs = [advantage(mine[n], theirs[n], more_is_better) for n in sorted(mine) if n in theirs]
         return [ratio for ratio in pairs if ratio is not None]
 
@@ -64,15 +64,15 @@ def summary(samples, cases):
     """Rows for table, chart and JSON: one for each figure of each peer."""
     rows = []
     for letter, case in cases.items():
-        for peer in samples.peers(letter):
+        for peer in samples.peers(letter, case.reference):
             for metric in case.metrics:
                 values = samples.values(letter, peer, metric.name)
                 if not values:
                     continue
                 row = {"case": letter, "peer": peer, "metric": metric.name, "unit": metric.unit, "tasks": samples.sizes[letter, peer], **spread(values), "values": values}
-                ratios = samples.ratios(letter, peer, metric.name, metric.more_is_better) if peer != OURS else []
+                ratios = samples.ratios(letter, peer, metric.name, metric.more_is_better, case.reference) if peer != case.reference else []
                 if ratios:
-                    row["souk_is_better_by"] = spread(ratios)
+                    row["reference_is_better_by"] = spread(ratios)
                 if (letter, peer) in samples.notes:
                     row["note"] = samples.notes[letter, peer]
                 rows.append(row)

@@ -47,20 +47,18 @@ def table_of(rows, case):
         for metric in metrics:
             row = next((row for row in mine if row["peer"] == peer and row["metric"] == metric.name), None)
             line[1] = f"{row['tasks']:,}" if row else line[1]
-            ratio = row.get("souk_is_better_by") if row else None
+            ratio = row.get("reference_is_better_by") if row else None
             line += [with_spread(row) if row else "-", with_spread(ratio) if ratio else "-"]
         lines.append(line)
-    if not any(line[i] != "-" for line in lines for i in range(3, len(header), 2)):  # nobody to compare with
-        keep = [i for i in range(len(header)) if i < 3 or i % 2 == 0]
-        header, lines = [header[i] for i in keep], [[line[i] for i in keep] for line in lines]
-    return aligned(header, lines)
+    keep = [i for i in range(len(header)) if header[i] != "×" or any(line[i] != "-" for line in lines)]  # where there is somebody to compare with
+    return aligned([header[i] for i in keep], [[line[i] for i in keep] for line in lines])
 
 
 def markdown(result, cases, verdicts):
     """result: what bench/compare writes as JSON."""
     parts = ["# Side by side", "", head(result["machine"]), ""]
     parts.append(f"{result['rounds']} round{'s' * (result['rounds'] > 1)}{', quick' if result['quick'] else ''}, interleaved: in each round every peer has its turn at a case before the next case begins. Medians, in brackets "
-                 "the spread. ×: how many times better Souk is, the median of the ratios of rounds; below 1 Souk is behind.")
+                 "the spread. ×: how many times better Souk is (in S: Prosody), the median of the ratios of rounds; below 1 it is behind.")
     if result["quick"]:
         parts.append("\nA quick run says that it works, not how fast things are.")
     for letter, case in cases.items():

@@ -47,7 +47,7 @@ class Compare(unittest.TestCase):
         self.assertEqual(set(rates), expected, err)
         for peer, row in rates.items():
             self.assertGreater(row["median"], 0, peer)
-            self.assertEqual("souk_is_better_by" in row, peer != "souk")
+            self.assertEqual("reference_is_better_by" in row, peer != "souk")
         self.assertTrue(any(row["metric"] == "cpu_us_per_task" and row["peer"] == "souk" for row in result["rows"]))
         self.assertEqual(marked(self.mark), [])
 

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as xml
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
-from bench.comparison import cases, chart, figures, report  # noqa: E402
+from bench.comparison import callgrind, cases, chart, figures, report  # noqa: E402
 from bench.comparison.peers.peer import marking_script, marks_of, utilization  # noqa: E402
 
 MACHINE = {"cpu": "a <fast> one", "cores": 2, "memory_gib": 8, "kernel": "6", "system": "Debian", "commit": "abc", "build": "Release build", "when": "now", "load_before": 0.1, "load_after": 0.2}
@@ -37,7 +37,15 @@ class Figures(unittest.TestCase):
     def test_a_ratio_is_of_one_round_since_the_machine_changes_between_rounds(self):
         # The machine was half as fast in the second round: Souk is twice as fast as make in both.
         row = figures.summary(samples_of(souk=[200, 100, 400], make=[100, 50, 200]), cases.CASES)[1]
-        self.assertEqual((row["peer"], row["souk_is_better_by"]["min"], row["souk_is_better_by"]["max"]), ("make", 2, 2))
+        self.assertEqual((row["peer"], row["reference_is_better_by"]["min"], row["reference_is_better_by"]["max"]), ("make", 2, 2))
+
+    def test_servers_are_compared_with_prosody_instead(self):
+        samples = figures.Samples()
+        for peer, rate in (("prosody", 5000), ("ejabberd", 15000)):
+            samples.add("S", peer, 1, 10, {"requests_per_s": rate})
+        rows = figures.summary(samples, cases.CASES)
+        self.assertNotIn("reference_is_better_by", next(row for row in rows if row["peer"] == "prosody"))
+        self.assertAlmostEqual(next(row for row in rows if row["peer"] == "ejabberd")["reference_is_better_by"]["median"], 1 / 3)
 
     def test_rounds_that_one_of_them_missed_give_no_ratio(self):
         self.assertEqual(samples_of(souk=[10, None, 30], make=[None, 5, 10]).ratios("A", "make", "tasks_per_s", True), [3])
@@ -104,6 +112,10 @@ class Report(unittest.TestCase):
         self.assertIn("- slurm: not installed", text)
         self.assertIn("commit abc", text)
 
+    def test_a_column_of_ratios_without_any_is_left_out(self):
+        self.assertNotIn("×", report.markdown(result_of(samples_of(make=[100])), cases.CASES, []).split("## A")[1])
+        self.assertIn("×", report.markdown(result_of(samples_of(make=[100], souk=[1])), cases.CASES, []).split("## A")[1])
+
     def test_columns_line_up(self):
         lines = report.aligned(["a", "long name"], [["longer", "1"], ["a|b", "22"]]).splitlines()
         self.assertEqual(len({len(line) for line in lines}), 1)
@@ -138,6 +150,48 @@ class Chart(unittest.TestCase):
         self.assertEqual(chart.decades(3, 4000), (0, 4))
         self.assertEqual(chart.decades(10, 10), (1, 2))
         self.assertEqual(chart.decades(0.02, 0.5), (-2, 0))
+
+
+CALLGRIND = """version: 1
+events: Ir
+ob=(1) /usr/bin/souk-manager
+fl=(1) ???
+fn=(1) souk::Scheduler::step(souk::Event const&)
+0 100
+cob=(2) /usr/lib/libc.so.6
+cfn=(2) malloc
+calls=3 0
+0 5000
++4 11
+fn=(3) souk::encode(x)
+0 7
+
+ob=(2)
+fn=(2)
+0 40
+* 2
+fn=(1)
+0 3
+totals: 9999
+"""
+
+
+class Callgrind(unittest.TestCase):
+    def test_what_a_callee_costs_is_counted_once_and_names_are_said_once(self):
+        self.assertEqual(dict(callgrind.self_costs(CALLGRIND.splitlines(True))),
+                         {("/usr/bin/souk-manager", "souk::Scheduler::step(souk::Event const&)"): 111, ("/usr/bin/souk-manager", "souk::encode(x)"): 7,
+                          ("/usr/lib/libc.so.6", "malloc"): 42, ("/usr/lib/libc.so.6", "souk::Scheduler::step(souk::Event const&)"): 3})
+
+    def test_what_is_there_without_tasks_is_left_out(self):
+        few, many = {("a", "login"): 1000, ("a", "step"): 100}, {("a", "login"): 1000, ("a", "step"): 900, ("a", "end"): 8}
+        self.assertEqual(dict(callgrind.per_task(few, many, 8)), {("a", "step"): 100, ("a", "end"): 1})
+
+    def test_functions_are_of_a_stage_by_library_and_name(self):
+        for library, function, stage in (("/usr/lib/libc.so.6", "_int_malloc", "memory: malloc, free, copying"), ("/usr/lib/libsqlite3.so.0", "0x0000a60", "SQLite"),
+                                         ("souk", "souk::Scheduler::step(souk::Event const&)", "scheduling"), ("souk", "souk::wire::Assign::ByteSizeLong() const", "payload: protobuf"),
+                                         ("souk", "souk::XmppLink::Impl::send(std::unique_ptr<gloox::Tag>)", "connection: link, router, requests"), ("souk", "souk::Grid::handle()", "conversation and book-keeping"),
+                                         ("libfoo.so", "foo", callgrind.REST)):
+            self.assertEqual(callgrind.stage_of(library, function), stage, function)
 
 
 class Options(unittest.TestCase):

@@ -41,6 +41,7 @@ class Peer:
     modules = ()  # of SYSTEM_PYTHON
     cases = ""
     note = {}  # case -> what a reader must know about the figure
+    names = {}  # case -> another name in it
 
     def why_not(self):
         """Why it cannot run here, or nothing."""

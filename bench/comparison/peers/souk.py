@@ -52,7 +52,8 @@ class Grid:
 class Souk(Peer):
     name, cases = "souk", "ABCDEFS"
     environment = {}
-    note = {"A": "`souk run --array`, its start, login and all outputs included; every task and result on disk", "E": "on disk when accepted", "S": "Prosody"}
+    note = {"A": "`souk run --array`, its start, login and all outputs included; every task and result on disk", "E": "on disk when accepted"}
+    names = {"S": "prosody"}
 
     def __init__(self, programs, quick):
         self.programs, self.quick = programs, quick
@@ -140,14 +141,13 @@ class Souk(Peer):
             wait_for(lambda: "paused" in grid.souk("workers"), "the worker pauses")
             manager = grid.pids["manager"]
             grid.timed("submit", "/bin/true")
-            found = {}
-            if self.connected:
+            before = memory_of(manager)
+            took = grid.timed("submit", "--each-line", lines, "/bin/true", "{}")
+            found = {"tasks_per_s": size / took, "bytes_per_task": max(0, memory_of(manager) - before) / size}
+            if self.connected:  # after that: what is free again of a larger job would hide what this one needs
                 seconds = lambda *options: sorted(float(line) for line in self.stage_run(grid, "latency_bench", *options).split())  # noqa: E731
                 found["array_ms"] = seconds("--array", str(array), "--runs", "3")[1] * 1e3
                 found["single_ms"] = seconds("--array", "1", "--runs", "9")[4] * 1e3
-            before = memory_of(manager)
-            took = grid.timed("submit", "--each-line", lines, "/bin/true", "{}")
-            found.update(tasks_per_s=size / took, bytes_per_task=max(0, memory_of(manager) - before) / size)
             return found
 
     def case_f(self, size, slots, stage):
@@ -204,8 +204,9 @@ class SoukEjabberd(Souk):
     packages, programs_needed = ("ejabberd",), "erl"
     def __init__(self, programs, quick):
         super().__init__(programs, quick)
-        self.note = {"S": "ejabberd"}
+        self.note = {}
 
+    names = {"S": "ejabberd"}
     environment = {"SOUK_PROSODY": os.path.join(ROOT, "bench", "ejabberd")}
 
     def why_not(self):
