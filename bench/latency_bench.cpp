@@ -28,10 +28,11 @@ const T& good(const Result<T>& result) {
   return result.value();
 }
 
-wire::Job job_of_words(const std::string& array, const std::optional<Items>& items) {
+wire::Job job_of_words(const std::string& array, const std::optional<Items>& items, const std::string& service = {}) {
   JobOptions options;
   options.words = {"/bin/true"};
   options.array = array;
+  options.service = service;
   wire::Job job;
   good(job_of(options, items, {}, [](const std::string&) { return std::nullopt; }, job));
   return job;
@@ -90,14 +91,7 @@ int main(int argc, char** argv) {
       for (int run = 0; run < runs; ++run) std::printf("%.6f\n", accepted(session, job));
       return 0;
     }
-    wire::Job job = job_of_words("", std::nullopt);
-    if (!service.empty()) {
-      const bool known = [&service](auto& command) {
-        if constexpr (requires { command.set_service(service); }) return command.set_service(service), true;
-        else return false;
-      }(*job.mutable_command());
-      if (!known) throw std::runtime_error("this version knows no services");
-    }
+    const wire::Job job = job_of_words("", std::nullopt, service);
     for (int i = 0; i < tasks; ++i) {
       std::this_thread::sleep_for(kApart);
       std::printf("%.6f\n", one_task(session, job));
