@@ -1,11 +1,14 @@
 // Many workers come back after their server died. Each is a whole worker but for its runners: the session, room and agent of souk-worker, in one process
 // and on one loop, against a real server and a real manager.
-//   swarm_bench 300          prints how long they take to come, and to come back after kill -9 of the server
+//   swarm_bench 300              prints how long they take to come, and to come back after kill -9 of the server, and of the manager
+//   swarm_bench 300 hosted       the same with a room of the server's room service; else the manager serves it
+//   swarm_bench 300 served gc    with Prosody's generational collection of garbage
 #include <fcntl.h>
 #include <signal.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,11 +64,11 @@ int peak(const std::string& log, const std::string& what) {
   return most;
 }
 
-pid_t start_manager(const souk::test::Prosody& server, const std::filesystem::path& folder) {
+pid_t start_manager(const souk::test::Prosody& server, const std::filesystem::path& folder, const std::string& room) {
   std::ofstream(folder / "secret") << server.options().secret;
   ::chmod((folder / "secret").c_str(), 0600);
   std::ofstream(folder / "manager.toml") << "jid = \"grid.souk.localhost\"\npassword_file = \"secret\"\ncomponent = true\nhost = \"127.0.0.1\"\nport = " << server.component_port()
-                                         << "\nmanager = \"manager@grid.souk.localhost/souk\"\nroom = \"market@rooms.souk.localhost\"\n";
+                                         << "\nmanager = \"manager@grid.souk.localhost/souk\"\nroom = \"" << room << "\"\n";
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -80,23 +83,30 @@ pid_t start_manager(const souk::test::Prosody& server, const std::filesystem::pa
 
 int main(int argc, char** argv) {
   const int workers = argc > 1 ? std::atoi(argv[1]) : 300;
+  const bool hosted = argc > 2 && std::string(argv[2]) == "hosted", generational = argc > 3 && std::string(argv[3]) == "gc";
+  const std::string room = hosted ? "market@rooms.souk.localhost" : "market@grid.souk.localhost";
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
   auto log = std::make_shared<std::ostringstream>();
   spdlog::set_default_logger(std::make_shared<spdlog::logger>("swarm", std::make_shared<spdlog::sinks::ostream_sink_st>(*log)));
 
   souk::test::Prosody::Options options;
   options.more = "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576";
+  if (generational) options.more += "; gc = { mode = \"generational\" }";
   // A thousand password checks in this one process would be what is measured; a server that keeps hashed passwords does little for each.
   options.more_hosts = "VirtualHost 'swarm.localhost'\n  authentication = 'anonymous'\n";
   souk::test::Prosody server(options);
   souk::test::TemporaryFolder folder;
-  const pid_t manager = start_manager(server, folder.path());
+  pid_t manager = start_manager(server, folder.path(), room);
   boost::asio::io_context loop(1);
   std::vector<std::unique_ptr<souk::worker::Session>> swarm;
   for (int i = 1; i <= workers; ++i) {
     souk::worker::Session::Setup setup;
     setup.profile.account = server.account("worker");
     setup.profile.account.jid = "swarm.localhost", setup.profile.account.password.clear();
-    setup.profile.manager = "manager@grid.souk.localhost/souk", setup.profile.room = "market@rooms.souk.localhost";
+    setup.profile.manager = "manager@grid.souk.localhost/souk", setup.profile.room = room;
     setup.nick = "w" + std::to_string(i);
     setup.offer.slots = setup.offer.cpus = 1, setup.offer.hostname = "bench";
     souk::worker::Session::Slots slots;
@@ -146,6 +156,25 @@ int main(int argc, char** argv) {
   const int connects = count(said, "Client connected");
   std::printf("connects: %d, at most %d in a second; logins not done in time: %d; joins asked again: %d\n", connects, peak(said, "Client connected"), count(log->str(), "no login within"),
               count(log->str(), "its server does not answer"));
+  std::fflush(stdout);
+
+  // The manager alone: nobody has to log in, so this is what it costs to come in and be greeted.
+  const auto joined = [&] {
+    std::ifstream file(folder.path() / "manager.log");
+    return count({std::istreambuf_iterator<char>(file), {}}, "worker joined");
+  };
+  const double server_before = cpu_seconds(server.pid());
+  const int joined_before = joined();
+  ::kill(manager, SIGKILL);
+  ::waitpid(manager, nullptr, 0);
+  manager = start_manager(server, folder.path(), room);
+  const auto again = Clock::now();
+  while (joined() < joined_before + workers && Clock::now() - again < 3min) {
+    loop.restart();
+    loop.run_for(50ms);
+  }
+  std::printf("after kill -9 of the manager: %d greeted %.1f s after it was started again; server %.2f s of cpu, manager %.2f s; server %s\n", joined() - joined_before,
+              std::chrono::duration<double>(Clock::now() - again).count(), cpu_seconds(server.pid()) - server_before, cpu_seconds(manager), peak_memory(server.pid()).c_str());
   ::kill(manager, SIGTERM);
   ::waitpid(manager, nullptr, 0);
   return connects <= workers * 3 ? 0 : 1;  // 1: they come again and again

@@ -80,7 +80,10 @@ bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
       perform(*show);
     } else if (const auto* refused = std::get_if<served::Refuse>(&action)) {
       fine = false;
-      if (stanza) link_.send(error_of(*stanza, refused->type, refused->condition, refused->text));
+      if (!stanza) continue;
+      auto error = error_of(*stanza, refused->type, refused->condition, refused->text);
+      if (stanza->findChild("x", "xmlns", ns::muc)) child(*error, "x", ns::muc);  // by which clients know what was refused (XEP-0045 §7.2)
+      link_.send(std::move(error));
     } else if (const auto* subject = std::get_if<served::Subject>(&action)) {
       auto message = element("message", {}, {{"type", "groupchat"}, {"from", room_ + '/' + served::kManagerNick}, {"to", subject->to}});
       child(*message, "subject", {}, {}, subject->text);
@@ -147,8 +150,10 @@ void ServedRoom::take_presence(const gloox::Tag& presence) {
   const std::string from = presence.findAttribute("from"), type = presence.findAttribute("type"), to = presence.findAttribute("to");
   const bool joins = presence.findChild("x", "xmlns", ns::muc) != nullptr;
   if (!is_room(presence)) {
-    if (type.empty() && joins) link_.send(error_of(presence, "cancel", "item-not-found", "there is one room here: " + room_));
-    return;
+    if (!type.empty() || !joins) return;
+    auto error = error_of(presence, "cancel", "item-not-found", "there is one room here: " + room_);
+    child(*error, "x", ns::muc);
+    return link_.send(std::move(error));
   }
   if (type == "error") return void(tell(served::Bounced{from}));
   if (type == "unavailable") return void(tell(served::Left{from, resource_of(to)}));
