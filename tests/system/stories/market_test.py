@@ -231,14 +231,9 @@ class ServedMarket(unittest.IsolatedAsyncioTestCase):
         self.grid.kill("manager", signal.SIGTERM)
         await alice.hears("-alice 110 332")
         alice.heard.clear()
-
-        async def back():
-            while True:
-                try:
-                    return await alice.join()
-                except PresenceError:
-                    await asyncio.sleep(0.05)
-        await asyncio.wait_for(back(), PATIENCE)
+        await alice.hears("-alice 110 332")  # of the next life: a client that came back too early, and heard that nobody is there, comes again
+        alice.heard.clear()
+        await alice.join()
         await alice.hears("manager", "worker-1", "worker-2")
         done = await asyncio.to_thread(lambda: self.grid.souk("run", "echo", "back"))
         self.assertEqual(done.text, "back\n")
