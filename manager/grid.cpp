@@ -279,7 +279,11 @@ void Grid::given_up(const GiveUp& given) {
   Outcome end;
   const bool late = given.why.find("deadline") != given.why.npos;
   end.cause = late ? Cause::not_started : Cause::lost;
-  end.why = late ? std::string(given.why) : fmt::format("its worker was lost {} times; the task may be what kills it", given.losses);
+  std::string lost = "its worker was lost";
+  if (entry != nullptr)
+    if (const auto at = static_cast<int>(entry->group_of(given.task.task)); at < entry->job.groups_size() && !entry->job.groups(at).command().service().empty())
+      lost = "service " + entry->job.groups(at).command().service() + " or its worker was gone before it answered,";
+  end.why = late ? std::string(given.why) : fmt::format("{} {} times; the task may be what kills it", lost, given.losses);
   wire::Outcome outcome;
   write(end, outcome);
   row.outcome = outcome.SerializeAsString();

@@ -308,8 +308,8 @@ class Reader : public TomlReader {
       if (!word) return at(node, fmt::format("a word of command is {}", kind_of(node)), "put each into quotes: command = [\"program\", \"10\"]");
       options.words.push_back(word.value());
     }
-    if (options.words.empty() || options.words[0].empty()) return at(*words, "command is empty", "write command = [\"program\", \"argument\"]");
-    if (options.words.size() == 1 && options.words[0].find_first_of(" \t\n") != std::string::npos && options.words[0].find('/') == std::string::npos)
+    if (options.words.empty() || (options.words[0].empty() && options.service.empty())) return at(*words, "command is empty", "write command = [\"program\", \"argument\"]");
+    if (options.service.empty() && options.words.size() == 1 && options.words[0].find_first_of(" \t\n") != std::string::npos && options.words[0].find('/') == std::string::npos)
       return at(*words, fmt::format("there is no program {}", souk::quoted(options.words[0])), "write each word for itself, or run = \"...\" for a line of the shell");
     return Done{};
   }

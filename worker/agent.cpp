@@ -278,6 +278,7 @@ void Agent::on(CallsEnded& event) {
     if (call.outcome.why.size() > kWhyMax) call.outcome.why.resize(kWhyMax);
     if (--slot.calls == 1) --queues_;
     --running_count_;
+    entry->second.quick = call.outcome.wall < kKeptFrom;
     owe(entry, std::make_shared<const Outcome>(std::move(call.outcome)));
   }
   moved_at_ = slot.answered = now_;
@@ -344,6 +345,7 @@ void Agent::obey_owner() {
       actions_.emplace_back(StopSlot{number});
     } else if (!ending && slot.paused == runs) {
       slot.paused = !runs;
+      slot.answered = now_;  // the time it stood does not count
       runs ? actions_.emplace_back(ResumeSlot{number}) : actions_.emplace_back(PauseSlot{number});
     }
     some_paused_ |= slot.paused && !slot.handing_back;
@@ -441,7 +443,7 @@ void Agent::owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome) {
 }
 
 void Agent::keep(Table::iterator entry) {
-  if (entry->second.outcome == nullptr || std::exchange(entry->second.kept, true)) return;  // who brings back nothing loses nothing
+  if (entry->second.outcome == nullptr || entry->second.quick || std::exchange(entry->second.kept, true)) return;  // who brings back nothing loses nothing
   actions_.emplace_back(Keep{Held{entry->first, entry->second.task}, entry->second.outcome});
 }
 
@@ -672,7 +674,7 @@ std::optional<std::string> Agent::broken_invariant() const {
     if (entry.phase == Phase::waiting && std::find(waiting_.begin(), waiting_.end(), attempt) == waiting_.end()) return "a waiting attempt is in no queue";
     if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt && slots_[static_cast<std::size_t>(entry.slot)].calls == 0) return "a running attempt is not in its slot";
     if (!owed && entry.outcome != nullptr) return "an attempt has a result before it ended";
-    if (entry.kept != (entry.outcome != nullptr)) return entry.kept ? "something is kept that is no result" : "a result is not kept";
+    if (entry.kept != (entry.outcome != nullptr && !entry.quick)) return entry.kept ? "something is kept that is no result" : "a result is not kept";
     if (attempt.epoch > obeyed_) return "an attempt is of an epoch that was never obeyed";
     if (entry.phase == Phase::queued) {
       const bool there = entry.whole() ? std::find(whole_.begin(), whole_.end(), attempt) != whole_.end()

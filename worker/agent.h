@@ -10,7 +10,8 @@
 // Attempts that call a service (worker/services.h) share a slot with others that call the same with the same needs: its process answers one after another, and
 // the next ones are in its pipe already, as many as take about kAheadTime. While slots are free each gets its own.
 // An attempt leaves only when the manager said it has it. Losing the manager changes nothing for what runs; only hello changes the epoch.
-// A result is told to be kept before it is first reported, and to be forgotten when it leaves: the shell has it on disk in between (worker/spool.h).
+// A result is told to be kept before it is first reported, and to be forgotten when it leaves: the shell has it on disk in between (worker/spool.h). That of a
+// call that took no time is not: whoever lost it makes it again sooner than a disk has it.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -164,6 +165,7 @@ constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wa
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // nothing began or ended here for so long while something waits: others may be faster
 constexpr std::chrono::microseconds kAheadTime{2000};  // of calls in a service's pipe, by what they took so far; before anything is known, one
 constexpr int kAheadMax = 256;
+constexpr std::chrono::microseconds kKeptFrom{1000};  // a call that took less is not kept on disk
 constexpr std::chrono::milliseconds kShowEvery{1000};
 constexpr std::chrono::milliseconds kRetryMin{500}, kRetryMax{15000};  // after a report or lease that failed; doubling
 constexpr std::chrono::milliseconds kLeaseMin{100}, kLeaseMax{24 * 3600 * 1000};  // a hello's lease is brought into this range
@@ -200,6 +202,7 @@ class Agent {
     Assignment assignment;                   // while waiting
     std::shared_ptr<const Outcome> outcome;  // while owed; null: handed back
     bool kept = false;                       // the shell was told to keep that outcome
+    bool quick = false;                      // a call that took no time: it never is
     bool alone = false;                      // refused in company: from now on it travels by itself and harms no other
     int failures = 0;                        // weight of its own refusals and resends; at kFailuresMax it is given up
     unsigned generation = 0;                 // of its pieces; grows when they start again

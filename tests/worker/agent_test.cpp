@@ -327,6 +327,81 @@ TEST(Agent, ATaskWithoutItsCommandIsRefusedAndTheJobNamed) {
   EXPECT_EQ(stage.agent.waiting(), 0u);
 }
 
+TEST(Agent, CallsOfAServiceShareASlotAsFarAsTheyAreShort) {
+  Stage stage(2);
+  stage.greet();
+  EXPECT_EQ(stage.call({1, 2, 3, 4}), "took; call 1 in 0; call 2 in 1; show 'busy: 2 of 2 slots'") << "nothing is known yet: one each";
+  EXPECT_EQ(stage.answered(0, {1}, 1000us), "call 3 in 0; call 4 in 0; report#1 1:exited") << "two of these are 2 ms";
+  EXPECT_EQ(stage.call({5, 6}), "took; call 5 in 1") << "no slot has more than two";
+  EXPECT_EQ(stage.answered(1, {2, 5}, 1000us), "call 6 in 1");
+  EXPECT_EQ(stage.agent.running(), 3u);
+  EXPECT_EQ(stage.agent.slots_used(), 2);
+  EXPECT_EQ(stage.answered(0, {3, 4}), "") << "the slot is free; a report is under way";
+  EXPECT_EQ(stage.agent.slots_used(), 1);
+  EXPECT_EQ(stage.assign({7, 8}), "took; start 7 in 0") << "a process needs a slot of its own";
+  EXPECT_EQ(stage.answered(1, {6}), "start 8 in 1");
+}
+
+TEST(Agent, OnlyCallsOfTheSameServiceWithTheSameNeedsShareASlot) {
+  Stage stage(1);
+  stage.greet();
+  stage.call({1});
+  EXPECT_EQ(stage.answered(0, {1}, 10us), "report#1 1:exited");
+  EXPECT_EQ(stage.call({2, 3}), "took; call 2 in 0; call 3 in 0");
+  EXPECT_EQ(stage.call({4}, "other"), "took");
+  Assigned greedy{Epoch{1}, {Stage::calling(5)}};
+  greedy.assignments.front().needs.resources["license"] = 1;
+  EXPECT_EQ(stage.answered(0, {2, 3}), "call 4 in 0");
+  EXPECT_EQ(stage.answered(0, {4}), "");
+}
+
+TEST(Agent, ACallThatTakesLongKeepsNobodyWaitingBehindIt) {
+  Stage stage(1);
+  stage.greet();
+  stage.call({1});
+  stage.answered(0, {1}, 10us);
+  stage.taken(1);
+  EXPECT_EQ(stage.call({2, 3, 4}), "took; call 2 in 0; call 3 in 0; call 4 in 0");
+  EXPECT_EQ(stage.after(249ms), "");
+  EXPECT_EQ(stage.after(1ms), "forsake call 3; forsake call 4; report#2 returned 3,4");
+  EXPECT_EQ(stage.answered(0, {2, 3}, 300ms), "") << "3 is the manager's again";
+  stage.taken(2);
+  EXPECT_EQ(stage.after(20ms), "");
+  EXPECT_EQ(stage.call({5, 6}), "took; call 5 in 0") << "they are long now";
+}
+
+TEST(Agent, StopsCallsOneByOneAndAllOfASlotWhenItsOwnerWantsIt) {
+  Stage stage(1);
+  stage.greet();
+  stage.call({1});
+  stage.answered(0, {1}, 10us);
+  stage.taken(1);
+  stage.call({2, 3, 4});
+  EXPECT_EQ(stage.stop({3}), "stop call 3");
+  EXPECT_EQ(stage.answered(0, {3}, 0us, Cause::canceled), "report#2 3:canceled");
+  EXPECT_EQ(stage.allow(0, 0, 1), "pause slot 0; lease 2,3,4 paused");
+  EXPECT_EQ(stage.after(1s), "show 'paused: in use'") << "what is paused is not handed back for that";
+  EXPECT_EQ(stage.allow(1, 1, 1), "resume slot 0; lease 2,3,4 busy");
+  EXPECT_EQ(stage.allow(0, 0, 0).substr(0, 11), "stop slot 0");
+  stage.answered(0, {2, 4}, 0us, Cause::canceled);
+  stage.taken(2);
+  EXPECT_EQ(std::get<SendReport>(stage.actions.at(0)).results.at(0).outcome->why, "handed back by its owner: in use");
+}
+
+TEST(Agent, ShortCallsAreNotKeptOnDiskAndLongOnesAre) {
+  Stage stage(1);
+  stage.greet();
+  stage.call({1});
+  EXPECT_EQ(stage.answered(0, {1}, 999us), "report#1 1:exited");
+  EXPECT_EQ(stage.kept(), "nothing");
+  stage.call({2});
+  stage.answered(0, {2}, 1000us);
+  EXPECT_EQ(stage.kept(), "2");
+  stage.taken(1);
+  stage.taken(2);
+  EXPECT_EQ(stage.kept(), "nothing");
+}
+
 TEST(Agent, HandsBackWhatWaitsBehindLongTasks) {
   Stage stage(2);
   stage.greet();
@@ -770,6 +845,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
     std::set<AttemptId> accepted, started, gone;
     std::map<std::uint64_t, SendReport> flights;
     std::vector<bool> busy(static_cast<std::size_t>(slots));
+    std::map<AttemptId, int> calls;  // under way, and in which slot
     std::set<AttemptId> may_go;  // from the disk, for the manager has them
     const auto play = [&](Event event) {
       const auto on_disk = stage.disk;
@@ -787,6 +863,12 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           EXPECT_TRUE(started.insert(s->assignment.attempt).second || gone.contains(s->assignment.attempt));
           EXPECT_FALSE(busy[static_cast<std::size_t>(s->slot)]);
           busy[static_cast<std::size_t>(s->slot)] = true;
+        } else if (const auto* c = std::get_if<Call>(&action)) {
+          EXPECT_TRUE(started.insert(c->assignment.attempt).second || gone.contains(c->assignment.attempt));
+          EXPECT_FALSE(busy[static_cast<std::size_t>(c->slot)]);
+          calls.emplace(c->assignment.attempt, c->slot);
+        } else if (const auto* f = std::get_if<ForsakeCall>(&action)) {
+          EXPECT_EQ(calls.erase(f->attempt), 1u);
         } else if (const auto* r = std::get_if<SendReport>(&action)) {
           std::size_t bytes = 0;
           for (const Piece& p : r->pieces) bytes += p.size;
@@ -807,6 +889,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           for (const AttemptId attempt : accepted) gone.insert(attempt);
           for (const auto& [attempt, kept] : stage.disk) gone.erase(attempt);
           flights.clear();
+          calls.clear();
           busy.assign(busy.size(), false);
           stage.crash(limits);
           EXPECT_EQ(stage.agent.owed(), stage.disk.size());
@@ -822,12 +905,32 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
             if (roll(3) == 0) one.needs.memory_bytes = roll(5) << 30;
             if (roll(4) == 0) one.needs.resources[roll(2) == 0 ? "fpga" : "license"] = 1 + roll(3);
             if (roll(3) == 0) one.command = Stage::command(true);
+            else if (roll(2) == 0) one.command = Stage::calling(1, roll(3) == 0 ? "other" : "sum").command;
           }
           play(std::move(event));
           break;
         }
         case 4: case 5: case 6: {
           const auto slot = roll(static_cast<std::uint64_t>(slots));
+          CallsEnded ended{static_cast<int>(slot), {}};
+          for (auto call = calls.begin(); call != calls.end();) {
+            if (call->second != ended.slot || roll(4) == 0) {
+              ++call;
+              continue;
+            }
+            ended.calls.push_back({call->first, {}});
+            ended.calls.back().outcome.wall = std::chrono::microseconds(roll(3) == 0 ? roll(400'000) : roll(900));
+            if (roll(9) == 0) ended.calls.back().outcome.out.assign(roll(100'000), 'z');
+            if (roll(20) == 0) ended.calls.back().outcome.cause = Cause::canceled;
+            call = calls.erase(call);
+          }
+          if (roll(10) == 0) ended.calls.push_back({AttemptId{Epoch{epoch}, roll(number + 1)}, {}});
+          if (!ended.calls.empty()) {
+            // One that nobody called, or that runs as a process, is no matter.
+            std::erase_if(ended.calls, [&](const CallsEnded::Ended& call) { return calls.contains(call.attempt); });
+            play(std::move(ended));
+            break;
+          }
           if (!busy[slot]) { play(Finished{static_cast<int>(slot) - (roll(2) == 0 ? 50 : 0), {}}); break; }
           busy[slot] = false;
           Outcome outcome;
@@ -889,6 +992,13 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
         if (!busy[slot]) continue;
         busy[slot] = false;
         play(Finished{static_cast<int>(slot), {}});
+      }
+      for (int slot = 0; slot < slots; ++slot) {
+        CallsEnded ended{slot, {}};
+        for (const auto& [attempt, where] : calls)
+          if (where == slot) ended.calls.push_back({attempt, {}});
+        for (const auto& call : ended.calls) calls.erase(call.attempt);
+        if (!ended.calls.empty()) play(std::move(ended));
       }
       stage.now += 10ms;
       play(Tick{});
