@@ -38,12 +38,23 @@ trap 'exit 143' TERM
 
 make_scratch() { scratch=$(mktemp -d "${TMPDIR:-/tmp}/souk-example-XXXXXX"); }
 
+grid_options=${grid_options:-}  # of souk up, for a private grid
+
+need_service() {  # NAME: a grid whose workers offer it
+  if "$SOUK" workers --json 2>/dev/null | grep -q "\"services\":\[[^]]*\"$1\""; then return 0; fi
+  start_grid
+}
+
 need_grid() {
   if "$SOUK" workers --json 2>/dev/null | grep -q '"slots"'; then return 0; fi
+  start_grid
+}
+
+start_grid() {
   private_grid=$scratch/grid
   workers=2
   slots=$(( ($(getconf _NPROCESSORS_ONLN) + 1) / 2 ))
-  "$SOUK" up --dir "$private_grid" --workers $workers --slots "$slots" >"$scratch/up.log" 2>&1 ||
+  "$SOUK" up --dir "$private_grid" --workers $workers --slots "$slots" $grid_options >"$scratch/up.log" 2>&1 ||
     { cat "$scratch/up.log" >&2; die "cannot start a private grid"; }
   SOUK_DIR=$private_grid
   export SOUK_DIR

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "protocol/form.h"
 #include "protocol/payload.h"
 
 namespace souk::worker {
@@ -47,7 +46,7 @@ void append_bytes(std::string& to, std::uint32_t field, std::string_view value) 
   to += value;
 }
 
-/// Takes a varint of at most ten bytes off the front. 0 of `bad`: it is not whole, and may become so.
+/// Takes a varint of at most ten bytes off the front.
 enum class Took : std::uint8_t { yes, short_of_bytes, no };
 Took take_varint(std::string_view& bytes, std::uint64_t& value) {
   value = 0;
@@ -100,7 +99,6 @@ bool read(std::string_view bytes, ServiceAnswer& answer) {
 
 void append_text(std::string& to, const char* name, std::string_view value) {
   to.append(",\"").append(name);
-  // printable() would show control characters as well; these JSON escapes.
   const std::string text(value);
   try {
     const std::string quoted = Json(text).dump();
@@ -254,7 +252,9 @@ Result<std::size_t> AnswerReader::take_json(std::string_view bytes, std::vector<
     if (good && answers.back().body.size() > kAnswerMax) good = false, handler.why = "it is over " + std::to_string(kAnswerMax) + " bytes";
     if (good) continue;
     answers.pop_back();
-    const std::string shown = printable(shortened(line, 80));
+    std::string shown(line.substr(0, 80));
+    for (char& c : shown)
+      if (c < 0x20 || c > 0x7e) c = '?';  // it goes to logs and terminals
     return bad((handler.why.empty() ? "it has no id" : handler.why) + ": '" + shown + "'");
   }
 }

@@ -23,7 +23,7 @@ std::vector<ServiceLife::Action> ServiceLife::step(Instant now, Event event) {
 void ServiceLife::on(Called& event) {
   queued_.insert(queued_.end(), event.calls.begin(), event.calls.end());
   idle_since_ = now_;
-  if (state_ == State::absent) start();
+  if (state_ == State::absent && !paused_at_) start();
   else if (state_ == State::ready) send_queued();
 }
 
@@ -148,7 +148,7 @@ void ServiceLife::on(Died& event) {
   }
   rest_until_ = now_ + (left ? Duration{0} : pause_after(failures_));
   state_ = rest_until_ > now_ ? State::resting : State::absent;
-  if (state_ == State::absent && !queued_.empty()) start();
+  if (state_ == State::absent && !queued_.empty() && !paused_at_) start();
 }
 
 void ServiceLife::on(Unwanted& event) {
@@ -166,6 +166,10 @@ void ServiceLife::on(Unwanted& event) {
     return over(sent->call, End::canceled, Duration{0});
   }
   sent->doom = Doom::unwanted;
+  if (paused_at_) {  // it could not use its grace
+    answered_ = true;
+    return kill("its call was stopped while it was paused");
+  }
   unwanted_due_ = now_ + sent->call.grace;
 }
 
@@ -187,6 +191,7 @@ void ServiceLife::on(Resumed&) {
   head_since_ += stood, since_ += stood, idle_since_ += stood;
   if (unwanted_due_) *unwanted_due_ += stood;
   if (state_ == State::ready) send_queued();
+  if (state_ == State::absent && !queued_.empty()) start();
 }
 
 void ServiceLife::on(Tick&) {}
@@ -241,7 +246,7 @@ void ServiceLife::act_in_time() {
     case State::resting:
       if (now_ < rest_until_) return;
       state_ = State::absent;
-      if (!queued_.empty()) start();
+      if (!queued_.empty() && !paused_at_) start();
       return;
   }
 }
@@ -266,7 +271,7 @@ std::optional<std::string> ServiceLife::broken_invariant() const {
   if (open != sent_open_) return "open calls are miscounted";
   if (!sent_.empty() && state_ != State::ready && state_ != State::ending) return "calls are with a process that is not there";
   if (!sent_.empty() && sent_.front().doom == Doom::done) return "the head is done";
-  if (!queued_.empty() && state_ == State::absent) return "calls wait and nothing is started";
+  if (!queued_.empty() && state_ == State::absent && !paused_at_) return "calls wait and nothing is started";
   if (!queued_.empty() && state_ == State::ready && !paused_at_) return "calls wait although it is ready";
   if (const auto at = wake_at(); at && *at <= now_) return "something is due and was not done";
   return std::nullopt;

@@ -233,6 +233,11 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
     while (!process.calls.empty() && process.calls.front().over) process.calls.pop_front(), ++process.first_call;
     write(process);
     wake_in_time(process);
+    if (process.paused && process.open == 0) {  // nobody will say resume: its slot is free
+      process.paused = false;
+      executor_.resume(process.runs_in);
+      tell(process, ServiceLife::Resumed{});
+    }
     if (!ended.calls.empty() && owner_ != nullptr) owner_->on_ended(std::move(ended));
   }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the run.sh of an example on a grid of its own, and judges what it prints.
 #   examples_test.sh STORY BIN
-# STORY: ant-colony, parallel-map, monte-carlo or job-file. BIN: the folder of the programs to test.
+# STORY: ant-colony, parallel-map, monte-carlo, job-file, service-wordcount or service-kernel. BIN: the folder of the programs to test.
 set -eu
 story=$1
 SOUK_BIN=$2
@@ -101,6 +101,23 @@ case $story in
     says '^0\.[0-9]+ a=3\.0 b=2$'
     [ -z "$(ls study)" ] || fail "the job left its files behind"
     refused "no folder '/no/such/folder'" /no/such/folder
+    ;;
+  service-wordcount)
+    run
+    says '^[0-9]+ [0-9]+ [0-9]+ /.*\.md$'
+    says '^[0-9]+ files counted by the service, all as wc counts$'
+    mkdir odd nothing
+    printf 'one two\nthree' >"odd/with a space"
+    run odd
+    says '^1 3 13 .*/odd/with a space$'
+    refused "no files in" nothing
+    refused "no folder '/no/such/folder'" /no/such/folder
+    ;;
+  service-kernel)
+    run 1000 100
+    says '^pi = 3\.1415926[0-9]*$'
+    says '^1000 calls in [0-9]+ ms$'
+    refused "'many' is not a whole number" many
     ;;
   *) fail "no story '$story'" ;;
 esac

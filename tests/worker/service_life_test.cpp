@@ -189,6 +189,18 @@ TEST(ServiceLife, WhileItIsPausedItsTimeStands) {
   EXPECT_EQ(stage.after(1s), "kill");
 }
 
+TEST(ServiceLife, ACallThatIsStoppedWhileItIsPausedEndsAndTheNextProcessWaits) {
+  Stage stage = Stage::warm();
+  stage.call({3, 4});
+  stage.tell(ServiceLife::Paused{});
+  EXPECT_EQ(stage.tell(ServiceLife::Unwanted{3}), "kill");
+  EXPECT_EQ(stage.die(), "3 canceled");
+  EXPECT_EQ(stage.call({5}), "");
+  EXPECT_EQ(stage.after(1h), "");
+  EXPECT_EQ(stage.tell(ServiceLife::Resumed{}), "start; ping");
+  EXPECT_EQ(stage.answer({0}), "send 4 as 1; send 5 as 2");
+}
+
 TEST(ServiceLife, StoppedCallsEndAtOnceButForTheHeadWhichMayTakeItsGrace) {
   Stage stage = Stage::warm();
   stage.call({3, 4, 5});
