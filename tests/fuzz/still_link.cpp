@@ -89,6 +89,11 @@ void XmppLink::stop(std::function<void()> done) {
 bool XmppLink::up() const { return impl_->up; }
 const std::string& XmppLink::jid() const { return impl_->jid; }
 std::size_t XmppLink::queued() const { return 0; }
+void XmppLink::set_resource(const std::string&) {}
+const std::string& XmppLink::stream_error() const {
+  static const std::string none;
+  return none;
+}
 void XmppLink::send(Stanza stanza) { impl_->send(std::move(stanza)); }
 void XmppLink::request(Stanza iq, std::chrono::milliseconds, std::function<void(const Answer&)> reply) {
   const std::string id = "r" + std::to_string(++impl_->ids);
