@@ -1,7 +1,7 @@
 // A client of Gearman, and a worker whose function does nothing, for bench/compare.
 //   gearman_peer worker PORT                  until it is killed
 //   gearman_peer foreground PORT TASKS        all at once on one connection; prints the seconds until the last has answered, and how many did
-//   gearman_peer background PORT TASKS        one after the other; prints seconds and how many were accepted
+//   gearman_peer background PORT TASKS        all at once, nobody waits for their answers; prints the seconds until all are accepted, and how many were
 //   gearman_peer latency PORT TASKS           one at a time, 20 ms apart; prints the seconds of each
 #include <libgearman/gearman.h>
 
@@ -50,10 +50,13 @@ int main(int argc, char** argv) {
     gearman_client_run_tasks(client);
     std::printf("%.6f %ld\n", seconds_since(start), answered);
   } else if (what == "background") {
+    gearman_client_set_created_fn(client, [](gearman_task_st*) -> gearman_return_t { return ++answered, GEARMAN_SUCCESS; });
+    gearman_client_add_options(client, GEARMAN_CLIENT_FREE_TASKS);
     for (long i = 0; i < tasks; ++i) {
-      char handle[GEARMAN_JOB_HANDLE_SIZE];
-      answered += gearman_client_do_background(client, kFunction, key(i).c_str(), "x", 1, handle) == GEARMAN_SUCCESS;
+      gearman_return_t error = GEARMAN_SUCCESS;
+      gearman_client_add_task_background(client, nullptr, nullptr, kFunction, key(i).c_str(), "x", 1, &error);
     }
+    gearman_client_run_tasks(client);
     std::printf("%.6f %ld\n", seconds_since(start), answered);
   } else if (what == "latency") {
     for (long i = 0; i < tasks; ++i) {
