@@ -76,6 +76,7 @@ void Market::take(const Came& event) {
 /// Everything that one needs to know who is in, last itself (XEP-0045 §7.2.2); so often as it asks, since it asks when it lost track.
 void Market::enter(const Came& event, Occupant& who) {
   recall_.erase(event.jid);
+  on_their_way_.erase(event.jid);
   returning_.back(event.jid, now_);
   who.caps_node = event.caps_node, who.caps_hash = event.caps_hash, who.show = event.show, who.status = shortened(event.status, kStatusMax);
   const bool person = who.kind == Kind::person;
@@ -192,6 +193,7 @@ void Market::take(const Lost&) {
     returning_.lost(jid);
   }
   returning_.closed();
+  recalled_.clear(), on_their_way_.clear();
   occupants_.clear(), nicks_.clear(), people_.clear(), shown_.clear(), hidden_.clear(), changed_.clear();
   workers_ = 0;
 }
@@ -222,10 +224,13 @@ void Market::take(const Tick&) {
   if (!open_) return;
   if (now_ >= slice_at_ + kRecallEvery && !recall_.empty()) {
     slice_at_ = now_;
-    for (std::size_t n = 0; n < kRecallSlice && !recall_.empty(); ++n) {
+    for (; !recalled_.empty() && now_ - recalled_.front().first >= kRecallPatience; recalled_.pop_front()) on_their_way_.erase(recalled_.front().second);
+    for (std::size_t n = 0; n < kRecallSlice && on_their_way_.size() < kRecallWindow && !recall_.empty(); ++n) {
       const auto one = recall_.begin();
       // 332: out, for the system shuts down. Workers and stock clients alike come in again.
       out_.push_back(Show{one->first, one->second, one->first, "none", "none", {}, {}, {}, {}, true, {110, 332}, {}, {}, {}});
+      recalled_.emplace_back(now_, one->first);
+      on_their_way_.insert(one->first);
       recall_.erase(one);
     }
   }

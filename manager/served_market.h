@@ -34,7 +34,11 @@ inline constexpr std::size_t kBansMax = 10'000;
 inline constexpr double kBurst = 20, kPerSecond = 2;  // messages and changes of one person; coming in counts five
 inline constexpr std::chrono::seconds kChangeEvery{1};  // so often people are shown what changed in a worker, and how many there are
 inline constexpr std::size_t kRecallSlice = 100;      // remembered occupants that are told to come back, in
-inline constexpr std::chrono::milliseconds kRecallEvery{50};  // each of these: 2,000 a second, which is what a server can take
+inline constexpr std::chrono::milliseconds kRecallEvery{50};  // each of these: 2,000 a second, which is what a server can take at best
+// So many at most are on their way back. A server reads as much from the component as from one client in each round through all that have something to say, so that
+// thousands who come at once keep each other from being answered; they ask again, and it takes minutes. Who is not back in a second counts no more: it may not be there.
+inline constexpr std::size_t kRecallWindow = 400;
+inline constexpr std::chrono::seconds kRecallPatience{1};
 
 inline const std::string kManagerNick = "manager";
 
@@ -165,6 +169,8 @@ class Market {
   std::set<std::string> bans_;                   // bare JIDs
   std::map<std::string, Budget> budgets_;        // bare JID -> what it may still say
   std::map<std::string, std::string> recall_;    // JID -> nick, of whom to call back
+  std::deque<std::pair<Instant, std::string>> recalled_;  // and who was, in the last kRecallPatience
+  std::set<std::string> on_their_way_;                    // those of them that are not back
   Returning returning_;
   std::uint64_t orders_ = 0;
   std::size_t workers_ = 0;

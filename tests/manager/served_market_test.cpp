@@ -253,6 +253,28 @@ TEST(ServedMarket, ANewLifeRecallsThoseItRemembersAtAPace) {
   EXPECT_EQ(stage.after(200ms), "gone w" + std::to_string(many - 1));
 }
 
+TEST(ServedMarket, NoMoreAreCalledBackThanTheServerAnswers) {
+  Stage stage;
+  stage.tell(Lost{});
+  std::vector<std::string> names;
+  for (int i = 0; i < 2000; ++i) names.push_back("w" + std::to_string(10000 + i));  // in their order
+  for (const std::string& name : names) stage.market.remembered(name + "@grid/w", name);
+  stage.tell(Opened{});
+  const auto called = [&stage](Duration pause) {
+    int shown = 0;
+    for (const Instant end = stage.now + pause; stage.now < end;) {
+      stage.now += kRecallEvery;
+      stage.tell(Tick{});
+      shown += stage.count<Show>();
+    }
+    return shown;
+  };
+  EXPECT_EQ(called(900ms), static_cast<int>(kRecallWindow)) << "nobody came back yet";
+  for (int i = 0; i < 150; ++i) stage.joins(Stage::worker(names[static_cast<std::size_t>(i)]));
+  EXPECT_EQ(called(100ms), 150) << "as many as came";
+  EXPECT_EQ(called(200ms), 250) << "those who did not come in a second are not waited for";
+}
+
 TEST(ServedMarket, TellsTheStoreWhoIsIn) {
   Stage stage;
   const auto kept = [&stage](const Event& event) {
