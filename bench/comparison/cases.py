@@ -45,7 +45,7 @@ CASES = {case.letter: case for case in (
 
 # Tasks in a full run: as many as take some seconds. (peer, case) -> number; `*`: every other peer.
 SIZES = {
-    "A": {"*": 10_000, "dask": 3_000, "celery": 3_000, "workqueue": 1_000, "parallel": 1_000, "slurm": 20, "dask-pip": 3_000, "hyperqueue": 10_000},
+    "A": {"*": 10_000, "dask": 3_000, "celery": 3_000, "workqueue": 1_000, "parallel": 1_000, "slurm": 20, "dask-pip": 3_000, "hyperqueue": 1_000},
     "B": {"*": 800, "slurm": 40},
     "C": {"*": 100_000, "dask": 5_000, "celery": 5_000, "dask-pip": 5_000},
     "D": {"*": 200, "slurm": 20, "parallel": 20},
