@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -40,7 +41,14 @@ def words_of(pid):
 class Compare(unittest.TestCase):
     def setUp(self):
         self.mark = f"{os.getpid()}-{self.id()}"
-        self.environment = {**os.environ, MARK: self.mark}
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.environment = {**os.environ, MARK: self.mark, "TMPDIR": self.folder}
+
+    def assert_nothing_is_left(self):
+        self.assertEqual(marked(self.mark), [])
+        self.assertEqual(os.listdir(self.folder), [])
 
     def compare(self, *words, **options):
         return subprocess.Popen([sys.executable, COMPARE, "--bin", BIN, *words], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
@@ -57,7 +65,7 @@ class Compare(unittest.TestCase):
             self.assertGreater(row["median"], 0, peer)
             self.assertEqual("reference_is_better_by" in row, peer != "souk")
         self.assertTrue(any(row["metric"] == "cpu_us_per_task" and row["peer"] == "souk" for row in result["rows"]))
-        self.assertEqual(marked(self.mark), [])
+        self.assert_nothing_is_left()
 
     @unittest.skipUnless(shutil.which("erl") and subprocess.run(["dpkg-query", "-W", "ejabberd"], capture_output=True).returncode == 0, "ejabberd is not installed")
     def test_a_grid_runs_on_ejabberd_too(self):
@@ -66,7 +74,7 @@ class Compare(unittest.TestCase):
         self.assertEqual(run.returncode, 0, err)
         rates = {row["peer"]: row["median"] for row in json.loads(out)["rows"] if row["metric"] == "tasks_per_s"}
         self.assertGreater(rates.get("souk-ejabberd", 0), 0, err)
-        self.assertEqual(marked(self.mark), [])
+        self.assert_nothing_is_left()
 
     def test_ctrl_c_ends_everything_that_was_started(self):
         run = self.compare("--quick", "--cases", "B", "--peers", "make", "--rounds", "50")
@@ -75,9 +83,10 @@ class Compare(unittest.TestCase):
             self.assertLess(time.monotonic(), end, "no grid was started")
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
+        run.send_signal(signal.SIGINT)  # who is impatient leaves no more behind
         _, err = run.communicate(timeout=30)
         self.assertEqual(run.returncode, 130, err)
-        self.assertEqual(marked(self.mark), [])
+        self.assert_nothing_is_left()
 
 
 if __name__ == "__main__":
