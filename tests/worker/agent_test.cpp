@@ -343,16 +343,19 @@ TEST(Agent, CallsOfAServiceShareASlotAsFarAsTheyAreShort) {
 }
 
 TEST(Agent, OnlyCallsOfTheSameServiceWithTheSameNeedsShareASlot) {
-  Stage stage(1);
+  Stage stage(Limits{.slots = 1, .capacity = Capacity{0, 0, 0, {{"license", {1, {}}}}, {}}});
   stage.greet();
   stage.call({1});
   EXPECT_EQ(stage.answered(0, {1}, 10us), "report#1 1:exited");
   EXPECT_EQ(stage.call({2, 3}), "took; call 2 in 0; call 3 in 0");
   EXPECT_EQ(stage.call({4}, "other"), "took");
-  Assigned greedy{Epoch{1}, {Stage::calling(5)}};
-  greedy.assignments.front().needs.resources["license"] = 1;
   EXPECT_EQ(stage.answered(0, {2, 3}), "call 4 in 0");
   EXPECT_EQ(stage.answered(0, {4}), "");
+  EXPECT_EQ(stage.call({5}), "took; call 5 in 0");
+  Assigned greedy{Epoch{1}, {Stage::calling(6)}};
+  greedy.assignments.front().needs.resources["license"] = 1;
+  EXPECT_EQ(stage.tell(std::move(greedy)), "took");
+  EXPECT_EQ(stage.answered(0, {5}), "call 6 in 0");
 }
 
 TEST(Agent, ACallThatTakesLongKeepsNobodyWaitingBehindIt) {
