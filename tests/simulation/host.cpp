@@ -8,6 +8,8 @@ namespace souk::simulation {
 using namespace std::chrono_literals;
 
 namespace {
+std::optional<Instant> until_of(std::uint64_t ms) { return ms == 0 ? std::nullopt : std::optional(Instant(std::chrono::milliseconds(ms))); }
+
 const std::shared_ptr<const Command> kCommand = std::make_shared<const Command>(Command{{"task"}, false, {}, {}, {}, {}, {}, {}, {}, {}});
 }
 
@@ -40,7 +42,8 @@ void Host::crash(bool quiet) {
   ++life_;
   agent_.reset();
   frozen_until_.reset(), wakes_at_.reset();
-  while_frozen_.clear(), running_.clear(), reports_.clear(), leases_.clear(), commands_.clear();
+  while_frozen_.clear(), running_.clear(), reports_.clear(), leases_.clear(), commands_.clear(), parts_.clear();
+  until_.reset(), allowance_ = {};
   const double kept = simulation_.plan.weather.spool_kept;
   if (kept <= 0 || !simulation_.world.dice.chance(kept)) spool_ = {}, obeyed_ = {};
   else if (!spool_.results.empty()) simulation_.world.note("its disk keeps {} results", {spool_.results.size()});
@@ -97,7 +100,7 @@ void Host::later(Duration pause, std::function<void()> what) {
 void Host::owner_wants(bool away) {
   Dice& dice = simulation_.world.dice;
   const int slots = simulation_.plan.hosts[index_].offer.slots;
-  worker::Allowance allowance{slots, slots, slots, {}, 0};
+  worker::Allowance allowance{slots, slots, slots, {}, until_ms()};
   if (away) {
     allowance.offered = static_cast<int>(dice.between(0, static_cast<std::uint64_t>(slots)));
     allowance.running = static_cast<int>(dice.between(static_cast<std::uint64_t>(allowance.offered), static_cast<std::uint64_t>(slots)));
@@ -105,9 +108,32 @@ void Host::owner_wants(bool away) {
     allowance.rule = "at work";
   }
   simulation_.world.note("owner of worker {} leaves {} slots, runs {}, keeps {}", {index_, static_cast<std::uint64_t>(allowance.offered), static_cast<std::uint64_t>(allowance.running), static_cast<std::uint64_t>(allowance.kept)});
+  allowance_ = allowance;
   tell(allowance);
   if (away && dice.chance(0.3)) tell(worker::Pause{});
   else tell(worker::Resume{});
+}
+
+std::uint64_t Host::until_ms() const { return until_ ? static_cast<std::uint64_t>(until_->time_since_epoch() / 1ms) : 0; }
+
+void Host::owner_wants_back_in(Duration time) {
+  if (until_ || ending_) return;
+  const int slots = simulation_.plan.hosts[index_].offer.slots;
+  if (allowance_.rule.empty()) allowance_ = {slots, slots, slots, {}, 0};
+  until_ = Instant(std::chrono::duration_cast<std::chrono::milliseconds>((simulation_.world.now() + time).time_since_epoch()));
+  allowance_.until_ms = until_ms();
+  simulation_.world.note("owner of worker {} wants it back in {} ms", {index_, static_cast<std::uint64_t>(time / 1ms)});
+  tell(allowance_);
+  simulation_.world.at(*until_, [this, life = life_] {
+    if (life == life_) end();
+  });
+}
+
+void Host::command(JobId job, unsigned part, unsigned parts) {
+  unsigned& came = parts_[job];
+  if (part == 0) came = 0;
+  if (part != came) came = 0;
+  else if (++came == parts) commands_.insert(job);
 }
 
 // ---- Messages to events ---------------------------------------------------------------------------------------------------------
@@ -167,6 +193,7 @@ void Host::perform(worker::AnswerHello& action) {
   HelloAnswer answer;
   answer.slots = simulation_.claimed(index_).slots;
   answer.state = state(action.state);
+  answer.until = until_of(action.until_ms);
   for (const auto& held : action.held) answer.held.push_back({held.attempt, held.task});
   simulation_.to_market(index_, [request = request_, answer](Market& market) { market.answered(request, answer); }, Care::fence);
 }
@@ -306,7 +333,7 @@ void Host::perform(worker::SendLease& action) {
   std::vector<Held> held;
   for (const auto& one : action.held) held.push_back({one.attempt, one.task});
   const int slots = simulation_.plan.hosts[index_].liar ? action.offered * 4 : action.offered;
-  simulation_.to_market(index_, [from = index_, lease = action.lease, held, state = state(action.state), slots](Market& market) { market.lease(from, lease, held, state, slots); }, Care::in_order);
+  simulation_.to_market(index_, [from = index_, lease = action.lease, held, state = state(action.state), slots, until = until_of(action.until_ms)](Market& market) { market.lease(from, lease, held, state, slots, until); }, Care::in_order);
   leases_.insert(action.lease);
   later(std::min<Duration>(10s, simulation_.plan.lease), [this, lease = action.lease] { answer_lease(Reply::unanswered, lease); });
 }

@@ -49,6 +49,8 @@ class Host {
   void freeze(Duration how_long);
   /// Its owner pauses it, or leaves it fewer slots; not `away`: gives all back.
   void owner_wants(bool away);
+  /// Its owner says when the machine is wanted back, and takes it then.
+  void owner_wants_back_in(Duration time);
   bool up() const { return agent_ != nullptr; }
   bool frozen() const;
   /// Runs it now, or when it wakes; never if it has crashed by then.
@@ -57,7 +59,8 @@ class Host {
   // From the market.
   void hello(std::uint64_t request, Epoch epoch, Duration lease);
   void assign(std::uint64_t request, Epoch epoch, const std::vector<Given>& given);
-  void command(JobId job) { commands_.insert(job); }
+  /// One part of a command that travels ahead. A first one begins anew; one out of turn ends it (worker/command_store).
+  void command(JobId job, unsigned part, unsigned parts);
   void stop(std::vector<AttemptId> attempts);
   void manager_gone();
   void answer_report(std::uint64_t report, Reply reply);
@@ -111,6 +114,7 @@ class Host {
   void finish(int slot, std::uint64_t serial);
   void end_later(int slot, Duration pause, const Outcome& outcome);
   void check_room() const;
+  std::uint64_t until_ms() const;
   WorkerState state(worker::Availability state) const { return static_cast<WorkerState>(state); }
 
   Simulation& simulation_;
@@ -125,6 +129,9 @@ class Host {
   std::map<int, Running> running_;
   std::set<std::uint64_t> reports_, leases_;  // not answered yet
   std::set<JobId> commands_;         // those that travel ahead
+  std::map<JobId, unsigned> parts_;  // of these, as far as they came
+  std::optional<Instant> until_;
+  worker::Allowance allowance_;
   std::uint64_t request_ = 0;        // what the agent answers now
   Epoch of_{};                       // of the manager that asks
 };

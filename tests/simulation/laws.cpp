@@ -70,7 +70,7 @@ std::size_t Laws::Job::group_of(std::uint64_t task) const {
 }
 
 void Laws::new_life() {
-  jobs_.clear(), over_.clear(), ever_over_.clear(), owners_.clear(), workers_.clear(), leases_.clear(), aside_.clear();
+  jobs_.clear(), over_.clear(), ever_over_.clear(), owners_.clear(), workers_.clear(), leases_.clear(), aside_.clear(), until_.clear();
   open_ = false;
 }
 
@@ -109,6 +109,10 @@ void Laws::told(const Event& event, const std::vector<Action>& actions, const Ma
         if (const auto failure = job->second.failures.find(one.task.task.value); failure != job->second.failures.end()) failure->second.earliest = {};
     }
   };
+  const auto wanted_back = [&](WorkerId worker, std::optional<Instant> until) {
+    if (until) until_[worker] = *until;
+    else until_.erase(worker);
+  };
   if (const auto* s = std::get_if<JobSubmitted>(&event)) learn(*s);
   else if (const auto* r = std::get_if<JobRestored>(&event)) {
     learn(r->job);
@@ -117,16 +121,18 @@ void Laws::told(const Event& event, const std::vector<Action>& actions, const Ma
     jobs_[r->job.job].canceled = r->canceled;
     for (const Past& past : r->past) jobs_[r->job.job].failures[past.task.value] = {past.failures, past.not_before.value_or(Instant{})};
   } else if (const auto* k = std::get_if<JobKnown>(&event)) over_[k->job] = ever_over_[k->job] = k->state;
+  else if (const auto* g = std::get_if<JobForgotten>(&event)) jobs_.erase(g->job), over_.erase(g->job);
   else if (const auto* c = std::get_if<JobCanceled>(&event)) jobs_[c->job].canceled = true;
   else if (const auto* h = std::get_if<JobHeld>(&event)) jobs_[h->job].held = true;
   else if (const auto* u = std::get_if<JobReleased>(&event)) jobs_[u->job].held = false;
   else if (const auto* o = std::get_if<OwnerSet>(&event)) owners_[o->owner] = *o;
-  else if (const auto* j = std::get_if<WorkerJoined>(&event)) workers_[j->worker] = *j, hold(j->worker, j->held);
+  else if (const auto* j = std::get_if<WorkerJoined>(&event)) workers_[j->worker] = *j, wanted_back(j->worker, j->until), hold(j->worker, j->held);
   else if (const auto* w = std::get_if<WorkerChanged>(&event)) {
     if (const auto at = workers_.find(w->worker); at != workers_.end()) at->second.state = w->state;
-  } else if (const auto* l = std::get_if<WorkerLost>(&event)) workers_.erase(l->worker), aside_.erase(l->worker);
+  } else if (const auto* l = std::get_if<WorkerLost>(&event)) workers_.erase(l->worker), aside_.erase(l->worker), until_.erase(l->worker);
   else if (const auto* n = std::get_if<LeaseRenewed>(&event)) {
     hold(n->worker, n->held);
+    if (n->until) wanted_back(n->worker, *n->until);
     if (const auto at = workers_.find(n->worker); at != workers_.end()) at->second.state = n->state;
   } else if (std::holds_alternative<MarketClosed>(event)) open_ = false;
   else if (std::holds_alternative<MarketOpened>(event)) {
@@ -219,6 +225,8 @@ void Laws::on(const Assign& action, const Scheduler& scheduler) {
   if (const auto aside = aside_.find(action.worker); aside != aside_.end() && simulation_.world.now() < aside->second) blame("given to a worker that is set aside: " + task);
   // In time.
   const Instant now = simulation_.world.now();
+  if (const auto until = until_.find(action.worker); until != until_.end() && (until->second <= now || now + group.time_limit > until->second))
+    blame("given to a worker whose owner wants it back before it can end: " + task);
   if (const auto deadline = job.spec.terms.deadline; deadline && now + group.time_limit > *deadline) blame("given out though it cannot end by its deadline: " + task);
   if (const auto failure = job.failures.find(number); failure != job.failures.end() && now < failure->second.earliest) blame("retried too soon: " + task);
 }
@@ -265,28 +273,28 @@ void Laws::on_disk(Journal& journal, TaskId task, TaskState state) {
 }
 
 void Laws::at_the_end(const Journal& journal) {
-  const bool anybody_kills = std::any_of(simulation_.plan.jobs.begin(), simulation_.plan.jobs.end(), [](const JobPlan& plan) { return plan.kill > 0; });
-  for (const JobPlan& plan : simulation_.plan.jobs) {
-    const std::size_t number = static_cast<std::size_t>(&plan - simulation_.plan.jobs.data());
+  for (std::size_t number = 0; number < simulation_.plan.jobs.size(); ++number) {
     const auto id = simulation_.id_of(number);
-    if (!id || !journal.jobs.contains(*id)) {
-      blame("a job was never accepted");
-      continue;
-    }
-    const Journal::Job& job = journal.jobs.at(*id);
-    const std::string who = "job " + std::to_string(id->value);
-    if (!job.over) blame(who + " never ended");
-    std::uint64_t outcomes[5] = {};
-    for (const auto& [task, state] : job.outcomes) ++outcomes[static_cast<int>(state)];
-    const std::uint64_t canceled = plan.tasks() - outcomes[2] - outcomes[3];
-    // Nothing is canceled, and nothing fails, without a reason that the plan has.
-    bool may_cancel = job.canceled || plan.terms.max_fails || !plan.after.empty() || plan.deadline > Duration(0);
-    bool may_fail = plan.fail > 0 || anybody_kills || plan.deadline > Duration(0) || !simulation_.plan.calm();
-    for (const Group& group : plan.groups) may_cancel |= !group.after.empty(), may_fail |= group.time_limit > Duration(0);
-    if (canceled > 0 && !may_cancel) blame(who + ": " + std::to_string(canceled) + " tasks canceled by nobody");
-    if (outcomes[3] > 0 && !may_fail) blame(who + ": " + std::to_string(outcomes[3]) + " tasks failed that could not");
-    if ((job.state == TaskState::succeeded) != (outcomes[2] == plan.tasks())) blame(who + " ended with the wrong state");
+    if (id && simulation_.is_forgotten(std::to_string(number))) continue;
+    if (!id || !journal.jobs.contains(*id)) blame("a job was never accepted");
+    else at_its_end(simulation_.plan.jobs[number], *id, journal.jobs.at(*id));
   }
+}
+
+void Laws::at_its_end(const JobPlan& plan, JobId id, const Journal::Job& job) {
+  const bool anybody_kills = std::any_of(simulation_.plan.jobs.begin(), simulation_.plan.jobs.end(), [](const JobPlan& other) { return other.kill > 0; });
+  const std::string who = "job " + std::to_string(id.value);
+  if (!job.over) blame(who + " never ended");
+  std::uint64_t outcomes[5] = {};
+  for (const auto& [task, state] : job.outcomes) ++outcomes[static_cast<int>(state)];
+  const std::uint64_t canceled = plan.tasks() - outcomes[2] - outcomes[3];
+  // Nothing is canceled, and nothing fails, without a reason that the plan has.
+  bool may_cancel = job.canceled || plan.terms.max_fails || !plan.after.empty() || plan.deadline > Duration(0);
+  bool may_fail = plan.fail > 0 || anybody_kills || plan.deadline > Duration(0) || !simulation_.plan.calm();
+  for (const Group& group : plan.groups) may_cancel |= !group.after.empty(), may_fail |= group.time_limit > Duration(0);
+  if (canceled > 0 && !may_cancel) blame(who + ": " + std::to_string(canceled) + " tasks canceled by nobody");
+  if (outcomes[3] > 0 && !may_fail) blame(who + ": " + std::to_string(outcomes[3]) + " tasks failed that could not");
+  if ((job.state == TaskState::succeeded) != (outcomes[2] == plan.tasks())) blame(who + " ended with the wrong state");
 }
 
 }  // namespace souk::simulation

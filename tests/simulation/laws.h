@@ -27,6 +27,8 @@ class Laws {
   void stood_still(Duration how_long);
   /// When all is over.
   void at_the_end(const Journal& journal);
+  /// When a job is no longer kept, or all is over.
+  void at_its_end(const JobPlan& plan, JobId id, const Journal::Job& job);
 
  private:
   struct Failure {
@@ -57,7 +59,7 @@ class Laws {
   std::map<std::string, OwnerSet> owners_;
   std::map<WorkerId, WorkerJoined> workers_;
   std::map<std::pair<TaskId, WorkerId>, Instant> leases_;  // until when it is his, by what was said
-  std::map<WorkerId, Instant> aside_;
+  std::map<WorkerId, Instant> aside_, until_;  // the second: when their owners want them back
   Instant forgives_until_{};  // it catches up with what it missed
   bool open_ = false;
 };

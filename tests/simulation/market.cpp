@@ -22,8 +22,8 @@ Market::Market(Simulation& simulation, Journal& journal)
   simulation_.laws.new_life();
   handle(MarketClosed{});
   for (const OwnerSet& owner : simulation_.plan.owners) handle(owner);
+  last_job_ = journal_->last_job;
   for (const auto& [id, job] : journal_->jobs) {
-    last_job_ = id.value;
     book_[id] = job.spec;
     keys_[job.key] = id;
     if (job.over) {
@@ -130,6 +130,7 @@ void Market::perform(const Action& action) {
     save([this, id = e->job, state = e->state] {
       journal_->jobs.at(id).over = true;
       journal_->jobs.at(id).state = state;
+      journal_->jobs.at(id).ended = simulation_.world.now();
     });
     commit([] {});
   }
@@ -169,8 +170,30 @@ void Market::tick() {
     if (linked_)
       for (auto& [host, peer] : peers_)
         if (peer.owed && !peer.asking && peer.again <= simulation_.world.now()) meet(host);
+    forget_old();
     tick();
   });
+}
+
+/// Jobs that ended long ago and that nobody waits for (JobBook::forgettable). What their submitters may still ask for is asked long before.
+void Market::forget_old() {
+  const Duration keep = simulation_.plan.keep;
+  if (keep == Duration(0) || is_left_behind() || simulation_.disk_takes_at() > simulation_.world.now()) return;
+  for (const auto& [id, job] : journal_->jobs) {
+    if (!job.over || !over_.contains(id) || reopening_.contains(id) || !book_.contains(id) || simulation_.world.now() < job.ended + keep || !simulation_.is_done_with(id)) continue;
+    if (std::any_of(book_.begin(), book_.end(), [&, number = id](const auto& other) {
+          const auto& after = other.second.terms.after;
+          return !over_.contains(other.first) && std::any_of(after.begin(), after.end(), [&](const JobAfter& one) { return one.job == number; });
+        })) continue;
+    simulation_.world.note("job {} is no longer kept", {id.value});
+    save([this, number = id] { simulation_.forgets(journal_->jobs.extract(number)); });
+    commit([] {});
+    keys_.erase(job.key);
+    over_.erase(id);
+    book_.erase(id);
+    handle(JobForgotten{id});
+    return;  // one a tick
+  }
 }
 
 void Market::wake_in_time() {
@@ -254,7 +277,7 @@ void Market::greet(std::size_t host) {
     Offer offer = simulation_.claimed(host);
     offer.slots = hello->slots;
     simulation_.world.note("worker {} is greeted, holds {}", {host, hello->held.size()});
-    handle(WorkerJoined{peer.id, std::make_shared<const Offer>(std::move(offer)), "w" + std::to_string(host), "owner@w" + std::to_string(host), hello->slots, hello->state, hello->held});
+    handle(WorkerJoined{peer.id, std::make_shared<const Offer>(std::move(offer)), "w" + std::to_string(host), "owner@w" + std::to_string(host), hello->slots, hello->state, hello->held, hello->until});
     open_when_settled(false);
   });
   simulation_.to_host(host, [request, epoch = epoch_, lease = simulation_.plan.lease](Host& to) { to.hello(request, epoch, lease); }, request);
@@ -346,12 +369,15 @@ void Market::flush(std::size_t host) {
     for (; next < all.size() && given.size() < kAssignmentsMax; ++next) {
       Given one = all[next];
       const JobId job = one.task.job;
-      if (over_.contains(job)) {
+      if (over_.contains(job) || !book_.contains(job)) {
         stale.push_back(one.attempt);
         continue;
       }
       one.command_inside = !simulation_.plan_of(job).large_command;
-      if (!one.command_inside && peer.has_command.insert(job).second) simulation_.to_host(host, [job](Host& to) { to.command(job); });
+      if (!one.command_inside && peer.has_command.insert(job).second) {
+        const unsigned parts = simulation_.plan_of(job).command_parts;
+        for (unsigned part = 0; part < parts; ++part) simulation_.to_host(host, [job, part, parts](Host& to) { to.command(job, part, parts); });
+      }
       given.push_back(one);
       attempts.push_back(one.attempt);
     }
@@ -430,16 +456,17 @@ void Market::keep_promises(std::size_t host, const std::vector<Report::Result>& 
   }
 }
 
-void Market::lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots) {
+void Market::lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots, std::optional<Instant> until) {
   const auto at = peers_.find(host);
   const bool known = at != peers_.end() && at->second.joined;
   simulation_.to_host(host, [known, number](Host& to) { to.answer_lease(known ? Reply::taken : Reply::unknown_worker, number); });
-  if (known) handle(LeaseRenewed{at->second.id, state, held, slots, {}});
+  if (known) handle(LeaseRenewed{at->second.id, state, held, slots, until});
 }
 
 // ---- From submitters ------------------------------------------------------------------------------------------------------------
 
 void Market::submit(const std::string& key, JobSubmitted job, std::function<void(JobId)> reply) {
+  if (simulation_.is_forgotten(key)) return;  // a message that is older than what is kept
   if (is_left_behind() || (simulation_.disk_takes_at() > simulation_.world.now() && !keys_.contains(key))) return;  // refused, to be said again
   if (const auto known = keys_.find(key); known != keys_.end()) return commit([reply, id = known->second] { reply(id); });
   job.job = JobId{++last_job_};
@@ -449,6 +476,7 @@ void Market::submit(const std::string& key, JobSubmitted job, std::function<void
     journal_->jobs[job.job].spec = job;
     journal_->jobs[job.job].key = key;
     journal_->jobs[job.job].held = job.terms.hold;
+    journal_->last_job = job.job.value;
   });
   simulation_.names_job(job.job, key);
   commit([this, job, reply] {

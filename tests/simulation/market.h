@@ -20,10 +20,12 @@ struct Journal {
     std::string key;
     bool canceled = false, held = false, over = false, again = false;
     TaskState state = TaskState::waiting;  // once over
+    Instant ended{};
     std::map<TaskNumber, TaskState> outcomes;
     std::map<TaskNumber, Past> past;
   };
   Epoch epoch{0};
+  std::uint64_t last_job = 0;  // also of those that are no longer kept
   std::map<JobId, Job> jobs;
 };
 
@@ -31,6 +33,7 @@ struct HelloAnswer {
   int slots = 1;
   WorkerState state = WorkerState::free;
   std::vector<Held> held;
+  std::optional<Instant> until{};
 };
 struct AssignAnswer {
   enum What : std::uint8_t { taken, conflict, nobody_there, timeout, stale } what = taken;
@@ -65,7 +68,7 @@ class Market {
   // From workers.
   void answered(std::uint64_t request, const std::variant<HelloAnswer, AssignAnswer>& answer);
   void report(std::size_t host, std::uint64_t life, std::uint64_t number, const Report& report);
-  void lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots);
+  void lease(std::size_t host, std::uint64_t number, const std::vector<Held>& held, WorkerState state, int slots, std::optional<Instant> until = {});
 
   // From submitters; each is answered once it is on disk.
   void submit(const std::string& key, JobSubmitted job, std::function<void(JobId)> reply);
@@ -98,6 +101,7 @@ class Market {
   bool stalled() const;
   void keep_promises(std::size_t host, const std::vector<Report::Result>& wanted);
   bool is_wanted(const Held& what) const;
+  void forget_old();
   void run_again(JobId job, std::function<void()> reply);
   void meet(std::size_t host);
   void greet(std::size_t host);

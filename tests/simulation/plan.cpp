@@ -123,6 +123,13 @@ void draw_more(Dice dice, Plan& plan) {
   for (JobPlan& job : plan.jobs) job.rerun = dice.chance(0.3);
 }
 
+void draw_yet_more(Dice dice, Plan& plan) {
+  if (dice.chance(0.4)) plan.keep = dice.skewed(1s, 7);
+  for (JobPlan& job : plan.jobs)
+    if (job.large_command) job.command_parts = static_cast<unsigned>(dice.between(1, 5));
+  if (!plan.calm() && dice.chance(0.4)) plan.weather.until_every = dice.skewed(20s, 4);
+}
+
 }  // namespace
 
 Plan Plan::draw(std::uint64_t seed, int kinds) {
@@ -141,6 +148,7 @@ Plan Plan::draw(std::uint64_t seed, int kinds) {
   if (kinds >= 3)
     if (Dice more(seed * 0xD1342543DE82EF95u + 3); !plan.calm() && more.chance(0.25)) plan.weather.takeover_every = more.skewed(20s, 4);
   if (kinds >= 2) draw_more(Dice(seed * 0x9E6C63D0876A9A47u + 2), plan);
+  if (kinds >= 4) draw_yet_more(Dice(seed * 0xA24BAED4963EE407u + 4), plan);
   return plan;
 }
 
@@ -162,7 +170,7 @@ std::string Plan::in_words() const {
   const Weather& w = weather;
   add("loss", w.loss > 0), add("reorder", w.reorder > 0), add("crashes", w.crash_every > 0s), add("freezes", w.freeze_every > 0s), add("restarts", w.restart_every > 0s);
   add("closings", w.close_every > 0s), add("cuts", w.cut_every > 0s), add("liars", w.liars > 0), add("owners", w.owner_every > 0s);
-  add("server-restarts", w.server_every > 0s), add("one-way-cuts", w.deaf_every > 0s), add("stalls", w.stall_every > 0s), add("disk", w.disk_every > 0s), add("takeovers", w.takeover_every > 0s), add("terms", w.term_every > 0s);
+  add("server-restarts", w.server_every > 0s), add("one-way-cuts", w.deaf_every > 0s), add("stalls", w.stall_every > 0s), add("disk", w.disk_every > 0s), add("takeovers", w.takeover_every > 0s), add("terms", w.term_every > 0s), add("untils", w.until_every > 0s), add("forgetting", keep > 0s);
   return text + "until " + std::to_string(clears / 1s) + " s";
 }
 

@@ -24,6 +24,7 @@ struct Weather {
   Duration disk_every{0};                                        // the manager's disk refuses for a while
   double spool_kept = 0;                                         // of a worker that ends or dies, how likely its disk is there again
   Duration term_every{0};                                        // mean, per worker: it is told to end
+  Duration until_every{0};                                       // mean, per worker: its owner says when the machine is wanted back, and takes it then
 };
 
 struct HostPlan {
@@ -47,7 +48,8 @@ struct JobPlan {
   Terms terms;                             // `after` is filled in when it is submitted
   std::vector<std::pair<std::size_t, bool>> after;  // earlier jobs of the plan; any
   Duration deadline{0};                    // from its submission; 0: none
-  bool large_command = false;              // travels ahead, in a message of its own
+  bool large_command = false;              // travels ahead, in messages of its own
+  unsigned command_parts = 1;              // of these; one that lacks a part is no command
   Duration submitted{0}, canceled{0}, held{0}, released{0};  // 0: never
   bool rerun = false;                      // once it has ended without success, what did not succeed runs again, once
   Duration task_low{0};
@@ -60,12 +62,15 @@ struct JobPlan {
   }
 };
 
-constexpr int kFaultKinds = 3;  // generations of them: 1: of workers, links and the manager; 2: server, one-way cuts, stalls, disk, stops, reruns; 3: a second manager
+// Generations of them: 1: of workers, links and the manager; 2: server, one-way cuts, stalls, disk, stops, reruns; 3: a second manager; 4: jobs that are no longer
+// kept, owners who say until when, commands in parts.
+constexpr int kFaultKinds = 4;
 
 struct Plan {
   Weather weather;
   Duration clears{0};  // from then on nothing more goes wrong
   Duration lease{0};
+  Duration keep{0};    // ended jobs are forgotten after that; 0: never
   std::vector<HostPlan> hosts;
   std::vector<JobPlan> jobs;
   std::vector<OwnerSet> owners;

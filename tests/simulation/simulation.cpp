@@ -65,6 +65,7 @@ std::string Simulation::report() const {
 bool Simulation::all_over() const {
   if (answered_.size() < plan.jobs.size() || !market_ || (stormy() && plan.weather.restart_every > 0s)) return false;
   return std::all_of(answered_.begin(), answered_.end(), [this](const auto& job) {
+    if (forgotten_.contains(job.second)) return true;
     const auto at = journal_.jobs.find(job.second);
     return at != journal_.jobs.end() && at->second.over && (!plan.jobs[job.first].rerun || orders_done_.contains({job.first, Order::rerun}));
   });
@@ -160,6 +161,29 @@ Offer Simulation::claimed(std::size_t host) const {
 // ---- Jobs -----------------------------------------------------------------------------------------------------------------------
 
 void Simulation::names_job(JobId job, const std::string& key) { plans_[job] = std::stoul(key); }
+
+bool Simulation::is_done_with(JobId job) const {
+  const std::size_t number = plans_.at(job);
+  const auto settled = [this](std::size_t one) {
+    return answered_.contains(one) && (!plan.jobs[one].rerun || orders_done_.contains({one, Order::rerun}));
+  };
+  if (!settled(number)) return false;
+  for (std::size_t other = 0; other < plan.jobs.size(); ++other)
+    for (const auto& [earlier, any] : plan.jobs[other].after)
+      if (earlier == number && !settled(other)) return false;
+  return true;
+}
+
+void Simulation::forgets(std::map<JobId, Journal::Job>::node_type job) {
+  if (job.empty()) return world.blame("a job is forgotten twice");
+  forgotten_.insert(job.key());
+  laws.at_its_end(plan_of(job.key()), job.key(), job.mapped());
+}
+
+bool Simulation::is_forgotten(const std::string& key) const {
+  const auto id = id_of(std::stoul(key));
+  return id && forgotten_.contains(*id);
+}
 
 std::optional<JobId> Simulation::id_of(std::size_t job) const {
   const auto at = answered_.find(job);
@@ -258,6 +282,7 @@ void Simulation::start_faults() {
     every(w.cut_every, [this, &it, host] { it.crash(true), boots_later(host); });
     every(w.freeze_every, [this, &it] { it.freeze(world.dice.skewed(100ms, 11)); });
     every(w.term_every, [&it] { it.end(); });
+    every(w.until_every, [this, &it] { it.run([this, &it] { it.owner_wants_back_in(world.dice.skewed(1s, 7)); }); });
     every(w.deaf_every, [this, host] { goes_deaf(host); });
     every(w.owner_every, [this, &it] { it.run([this, &it] { it.owner_wants(world.dice.chance(0.5)); }); });
     if (plan.hosts[host].liar) every(5s, [&it] { it.run([&it] { it.lie(); }); });

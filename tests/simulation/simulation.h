@@ -50,6 +50,10 @@ class Simulation {
   void old_market_is_fenced();
   Instant disk_takes_at() const { return disk_takes_at_; }  // past: it takes what is written
   void names_job(JobId job, const std::string& key);
+  /// Nobody will say anything more of it: its orders were carried out, and what may wait for it was accepted, and will not run again.
+  bool is_done_with(JobId job) const;
+  void forgets(std::map<JobId, Journal::Job>::node_type job);
+  bool is_forgotten(const std::string& key) const;
   std::optional<JobId> id_of(std::size_t job) const;
   const JobPlan& plan_of(JobId job) const { return plan.jobs[plans_.at(job)]; }
   const Group* group_of(TaskId task) const;
@@ -122,6 +126,7 @@ class Simulation {
   std::vector<std::unique_ptr<Market>> dead_;
   std::set<std::size_t> room_;
   std::map<JobId, std::size_t> plans_;
+  std::set<JobId> forgotten_;
   std::map<std::size_t, JobId> answered_;                        // to the submitter
   std::set<std::pair<std::size_t, Order>> orders_done_;
 };
