@@ -26,7 +26,9 @@ Instant now() { return Clocks::read().now; }
 void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<wire::StatusAnswer> reply) {
   wire::StatusAnswer answer;
   *answer.mutable_grid() = grid_status();
-  if (request.jobs_size() > 0) {
+  // One job and a limit: so many of the asker's from that one on, downwards; the rest of a list.
+  const bool is_rest = request.jobs_size() == 1 && request.limit() > 0 && !request.watch() && !request.unwatch();
+  if (request.jobs_size() > 0 && !is_rest) {
     for (const std::uint64_t id : request.jobs()) {
       const JobEntry* entry = visible(asker, id);
       if (!entry) return reply(no_such(id));
@@ -39,7 +41,7 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
     return reply(answer);
   }
   const std::uint32_t limit = request.limit() == 0 ? 100 : std::min(request.limit(), kJobsMax);
-  for (auto entry = book_.all().rbegin(); entry != book_.all().rend() && static_cast<std::uint32_t>(answer.jobs_size()) < limit; ++entry)
+  for (auto entry = is_rest ? std::make_reverse_iterator(book_.all().upper_bound({request.jobs(0)})) : book_.all().rbegin(); entry != book_.all().rend() && static_cast<std::uint32_t>(answer.jobs_size()) < limit; ++entry)
     if (entry->second.row.owner == asker.owner || (asker.admin && request.everybody())) *answer.add_jobs() = book_.status(entry->second, scheduler_);
   reply(answer);
 }

@@ -58,9 +58,9 @@ class Check {
       if (found < kOfOneKind) find(words(row));
     if (found > kOfOneKind) find(fmt::format("... and {} more like this", found - kOfOneKind));
   }
-  std::uint64_t ask(const char* sql) {
+  std::int64_t ask(const char* sql) {
     Query row(sql_[sql]);
-    return row.next() ? row.number(0) : 0;
+    return row.next() ? row.signed_number(0) : 0;
   }
 
   void pages() {
@@ -70,37 +70,39 @@ class Check {
   }
 
   void facts() {
-    report_.free_bytes = ask("PRAGMA freelist_count") * ask("PRAGMA page_size");
+    report_.free_bytes = static_cast<std::uint64_t>(ask("PRAGMA freelist_count") * ask("PRAGMA page_size"));
     report_.epoch = ask("SELECT value FROM meta WHERE name='epoch'");
     report_.jobs_open = ask("SELECT count(*) FROM jobs WHERE ended_ms=0");
     report_.jobs_ended = ask("SELECT count(*) FROM jobs WHERE ended_ms<>0");
     report_.last_job = std::max(ask("SELECT coalesce(max(id),0) FROM jobs"), ask("SELECT coalesce(max(value),0) FROM meta WHERE name='last_job'"));
     report_.outcomes = ask("SELECT count(*) FROM outcomes");
-    const std::uint64_t ended = ask("SELECT count(*) FROM outcomes WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0)");
-    const std::uint64_t tasks = ask("SELECT coalesce(sum(tasks),0) FROM jobs WHERE ended_ms=0");
+    const std::int64_t ended = ask("SELECT count(*) FROM outcomes WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0)");
+    const std::int64_t tasks = ask("SELECT coalesce(sum(tasks),0) FROM jobs WHERE ended_ms=0");
     report_.tasks_open = tasks - std::min(tasks, ended);
     if (report_.version >= 2) report_.attempts = ask("SELECT count(*) FROM attempts");
     if (report_.version >= 3) report_.forgetting = ask("SELECT count(*) FROM forgotten"), report_.untold = ask("SELECT count(*) FROM untold");
+    report_.counted = true;
+    if (report_.epoch < 0) find(fmt::format("the number of lives of a manager that it has seen (epoch) is {}: no manager wrote that", report_.epoch));
     if (report_.epoch == 0) find("it does not say how many lives of a manager it has seen (epoch): results of old attempts could be taken for new ones");
   }
 
   void jobs() {
-    rows("SELECT id,state FROM jobs WHERE ended_ms<>0 AND state NOT IN (2,3,4)", [](const Query& row) { return fmt::format("job {} has ended, but its state is {}", row.number(0), row.small(1)); });
+    rows("SELECT id,state FROM jobs WHERE ended_ms<>0 AND state NOT IN (2,3,4)", [](const Query& row) { return fmt::format("job {} has ended, but its state is {}", row.signed_number(0), row.small(1)); });
     rows("SELECT id,tasks FROM jobs WHERE tasks<0 OR typeof(tasks)<>'integer' OR typeof(ended_ms)<>'integer' OR ended_ms<0",
-         [](const Query& row) { return fmt::format("job {} has numbers that cannot be", row.number(0)); });
+         [](const Query& row) { return fmt::format("job {} has numbers that cannot be", row.signed_number(0)); });
     rows("SELECT id,succeeded,failed,canceled_tasks,tasks FROM jobs WHERE ended_ms<>0 AND succeeded+failed+canceled_tasks<>tasks", [](const Query& row) {
-      return fmt::format("job {} has ended with {} succeeded, {} failed and {} canceled of {} tasks", row.number(0), row.number(1), row.number(2), row.number(3), row.number(4));
+      return fmt::format("job {} has ended with {} succeeded, {} failed and {} canceled of {} tasks", row.signed_number(0), row.signed_number(1), row.signed_number(2), row.signed_number(3), row.signed_number(4));
     });
   }
 
   void outcomes() {
     rows("SELECT job,task,state FROM outcomes WHERE state NOT IN (2,3,4)",
-         [](const Query& row) { return fmt::format("the outcome of task {}.{} has state {}", row.number(0), row.number(1), row.small(2)); });
-    rows("SELECT job,task,count(*) FROM outcomes GROUP BY job,task HAVING count(*)>1", [](const Query& row) { return fmt::format("task {}.{} has {} outcomes", row.number(0), row.number(1), row.number(2)); });
+         [](const Query& row) { return fmt::format("the outcome of task {}.{} has state {}", row.signed_number(0), row.signed_number(1), row.small(2)); });
+    rows("SELECT job,task,count(*) FROM outcomes GROUP BY job,task HAVING count(*)>1", [](const Query& row) { return fmt::format("task {}.{} has {} outcomes", row.signed_number(0), row.signed_number(1), row.signed_number(2)); });
     rows("SELECT o.job,o.task,j.tasks FROM jobs j JOIN outcomes o ON o.job=j.id WHERE o.task<1 OR o.task>j.tasks",
-         [](const Query& row) { return fmt::format("there is an outcome of task {}.{}, but that job has {} tasks", row.number(0), row.number(1), row.number(2)); });
+         [](const Query& row) { return fmt::format("there is an outcome of task {}.{}, but that job has {} tasks", row.signed_number(0), row.signed_number(1), row.signed_number(2)); });
     const bool forgets = report_.version >= 3;
-    const auto strange = [](const char* what) { return [what](const Query& row) { return fmt::format("there are {} {} of job {}, which is not in the store", row.number(1), what, row.number(0)); }; };
+    const auto strange = [](const char* what) { return [what](const Query& row) { return fmt::format("there are {} {} of job {}, which is not in the store", row.signed_number(1), what, row.signed_number(0)); }; };
     rows(forgets ? "SELECT job,count(*) FROM outcomes WHERE job NOT IN (SELECT id FROM jobs) AND job NOT IN (SELECT job FROM forgotten) GROUP BY job"
                  : "SELECT job,count(*) FROM outcomes WHERE job NOT IN (SELECT id FROM jobs) GROUP BY job", strange("outcomes"));
     if (report_.version >= 2)
@@ -108,13 +110,13 @@ class Check {
                    : "SELECT job,count(*) FROM attempts WHERE job NOT IN (SELECT id FROM jobs) GROUP BY job", strange("attempts"));
     if (forgets) {
       rows("SELECT job,1 FROM specs WHERE job NOT IN (SELECT id FROM jobs)", strange("specifications"));
-      rows("SELECT id FROM jobs WHERE id IN (SELECT job FROM forgotten)", [](const Query& row) { return fmt::format("job {} is kept and forgotten at the same time", row.number(0)); });
+      rows("SELECT id FROM jobs WHERE id IN (SELECT job FROM forgotten)", [](const Query& row) { return fmt::format("job {} is kept and forgotten at the same time", row.signed_number(0)); });
     }
     // Tasks that were canceled before they ran have no outcome of their own.
     rows("SELECT j.id,j.succeeded,j.failed,coalesce(c.s,0),coalesce(c.f,0) FROM jobs j LEFT JOIN (SELECT job,sum(state=2) s,sum(state=3) f FROM outcomes GROUP BY job) c ON c.job=j.id "
          "WHERE j.ended_ms<>0 AND (coalesce(c.s,0)<>j.succeeded OR coalesce(c.f,0)<>j.failed)",
          [](const Query& row) {
-           return fmt::format("job {} ended with {} succeeded and {} failed, but there are outcomes of {} and {}", row.number(0), row.number(1), row.number(2), row.number(3), row.number(4));
+           return fmt::format("job {} ended with {} succeeded and {} failed, but there are outcomes of {} and {}", row.signed_number(0), row.signed_number(1), row.signed_number(2), row.signed_number(3), row.signed_number(4));
          });
   }
 
@@ -125,7 +127,7 @@ class Check {
     wire::Job job;
     while (row.next()) {
       if (job.ParseFromString(row.bytes(2)) && (job.has_command() || job.groups_size() > 0)) continue;
-      if (++found <= kOfOneKind) find(fmt::format("the specification of job {} cannot be read, so that it cannot {}", row.number(0), row.number(1) == 0 ? "go on" : "run again"));
+      if (++found <= kOfOneKind) find(fmt::format("the specification of job {} cannot be read, so that it cannot {}", row.signed_number(0), row.signed_number(1) == 0 ? "go on" : "run again"));
     }
     if (found > kOfOneKind) find(fmt::format("... and {} more like this", found - kOfOneKind));
   }
@@ -219,9 +221,10 @@ std::string text_of(const StoreReport& r) {
     return text + "What jobs it has cannot be told. Keep a copy of the folder before anything else is done; an older copy of it goes on with --restored.\n";
   }
   text += fmt::format("Version: {} of {}{}\n", r.version, kSchemaVersion, r.version > 0 && r.version < kSchemaVersion ? "; a manager that opens it brings it up to date" : "");
-  text += fmt::format("Lives: {} (epoch)\n", r.epoch);
-  text += fmt::format("Jobs: {} open with {} tasks to do, {} ended; the last number given is {}\n", r.jobs_open, r.tasks_open, r.jobs_ended, r.last_job);
-  text += fmt::format("Rows: {} outcomes, {} attempts that did not succeed\n", r.outcomes, r.attempts);
+  if (r.counted) text += fmt::format("Lives: {} (epoch)\n", r.epoch);
+  if (!r.counted) text += "Jobs: what it has could not be counted\n";
+  else text += fmt::format("Jobs: {} open with {} tasks to do, {} ended; the last number given is {}\n", r.jobs_open, r.tasks_open, r.jobs_ended, r.last_job);
+  if (r.counted) text += fmt::format("Rows: {} outcomes, {} attempts that did not succeed\n", r.outcomes, r.attempts);
   if (r.forgetting > 0) text += fmt::format("Going: rows of {} jobs that are no longer kept\n", r.forgetting);
   if (r.untold > 0) text += fmt::format("Untold: {} ended jobs whose owners are told at the next start\n", r.untold);
   for (const std::string& finding : r.findings) text += "Problem: " + finding + "\n";
@@ -232,10 +235,12 @@ std::string text_of(const StoreReport& r) {
 std::string json_of(const StoreReport& r) {
   std::string findings;
   for (const std::string& finding : r.findings) findings += (findings.empty() ? "" : ",") + json_string(finding);
+  const auto count = [&r](std::int64_t number) { return r.counted ? std::to_string(number) : std::string("null"); };  // 0 would be a number
+  const auto known = [&r](auto number) { return r.read ? std::to_string(number) : std::string("null"); };
   return fmt::format("{{\"file\":{},\"good\":{},\"read\":{},\"in_use\":{},\"version\":{},\"bytes\":{},\"log_bytes\":{},\"free_bytes\":{},\"written_ms\":{},\"epoch\":{},\"jobs_open\":{},\"jobs_ended\":{},\"last_job\":{},"
                      "\"tasks_open\":{},\"outcomes\":{},\"attempts\":{},\"forgetting\":{},\"untold\":{},\"findings\":[{}]}}",
-                     json_string(r.file), r.findings.empty(), r.read, r.in_use, r.version, r.bytes, r.log_bytes, r.free_bytes, r.written_ms, r.epoch, r.jobs_open, r.jobs_ended, r.last_job, r.tasks_open,
-                     r.outcomes, r.attempts, r.forgetting, r.untold, findings);
+                     json_string(r.file), r.findings.empty(), r.read, r.in_use, known(r.version), r.bytes, r.log_bytes, count(static_cast<std::int64_t>(r.free_bytes)), r.written_ms, count(r.epoch), count(r.jobs_open),
+                     count(r.jobs_ended), count(r.last_job), count(r.tasks_open), count(r.outcomes), count(r.attempts), count(r.forgetting), count(r.untold), findings);
 }
 
 }  // namespace souk

@@ -16,7 +16,8 @@ struct StoreReport {
   int version = 0;      // of its tables
   std::uint64_t bytes = 0, log_bytes = 0, free_bytes = 0;  // log: what is not in the file itself yet; free: pages to be used again
   std::uint64_t written_ms = 0;                            // when the file or its log changed last
-  std::uint64_t epoch = 0, jobs_open = 0, jobs_ended = 0, tasks_open = 0, outcomes = 0, attempts = 0, forgetting = 0, untold = 0, last_job = 0;
+  bool counted = false;  // else nothing of the next line is known
+  std::int64_t epoch = 0, jobs_open = 0, jobs_ended = 0, tasks_open = 0, outcomes = 0, attempts = 0, forgetting = 0, untold = 0, last_job = 0;  // as they are in the store
   std::vector<std::string> findings;  // what is wrong; empty: nothing found
 };
 constexpr std::size_t kFindingsMax = 100;  // of one kind 10

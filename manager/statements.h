@@ -29,6 +29,7 @@ class Query {
   bool next() { return statement_.executeStep(); }
   void run() { statement_.exec(); }
   std::uint64_t number(int at) const { return static_cast<std::uint64_t>(statement_.getColumn(at).getInt64()); }
+  std::int64_t signed_number(int at) const { return statement_.getColumn(at).getInt64(); }  // of rows that may hold anything
   int small(int at) const { return statement_.getColumn(at).getInt(); }
   std::string bytes(int at) const {
     const auto column = statement_.getColumn(at);

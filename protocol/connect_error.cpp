@@ -20,7 +20,8 @@ Verdict stream_error(const Downfall& fall, const std::string& what, const std::s
     return {{what, "the server refused the secret of component " + fall.domain,
              "the password must be the component_secret that the server's configuration gives to " + fall.domain}, true};
   if (fall.condition == "conflict" && fall.component)
-    return {{what, "another program is connected as component " + fall.domain, "stop it; trying again until then"}, false};
+    return {{what, "the server has a connection as component " + fall.domain + " already: of another program, or this one's own last one, which it has not given up yet",
+             "stop the other program if there is one; trying again"}, false};
   if (fall.condition == "conflict")
     return {{what, "another session logged in as " + fall.user + " and took over", "give each program its own resource; trying again"}, false};
   if (fall.condition == "host-unknown" || fall.condition == "host-gone")

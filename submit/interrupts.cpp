@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <cerrno>
 #include <system_error>
@@ -13,13 +14,16 @@ namespace {
 // What a signal handler may touch. The descriptor outlives the handler: see ~Interrupts.
 volatile std::sig_atomic_t signals_seen = 0, last_signal = 0;
 volatile int wake_descriptor = -1;
+char last_words[200];
+volatile std::sig_atomic_t last_words_size = 0;
 
 void on_signal(int number) {
   const int saved = errno;
   last_signal = number;
   signals_seen = signals_seen + 1;
   if (signals_seen >= 2) {
-    [[maybe_unused]] const auto ignored = ::write(STDERR_FILENO, "\n", 1);  // leaves a half-drawn bar's line
+    [[maybe_unused]] auto ignored = ::write(STDERR_FILENO, "\n", 1);  // leaves a half-drawn bar's line
+    ignored = ::write(STDERR_FILENO, last_words, static_cast<std::size_t>(last_words_size));
     ::_exit(128 + number);
   }
   const std::uint64_t one = 1;
@@ -49,6 +53,14 @@ Interrupts::~Interrupts() {
   ::sigaction(SIGINT, &before_int_, nullptr);
   ::sigaction(SIGTERM, &before_term_, nullptr);
   wake_descriptor = -1;
+  last_words_size = 0;
+}
+
+void Interrupts::leave_saying(const std::string& words) {
+  last_words_size = 0;
+  const auto size = std::min(words.size(), sizeof last_words);
+  std::copy_n(words.begin(), size, last_words);
+  last_words_size = static_cast<std::sig_atomic_t>(size);
 }
 
 int Interrupts::count() const { return signals_seen; }

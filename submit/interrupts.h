@@ -3,6 +3,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <csignal>
+#include <string>
 
 namespace souk {
 
@@ -17,6 +18,8 @@ class Interrupts {
   int count() const;
   /// 130 after Ctrl-C, 143 after TERM: what the shell expects of a program that the signal ended.
   int exit_code() const;
+  /// What the second one says before it ends the program: a line of 200 bytes at most, or nothing.
+  void leave_saying(const std::string& words);
 
  private:
   void read();

@@ -50,6 +50,36 @@ Result<wire::JobStatus> each_task(Session& session, const Target& target, wire::
   }
 }
 
+constexpr std::size_t kJobsAtOnce = 500;  // that a manager takes and tells at a time
+
+/// All jobs of the asker that the manager keeps, newest first, page by page.
+Result<std::vector<wire::JobStatus>> all_jobs(Session& session) {
+  std::vector<wire::JobStatus> all;
+  wire::StatusRequest request;
+  request.set_limit(kJobsAtOnce);
+  while (true) {
+    const auto page = session.status(request);
+    if (!page) return page.error();
+    std::uint64_t lowest = 0;
+    for (const auto& job : page.value().jobs()) {
+      if (!all.empty() && job.job() >= all.back().job()) break;  // a manager that tells one job again
+      all.push_back(job);
+      lowest = job.job();
+    }
+    if (lowest <= 1 || page.value().jobs_size() < static_cast<int>(kJobsAtOnce)) return all;
+    request.clear_jobs();
+    request.add_jobs(lowest - 1);
+  }
+}
+
+Result<std::vector<wire::JobStatus>> jobs_named(Session& session, const std::vector<std::uint64_t>& numbers) {
+  wire::StatusRequest request;
+  request.mutable_jobs()->Add(numbers.begin(), numbers.end());
+  const auto answer = session.status(request);
+  if (!answer) return answer.error();
+  return std::vector<wire::JobStatus>(answer.value().jobs().begin(), answer.value().jobs().end());
+}
+
 }  // namespace
 
 int jobs_command(const Common& common, const ListOptions& options) {
@@ -189,15 +219,10 @@ int cancel_command(const Common& common, const CancelOptions& options) {
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   Query query(common, std::move(profile.value()));
-  wire::StatusRequest request;  // to tell what was canceled from what had ended before
-  if (options.all)
-    request.set_limit(1'000'000);
-  else
-    request.mutable_jobs()->Add(numbers.value().begin(), numbers.value().end());
-  const auto before = query.session.status(request);
+  const auto before = options.all ? all_jobs(query.session) : jobs_named(query.session, numbers.value());  // to tell what was canceled from what had ended before
   if (!before) return query.failed(before.error());
   std::vector<std::uint64_t> open;
-  for (const auto& job : before.value().jobs()) {
+  for (const auto& job : before.value()) {
     if (!ended(job))
       open.push_back(job.job());
     else if (common.json && !options.all)
@@ -209,13 +234,17 @@ int cancel_command(const Common& common, const CancelOptions& options) {
     if (options.all && !common.json) query.output.note("none of your jobs is going on");
     return query.finish();
   }
-  const auto answer = query.session.cancel(open);
-  if (!answer) return query.failed(answer.error());
-  for (const auto& job : answer.value().jobs()) {
-    if (common.json)
-      query.output.out(json_of(job) + "\n");
-    else
-      query.output.out(fmt::format("job {} canceled{}\n", job.job(), job.running() == 0 ? "" : "; " + count_text(job.running(), "running task") + " being stopped"));
+  for (std::size_t next = 0; next < open.size() && !query.over();) {
+    const auto some = std::min<std::size_t>(open.size() - next, kJobsAtOnce);
+    const auto answer = query.session.cancel({open.begin() + static_cast<std::ptrdiff_t>(next), open.begin() + static_cast<std::ptrdiff_t>(next + some)});
+    if (!answer) return query.failed(answer.error());
+    next += some;
+    for (const auto& job : answer.value().jobs()) {
+      if (common.json)
+        query.output.out(json_of(job) + "\n");
+      else
+        query.output.out(fmt::format("job {} canceled{}\n", job.job(), job.running() == 0 ? "" : "; " + count_text(job.running(), "running task") + " being stopped"));
+    }
   }
   return query.finish();
 }

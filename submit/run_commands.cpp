@@ -220,6 +220,7 @@ Result<wire::SubmitAnswer> hand_over(Follow& follow, const wire::Job& job, bool 
     follow.session.forgive_interrupt();
     follow.session.hurry(Session::Clock::now() + 3s);
     follow.session.wait_for_room({});
+    follow.session.leave_saying("the job may have been accepted; `souk jobs` tells\n");
     const auto again = follow.session.submit(job, key, false);
     if (!again && follow.session.turned_away()) return not_taken;
     if (again) {
@@ -238,7 +239,10 @@ int abandon(Follow& follow, const wire::Job& job, std::uint64_t number, int code
   const auto grace = std::chrono::milliseconds(job.command().grace_ms() == 0 ? static_cast<std::uint64_t>(kGraceDefault.count()) : job.command().grace_ms());
   follow.session.forgive_interrupt();
   follow.session.hurry(Session::Clock::now() + std::min<std::chrono::milliseconds>(grace, 10s) + 3s);
-  if (const auto canceled = follow.session.cancel({number}); !canceled) {
+  follow.session.leave_saying(fmt::format("job {} may go on, since no manager has said that it is canceled; `souk cancel {}` does it\n", number, number));
+  const auto canceled = follow.session.cancel({number});
+  follow.session.leave_saying("");
+  if (!canceled) {
     follow.output.note(fmt::format("cannot cancel job {}: {}; `souk cancel {}` does it later", number, canceled.error().text(), number));
     return code;
   }

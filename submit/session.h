@@ -57,6 +57,10 @@ class Session {
   bool interrupted() const { return interrupts_ && interrupts_->count() > forgiven_; }
   /// Lets calls go on after the first interrupt, to cancel and clean up.
   void forgive_interrupt() { forgiven_ = interrupts_ ? interrupts_->count() : 0; }
+  /// What a second interrupt says when it ends the program, whatever that waits for.
+  void leave_saying(const std::string& words) {
+    if (interrupts_) interrupts_->leave_saying(words);
+  }
   int interrupt_exit_code() const { return interrupts_ ? interrupts_->exit_code() : 130; }
 
   /// How long submit() and rerun() go on asking a manager that has no room for more work now; ten minutes if not said.

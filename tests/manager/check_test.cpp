@@ -59,14 +59,14 @@ TEST_F(CheckTest, TellsWhatIsInAStore) {
   EXPECT_TRUE(report.findings.empty()) << findings();
   EXPECT_FALSE(report.in_use);
   EXPECT_EQ(report.version, 3);
-  EXPECT_EQ(report.epoch, 1u);
-  EXPECT_EQ(report.jobs_open, 1u);
-  EXPECT_EQ(report.jobs_ended, 1u);
-  EXPECT_EQ(report.tasks_open, 9u);
-  EXPECT_EQ(report.outcomes, 3u);
-  EXPECT_EQ(report.attempts, 1u);
-  EXPECT_EQ(report.untold, 1u);
-  EXPECT_EQ(report.last_job, 2u);
+  EXPECT_EQ(report.epoch, 1);
+  EXPECT_EQ(report.jobs_open, 1);
+  EXPECT_EQ(report.jobs_ended, 1);
+  EXPECT_EQ(report.tasks_open, 9);
+  EXPECT_EQ(report.outcomes, 3);
+  EXPECT_EQ(report.attempts, 1);
+  EXPECT_EQ(report.untold, 1);
+  EXPECT_EQ(report.last_job, 2);
   const std::string text = text_of(report);
   EXPECT_NE(text.find("Jobs: 1 open with 9 tasks to do, 1 ended; the last number given is 2\n"), std::string::npos) << text;
   EXPECT_NE(text.find("Good: nothing wrong was found\n"), std::string::npos) << text;
@@ -81,7 +81,7 @@ TEST_F(CheckTest, LooksBesideARunningManagerAndChangesNothing) {
   const auto report = check();
   EXPECT_TRUE(report.in_use);
   EXPECT_TRUE(report.findings.empty()) << findings();
-  EXPECT_EQ(report.outcomes, 3u);
+  EXPECT_EQ(report.outcomes, 3);
   EXPECT_TRUE(bytes() == store && bytes("-wal") == log);
   journal->add(outcome(1, 3));
   commit(*journal);  // the manager goes on
@@ -99,14 +99,14 @@ TEST_F(CheckTest, ReadsWhatAKilledManagerLeftInItsLogAndLeavesItThere) {
   const auto store = bytes(), log = bytes("-wal");
   EXPECT_GT(log.size(), 0u);
   const auto report = check();
-  EXPECT_EQ(report.outcomes, 3u);
+  EXPECT_EQ(report.outcomes, 3);
   EXPECT_TRUE(report.findings.empty()) << findings();
   EXPECT_TRUE(bytes() == store && bytes("-wal") == log);
 
   // Cut off by a power loss: what was on disk before is whole.
   std::filesystem::resize_file(file().string() + "-wal", log.size() - 3000);
   EXPECT_EQ(findings(), "");
-  EXPECT_LE(check().outcomes, 3u);
+  EXPECT_LE(check().outcomes, 3);
 }
 
 TEST_F(CheckTest, FindsRowsThatDoNotFitTogether) {
@@ -128,6 +128,19 @@ TEST_F(CheckTest, FindsRowsThatDoNotFitTogether) {
   change("DELETE FROM meta");
   EXPECT_NE(findings().find("how many lives"), std::string::npos);
   EXPECT_NE(text_of(check()).find("Keep a copy of the folder"), std::string::npos);
+}
+
+TEST_F(CheckTest, SaysNoNumberThatItCouldNotReadAndNoneThatIsNotThere) {
+  fill();
+  change("UPDATE meta SET value=-1 WHERE name='epoch'; UPDATE outcomes SET task=-4 WHERE job=1");
+  EXPECT_EQ(findings(), "the number of lives of a manager that it has seen (epoch) is -1: no manager wrote that; there is an outcome of task 1.-4, but that job has 10 tasks");
+  EXPECT_NE(text_of(check()).find("Lives: -1 (epoch)\n"), std::string::npos) << text_of(check());
+  change("DROP TABLE untold");
+  const auto report = check();
+  EXPECT_FALSE(report.counted);
+  EXPECT_NE(text_of(report).find("Jobs: what it has could not be counted\n"), std::string::npos) << text_of(report);
+  EXPECT_EQ(text_of(report).find("Rows: "), std::string::npos) << text_of(report);
+  EXPECT_NE(json_of(report).find(R"("epoch":null,"jobs_open":null)"), std::string::npos) << json_of(report);
 }
 
 TEST_F(CheckTest, SaysTheFirstOfManyAndHowManyMore) {

@@ -301,6 +301,22 @@ class Interrupts(unittest.TestCase):
         self.assertLess(time.monotonic() - began, 1)
         process.communicate()
 
+    def test_the_second_one_says_what_becomes_of_the_job_while_no_manager_answers(self):
+        process, job = self.running("run", "sleep", "60")
+        manager = next(program["pid"] for program in json.loads(souk("status", "--json").out)["programs"] if program["name"] == "manager")
+        os.kill(manager, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGINT)
+            line = process.stderr.readline()
+            self.assertIn(b"canceling", line)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(WAIT), 130)
+        finally:
+            os.kill(manager, signal.SIGCONT)
+        _, err = process.communicate()
+        self.assertIn(f"job {job} may go on, since no manager has said that it is canceled; `souk cancel {job}` does it", err.decode())
+        souk("cancel", job)
+
     def test_wait_leaves_and_the_job_goes_on(self):
         job = submit("sleep", "60")
         process = start("wait", job, "--progress")
@@ -699,6 +715,19 @@ class Mistakes(unittest.TestCase):
         done = subprocess.run(["bash", "-c", script.replace("${COMP_WORDS[0]}", SOUK)], capture_output=True, env=environment(), timeout=WAIT)
         self.assertEqual(done.stdout, b"cat cancel\n", done)
         self.assertEqual(souk("completion", "tcsh").code, 2)
+
+
+class Many(unittest.TestCase):
+    def test_cancel_all_reaches_jobs_beyond_the_first_page(self):
+        numbers = []
+        while len(numbers) < 503:  # a page is 500
+            started = [start("submit", "--hold", "true") for _ in range(min(16, 503 - len(numbers)))]
+            for process in started:
+                numbers.append(int(process.communicate(timeout=WAIT)[0]))
+        done = souk("cancel", "--all")
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(sorted(int(line.split()[1]) for line in done.text.splitlines()), sorted(numbers), done)
+        self.assertIn("none of your jobs", souk("cancel", "--all").err)
 
 
 class Large(unittest.TestCase):
