@@ -85,6 +85,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
     auto served = std::make_unique<souk::ServedRoom>(
         loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, [admins](const std::string& jid) { return souk::allowed(admins, jid); }, facts});
     served->on_fact = [&grid](const std::string& fact, std::uint64_t value) { grid.keep_fact(fact, value); };
+    served->commit = [&grid](std::function<void()> then) { grid.commit(std::move(then)); };
     served->on_drain = [&grid](const std::string& jid, bool drained) { grid.pool().drain(jid, drained); };
     for (const std::string& jid : served->workers_remembered()) grid.pool().await(jid);
     market = std::move(served);

@@ -31,7 +31,7 @@ inline constexpr std::size_t kNickMax = 160;          // bytes; a worker's own n
 inline constexpr std::size_t kBodyMax = 8192;         // bytes of a message
 inline constexpr std::size_t kStatusMax = 512;        // bytes of a status; the rest is cut off
 inline constexpr std::size_t kBansMax = 10'000;
-inline constexpr double kBurst = 20, kPerSecond = 2;  // messages and changes of one person; coming in counts five
+inline constexpr double kBurst = 40, kPerSecond = 2;  // messages and changes of one person, whatever its clients are; coming in counts five
 inline constexpr std::chrono::seconds kChangeEvery{1};  // so often people are shown what changed in a worker, and how many there are
 inline constexpr std::size_t kRecallSlice = 100;      // remembered occupants that are told to come back, in
 inline constexpr std::chrono::milliseconds kRecallEvery{50};  // each of these: 2,000 a second, which is what a server can take at best

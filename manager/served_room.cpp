@@ -254,7 +254,7 @@ void ServedRoom::take_admin(const gloox::Tag& iq, const gloox::Tag& query) {
     }
     if (!fine) return;
   }
-  link_.send(result_of(iq));
+  commit([&link = link_, answer = std::make_shared<Stanza>(result_of(iq))] { link.send(std::move(*answer)); });  // a ban that was confirmed outlives us
 }
 
 void ServedRoom::list(const gloox::Tag& iq, const gloox::Tag& item) {

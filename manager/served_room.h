@@ -31,6 +31,8 @@ class ServedRoom final : public Marketplace {
 
   /// Who is in and who is banned, to be kept beyond this life; value 0: to be forgotten.
   std::function<void(const std::string& fact, std::uint64_t value)> on_fact = [](const std::string&, std::uint64_t) {};
+  /// Calls back once that is on disk.
+  std::function<void(std::function<void()>)> commit = [](std::function<void()> then) { then(); };
   /// An admin wants that worker to get nothing more, or wants it back.
   std::function<void(const std::string& jid, bool drained)> on_drain = [](const std::string&, bool) {};
 
