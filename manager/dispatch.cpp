@@ -380,7 +380,7 @@ std::size_t Scheduler::ahead_max(const Pick& pick, const Worker& worker) const {
   const auto known = std::find_if(worker.estimates.begin(), worker.estimates.end(), [&](const Estimate& one) { return one.group == key; });
   if (known == worker.estimates.end()) return 0;
   const double each = std::min(static_cast<double>(rules_.prefetch_max), static_cast<double>(rules_.prefetch.count()) / std::max(1.0, static_cast<double>(known->mean_us)));
-  return static_cast<std::size_t>(each * worker.slots / market_.task(pick.task_class).need.slots);
+  return static_cast<std::size_t>(std::min(static_cast<double>(rules_.prefetch_all), each * worker.slots / market_.task(pick.task_class).need.slots));
 }
 
 /// Only for the task whose turn it is: else short ones, always there already, would keep out long ones for ever.

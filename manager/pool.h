@@ -28,7 +28,7 @@ constexpr std::chrono::seconds kPiecesLast{60};   // without another piece; then
 constexpr std::size_t kQueueHigh = 16u << 20;     // bytes waiting for the server to read; above it nothing is given out and no large command sent
 constexpr std::size_t kPeersMax = 50000;          // occupants of the room that are looked at
 constexpr std::size_t kPastMax = 10000;           // workers remembered that left
-constexpr std::size_t kAssignmentsMax = 256;      // attempts in one stanza
+constexpr std::size_t kAssignmentsMax = 1024;     // attempts in one stanza
 constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
 /// Who may do something: `user@domain` or `domain`, compared as they are.

@@ -39,8 +39,8 @@ class Scheduler {
  public:
   struct Rules {
     Duration lease = std::chrono::seconds(30);          // silence for this long and the attempt is requeued
-    Duration prefetch = std::chrono::milliseconds(50);  // work a slot may hold beyond what it runs, by estimate
-    unsigned prefetch_max = 64;                         // attempts a slot, whatever the estimate
+    Duration prefetch = std::chrono::milliseconds(100);  // work a slot may hold beyond what it runs, by estimate
+    unsigned prefetch_max = 1024, prefetch_all = 2048;   // attempts a slot, and a worker, whatever the estimate
     unsigned crash_limit = 5;                           // workers a task may take with it before it is given up
     Duration half_life = std::chrono::hours(1);         // of use, in the order of owners
     double credit = 60;                                 // seconds of all slots that an owner can save up by being away

@@ -514,9 +514,10 @@ void Agent::send_again(const Flight& flight, bool refused, const std::string& wh
 }
 
 /// While the slots have enough to do, nobody needs a result this very moment, and a server pays per stanza: 2,000 tasks of `true` cost it 0.65 s
-/// one by one. The last results of what is here never wait.
+/// one by one. Half of what is here goes on while the other half is handed in and more is sent; so the more there is ahead, the fewer stanzas, and no slot
+/// waits for one. The last results of what is here never wait.
 bool Agent::gathering() const {
-  return now_ < gather_until_ && waiting_count_ > 0 && !blocked() && large_.empty() && !whole_.empty() && whole_bytes_ < kReportRoom;
+  return now_ < gather_until_ && waiting_count_ > whole_.size() && !blocked() && large_.empty() && !whole_.empty() && whole_bytes_ < kReportRoom;
 }
 
 /// One report is under way at a time, and what ends meanwhile leaves together in the next; a second one only when there is a stanza full.

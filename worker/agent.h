@@ -154,14 +154,14 @@ using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale,
 
 struct Limits {
   int slots = 1;
-  std::size_t held_max = 4096;               // attempts held at once, as one hello answer names them all; more are refused
+  std::size_t held_max = 8192;               // attempts held at once, as one hello answer names them all; more are refused
   std::size_t owed_bytes_max = 64u << 20;    // results not yet taken; reached: nothing new is accepted or started
   Capacity capacity{};                       // beside slots
 };
 constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
 constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all
 constexpr int kReportsInFlightMax = 2;
-constexpr std::chrono::milliseconds kGatherMax{10};  // how long a result may wait for others, and only while all that fits runs and more waits here
+constexpr std::chrono::milliseconds kGatherMax{50};  // how long a result may wait for others, and only while more attempts wait here than results
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // nothing began or ended here for so long while something waits: others may be faster
 constexpr std::chrono::microseconds kAheadTime{2000};  // of calls in a service's pipe, by what they took so far; before anything is known, one
 constexpr int kAheadMax = 256;

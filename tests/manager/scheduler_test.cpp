@@ -210,12 +210,19 @@ TEST(Scheduler, GivesShortTasksAheadOfTheSlotsAndLongOnesNot) {
   Stage stage;
   stage.join(1, 1), stage.submit(1, 200);
   EXPECT_EQ(stage.core.load({1})->held, 1u);
-  stage.done(1, stage.held(1, 1, 1), 5ms);  // 50 ms ahead: ten more
-  EXPECT_EQ(stage.core.load({1})->held, 11u);
+  stage.done(1, stage.held(1, 1, 1), 5ms);  // 100 ms ahead: twenty more
+  EXPECT_EQ(stage.core.load({1})->held, 21u);
   // Handed back behind something long: from then on as many as slots.
-  for (std::uint64_t attempt = 3; attempt <= 12; ++attempt) stage.tell(AttemptReturned{{1}, {{1}, attempt}});
+  for (std::uint64_t attempt = 3; attempt <= 22; ++attempt) stage.tell(AttemptReturned{{1}, {{1}, attempt}});
   EXPECT_EQ(stage.core.load({1})->held, 1u);
   EXPECT_EQ(stage.core.counts({1})->waiting, 198u);
+}
+
+TEST(Scheduler, NoWorkerHoldsMoreAheadThanItsBound) {
+  Stage stage;
+  stage.join(1, 4), stage.submit(1, 10'000);
+  stage.done(1, stage.held(1, 1, 1), 1us);
+  EXPECT_EQ(stage.core.load({1})->held, 4u + 2048u);
 }
 
 TEST(Scheduler, WhatWasRefusedRunsElsewhere) {

@@ -39,8 +39,9 @@ TEST(Agent, FreeSlotsRunWaitingAttemptsInOrder) {
   Stage stage(2);
   stage.greet();
   EXPECT_EQ(stage.assign({1, 2, 3, 4}), "took; start 1 in 0; start 2 in 1; show 'busy: 2 of 2 slots'");
-  EXPECT_EQ(stage.finish(1), "start 3 in 1");
-  EXPECT_EQ(stage.finish(0), "start 4 in 0; report#1 2:exited 1:exited");
+  EXPECT_EQ(stage.finish(1), "start 3 in 1; report#1 2:exited");
+  EXPECT_EQ(stage.finish(0), "start 4 in 0");
+  EXPECT_EQ(stage.taken(1), "report#2 1:exited");
   EXPECT_EQ(stage.agent.waiting(), 0u);
 }
 
@@ -51,8 +52,8 @@ TEST(Agent, AWideAttemptTakesAsManySlotsAsItAsksCpusButOneRunner) {
   EXPECT_EQ(stage.agent.status(), "free: 4 slots");
   EXPECT_EQ(stage.assign(2, {}), "took; start 2 in 1; show 'busy: 4 of 4 slots'");
   EXPECT_EQ(stage.assign(3, {.cpus = 2}), "took");
-  EXPECT_EQ(stage.finish(1), "");  // one slot is free, and two are asked
-  EXPECT_EQ(stage.finish(0), "start 3 in 0; report#1 2:exited 1:exited");
+  EXPECT_EQ(stage.finish(1), "report#1 2:exited");  // one slot is free, and two are asked
+  EXPECT_EQ(stage.finish(0), "start 3 in 0");
 }
 
 TEST(Agent, NobodyOvertakesAWideAttempt) {
@@ -72,9 +73,9 @@ TEST(Agent, AWideAttemptThatCannotStartGoesBackWhenNothingMovesAnyMore) {
   stage.assign(2, {});
   stage.assign(3, {.cpus = 2});
   EXPECT_EQ(stage.after(200ms), "");
-  EXPECT_EQ(stage.finish(0), "");  // half the way: its place comes closer
-  EXPECT_EQ(stage.after(200ms), "report#1 1:exited");  // the result waited no longer than it may
+  EXPECT_EQ(stage.finish(0), "report#1 1:exited");  // half the way: its place comes closer
   EXPECT_EQ(stage.taken(1), "");
+  EXPECT_EQ(stage.after(200ms), "");
   EXPECT_EQ(stage.after(50ms), "report#2 returned 3");
 }
 
@@ -117,20 +118,22 @@ TEST(Agent, ResultsThatEndDuringAReportLeaveTogetherInTheNext) {
   EXPECT_EQ(stage.taken(2), "report#3 4:exited");
 }
 
-TEST(Agent, ResultsGatherForAMomentWhileMoreWaitsHere) {
+TEST(Agent, ResultsGatherWhileMoreAttemptsWaitHereThanResults) {
   Stage stage;
   stage.greet();
-  stage.assign({1, 2, 3, 4, 5, 6});
+  stage.assign({1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
   EXPECT_EQ(stage.finish(0), "start 2 in 0");
-  EXPECT_EQ(stage.after(4ms), "");
   EXPECT_EQ(stage.finish(0), "start 3 in 0");
-  EXPECT_EQ(stage.after(5ms), "");
-  EXPECT_EQ(stage.after(1ms), "report#1 1:exited 2:exited");  // 10 ms after the first
-  EXPECT_EQ(stage.taken(1), "");
-  stage.after(20ms);
   EXPECT_EQ(stage.finish(0), "start 4 in 0");
   EXPECT_EQ(stage.finish(0), "start 5 in 0");
-  EXPECT_EQ(stage.finish(0), "start 6 in 0; report#2 3:exited 4:exited 5:exited");  // nothing waits any more: the manager may send
+  EXPECT_EQ(stage.finish(0), "start 6 in 0; report#1 1:exited 2:exited 3:exited 4:exited 5:exited");  // half is done: time to send more
+  EXPECT_EQ(stage.taken(1), "");
+  EXPECT_EQ(stage.finish(0), "start 7 in 0");
+  EXPECT_EQ(stage.after(49ms), "");
+  EXPECT_EQ(stage.after(1ms), "report#2 6:exited");  // no result waits longer
+  EXPECT_EQ(stage.taken(2), "");
+  EXPECT_EQ(stage.finish(0), "start 8 in 0");
+  EXPECT_EQ(stage.finish(0), "start 9 in 0; report#3 7:exited 8:exited");
 }
 
 TEST(Agent, NoReportOutgrowsAStanzaAndAtMostTwoAreInFlight) {
