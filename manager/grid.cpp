@@ -27,6 +27,8 @@ constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is 
 
 constexpr std::size_t kNewsMax = 1u << 20;      // bytes waiting for the server to read, above which watchers hear of no progress
 constexpr auto kWakeMin = 20ms;                  // between two ticks: each looks at what runs
+constexpr std::size_t kOnlyMax = 1000;          // results that wait for the disk to go with the news of their jobs' ends; others are asked for
+constexpr std::size_t kOnlyBytes = 16u << 10;   // of such a result's streams
 constexpr std::size_t kNoteMax = 500;           // bytes
 constexpr std::size_t kForgetAtOnce = 200;      // old jobs a tick
 constexpr std::size_t kForgettingMax = 1000;    // jobs whose rows are still to go; above it the store comes first
@@ -229,6 +231,13 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
     JobEntry* entry = book_.find(c->what.task.job);
     OutcomeRow row{c->what.task, c->state, c->attempts, pool_.nick(c->worker), entry ? item_of(*entry, c->what.task.task) : "", {}, {}, {}};
     if (c->state != TaskState::succeeded) remember(c->worker, attempt_row(c->what.task, c->attempts, finished->outcome));
+    if (entry && entry->row.tasks == 1 && only_results_.size() < kOnlyMax && finished->outcome.out.size() + finished->outcome.err.size() <= kOnlyBytes) {
+      wire::TaskResult& only = only_results_[entry->row.id];
+      only.Clear();
+      only.set_task(row.task.task.value), only.set_state(static_cast<wire::State>(row.state)), only.set_attempts(row.attempts), only.set_worker(row.worker), only.set_item(row.item);
+      only.set_group(entry->group_name(row.task.task));
+      write(finished->outcome, *only.mutable_outcome());
+    }
     row.out = std::move(finished->outcome.out), row.err = std::move(finished->outcome.err);
     finished->outcome.out.clear(), finished->outcome.err.clear();
     wire::Outcome outcome;
@@ -318,11 +327,12 @@ void Grid::job_ended(JobId job, TaskState state, const std::string& why) {
                row.requeued, row.ended_ms - row.submitted_ms, row.note);
   journal_->end(row);
   journal_->commit([this, job] {
+    auto only = only_results_.extract(job);
     JobEntry* over = book_.find(job);
     if (!over) return;
     over->end_saved = true;
     const auto watchers = watches_.ended(now(), job);
-    push(watchers, *over);
+    push(watchers, *over, only.empty() ? nullptr : &only.mapped());
     tell_owner(*over, std::any_of(watchers.begin(), watchers.end(), [&](const std::string& jid) { return bare(jid) == over->row.owner; }));
   });
 }
@@ -391,13 +401,17 @@ void Grid::tell_person(const std::string& jid, const std::string& id, const std:
   unsent_.push_back(std::move(message));
 }
 
-void Grid::push(const std::vector<std::string>& jids, const JobEntry& entry) {
+/// only: the result of a job of one task, which spares who waits for it a question.
+void Grid::push(const std::vector<std::string>& jids, const JobEntry& entry, const wire::TaskResult* only) {
   if (jids.empty()) return;
   wire::Event event;
   *event.mutable_job() = book_.status(entry, scheduler_);
+  wire::ResultsAnswer results;
+  if (only) *results.add_results() = *only;
   for (const std::string& jid : jids) {
     auto message = element("message", {}, {{"type", "headline"}, {"to", jid}, {"from", me_}});
     add_payload(*message, "event", ns::job, event, {{"job", std::to_string(entry.row.id.value)}});
+    if (only) add_payload(*message, "results", ns::job, results);
     link_.send(std::move(message));
   }
 }

@@ -114,7 +114,7 @@ class Grid {
   void opened(JobEntry& entry, std::uint64_t memory);
   void match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer);
   void wake_in_time();
-  void push(const std::vector<std::string>& jids, const JobEntry& entry);
+  void push(const std::vector<std::string>& jids, const JobEntry& entry, const wire::TaskResult* only = nullptr);
   void touch(JobId job);
   void tick();
   void listen();
@@ -149,6 +149,7 @@ class Grid {
   bool deaf_ = false;  // to the server
   const Duration lease_;
   std::deque<Stanza> unsent_;  // messages for owners while there is no link
+  std::map<JobId, wire::TaskResult> only_results_;  // of jobs of one task that have just ended, until that is on disk: they go with the news
   std::set<JobId> untold_;     // ended jobs whose owners wait to hear of it
   std::chrono::milliseconds keep_{0};
   std::string keep_shown_, trouble_;

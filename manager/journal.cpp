@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
 #include <iterator>
 #include <mutex>
@@ -26,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr auto kAgain = 1s;          // between two tries to write what the disk refused
+constexpr auto kLater = 500ms;       // what is in no hurry waits so long for something to ride along with
 constexpr auto kSweep = 2000us;      // of one transaction that takes old rows away: what a commit may have to wait for
 constexpr auto kSweepPause = 4ms;    // between two of them, at least; twice the time that the last one took
 
@@ -47,6 +49,7 @@ class SqliteJournal final : public Journal {
   ~SqliteJournal() override {
     {
       std::lock_guard lock(mutex_);
+      queue_.append(std::exchange(gathered_, {}));
       closing_ = true;
     }
     wake_.notify_one();
@@ -61,7 +64,10 @@ class SqliteJournal final : public Journal {
   void set(std::string fact, std::uint64_t value) override { gather(FactRow{std::move(fact), value}); }
   void reopen(JobRow job) override { gather(ReopenRow{std::move(job)}); }
   void end(JobRow job) override { gather(EndRow{std::move(job)}); }
-  void told(JobId job) override { gather(ToldRow{job}), hand_over_soon(); }
+  void told(JobId job) override {
+    gather(ToldRow{job});
+    hand_over_later();
+  }
   void forget(JobId job) override { gather(ForgetRow{job}), ++forgetting_, hand_over_soon(); }
   std::size_t forgetting() const override { return forgetting_; }
   void commit(std::function<void()> then) override {
@@ -149,6 +155,17 @@ class SqliteJournal final : public Journal {
     });
   }
 
+  /// What nobody waits for, and does no harm if it is said again after a crash, rides along with what comes next.
+  void hand_over_later() {
+    if (posted_ || std::exchange(later_due_, true)) return;
+    later_.expires_after(kLater);
+    later_.async_wait([this](auto error) {
+      if (error) return;
+      later_due_ = false;
+      hand_over_soon();
+    });
+  }
+
   // ---- On the journal's thread
 
   /// What the disk refuses waits in `unwritten`, with all that comes after it; questions are answered meanwhile.
@@ -229,6 +246,8 @@ class SqliteJournal final : public Journal {
   Clock::time_point again_{}, sweep_at_{};  // the thread's
   std::atomic<std::size_t> pending_ = 0, forgetting_ = 0;
   Batch gathered_;       // the loop's
+  boost::asio::steady_timer later_{loop_};
+  bool later_due_ = false;  // the loop's
   bool posted_ = false;  // the loop's
   mutable std::mutex mutex_;
   std::condition_variable wake_;

@@ -108,7 +108,7 @@ class Journal {
   virtual void add(OutcomeRow outcome) = 0;
   virtual void add(AttemptRow attempt) = 0;
   virtual void end(JobRow job) = 0;     // its times, state, note and counts; its owner is to be told
-  virtual void told(JobId job) = 0;     // its owner was
+  virtual void told(JobId job) = 0;     // its owner was; on disk with what comes next, or half a second later
   virtual void set(std::string fact, std::uint64_t value) = 0;  // of the store itself, by name; 0: there is no such fact
   virtual void reopen(JobRow job) = 0;  // it runs again, with this spec and key: outcomes that are no success are forgotten, and failures no longer count
   /// `then` is called from the loop once all that was added before is on disk. Calls of one turn of the loop share a transaction.

@@ -335,6 +335,9 @@ Result<wire::StatusAnswer> Session::status(const wire::StatusRequest& request) {
 }
 
 Result<wire::ResultsAnswer> Session::results(const wire::ResultsRequest& request) {
+  // Only what is all there is comes with the news, so it answers whatever page of it is asked for.
+  if (auto brought = brought_.extract(request.job()); !brought.empty() && request.outputs() && !request.stream() && !request.failed_only() && request.from_task() <= 1)
+    return std::move(brought.mapped());
   wire::ResultsAnswer answer;
   const auto done = ask("results", request, answer);
   if (!done) return done.error();
@@ -400,6 +403,13 @@ void Session::heard(const gloox::Tag& message) {
   if (!decode(content->cdata(), content->findAttribute("encoding") == "zlib", event)) return;
   sign_ = Clock::now();
   quiet_ = limits_.quiet;
+  if (const gloox::Tag* results = message.findChild("results"); results && results->xmlns() == ns::job && watched_.contains(event.job().job())) {
+    wire::ResultsAnswer answer;
+    if (payload_in(*results, answer)) {
+      *answer.mutable_job() = event.job();
+      brought_[event.job().job()] = std::move(answer);
+    }
+  }
   note_status(event.job());
 }
 
