@@ -265,6 +265,7 @@ static bool is_full(const std::filesystem::path& file) {
 }
 
 Result<std::unique_ptr<Journal>> Journal::open(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored) {
+  sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);  // before the first use; later it does nothing. Else each allocation counts under a lock
   const mode_t mask = ::umask(0077);
   try {
     std::unique_ptr<Journal> journal = std::make_unique<SqliteJournal>(file, loop, restored);

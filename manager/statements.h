@@ -9,6 +9,7 @@
 
 namespace souk {
 
+/// Bytes that are not copied: they must outlive the Query. What a temporary string holds is text.
 struct Blob {
   const std::string& bytes;
 };
@@ -43,7 +44,7 @@ class Query {
   void put(int at, int value) { statement_.bind(at, value); }
   void put(int at, bool value) { statement_.bind(at, value ? 1 : 0); }
   void put(int at, const std::string& text) { statement_.bind(at, text); }
-  void put(int at, Blob blob) { statement_.bind(at, blob.bytes.data(), static_cast<int>(blob.bytes.size())); }
+  void put(int at, Blob blob) { statement_.bindNoCopy(at, blob.bytes.data(), static_cast<int>(blob.bytes.size())); }
 
   SQLite::Statement& statement_;
 };

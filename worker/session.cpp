@@ -323,12 +323,14 @@ void Session::perform(RefuseStale& action) {
 
 void Session::perform(Start& action) {
   const Held held{action.assignment.attempt, action.assignment.task};
-  spdlog::debug("started task={} attempt={} slot={}", written(held.task), written(held.attempt), action.slot);
+  if (spdlog::should_log(spdlog::level::debug))  // two lines a task: not even their texts are made for nobody
+    spdlog::debug("started task={} attempt={} slot={}", written(held.task), written(held.attempt), action.slot);
   slots_.start(action.slot, std::move(action.assignment), std::move(action.granted), [this, slot = action.slot, held](Outcome outcome) {
     if (stopped_) return;
     const auto level = outcome.cause == Cause::not_started ? spdlog::level::warn : spdlog::level::debug;
-    spdlog::log(level, "finished task={} attempt={} slot={} cause={} exit_code={} signal={} wall_us={} why=\"{}\"", written(held.task), written(held.attempt), slot,
-                name_of(outcome.cause), outcome.exit_code, outcome.signal, outcome.wall.count(), printable(outcome.why));
+    if (spdlog::should_log(level))
+      spdlog::log(level, "finished task={} attempt={} slot={} cause={} exit_code={} signal={} wall_us={} why=\"{}\"", written(held.task), written(held.attempt), slot,
+                  name_of(outcome.cause), outcome.exit_code, outcome.signal, outcome.wall.count(), printable(outcome.why));
     if (outcome.cause != Cause::signaled || outcome.signal != SIGTERM) return tell(Finished{slot, std::move(outcome)});
     // A service manager that ends all processes of a service at once tells us too: we must hear of that before we call it a failure.
     auto wait = std::make_shared<boost::asio::steady_timer>(loop_, kTermTogether);

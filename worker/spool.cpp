@@ -172,7 +172,7 @@ class SqliteSpool final : public Spool {
     const int made = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);  // else SQLite makes it readable to all
     if (made < 0) throw std::runtime_error(std::strerror(errno));
     ::close(made);
-    db_ = std::make_unique<SQLite::Database>(file_.string(), SQLite::OPEN_READWRITE);
+    db_ = std::make_unique<SQLite::Database>(file_.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);  // one thread
     // What turns out to be of a newer version must stay as it is, byte by byte.
     sqlite3_db_config(db_->getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
     db_->exec("PRAGMA locking_mode=EXCLUSIVE");
@@ -462,6 +462,7 @@ Result<std::unique_ptr<Spool>> Spool::open(boost::asio::io_context& loop, const 
   const auto bad = [&](const std::string& why, const std::string& remedy = "choose another folder with --state, or --state none to keep results in memory only") {
     return Error{"cannot keep results in '" + folder.string() + "'", why, remedy};
   };
+  sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);  // before the first use; later it does nothing. Else each allocation counts under a lock
   std::error_code failure;
   const bool made = fs::create_directories(folder, failure);
   if (failure) return bad(failure.message());

@@ -27,7 +27,7 @@ std::string random_suffix();
 class Spool {
  public:
   static constexpr std::chrono::milliseconds kSyncAfter{2000};  // a result that waited so long is synced
-  static constexpr std::chrono::milliseconds kWriteWithin{10};  // what was told to be kept, if nothing asks for it before
+  static constexpr std::chrono::milliseconds kWriteWithin{kGatherMax};  // what was told to be kept: a report, which is not later, asks for it before
   static constexpr std::chrono::milliseconds kTidyWithin{200};  // what was told to be forgotten: rides along with the next write, or goes then
   static constexpr std::chrono::milliseconds kTryAgain{1000};   // after the disk refused
 
