@@ -23,6 +23,7 @@ constexpr std::string_view kLifeFact = "life.";  // + epoch: the last job number
 constexpr std::size_t kEarlyMax = 1024;         // requests that wait for that
 constexpr auto kEarlyLasts = 6s;                 // and then are refused: the room cannot be opened
 constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
+constexpr auto kReturnMax = 10s;                // for those who were at work and are not there: longer than a worker pauses between two tries to reach its server (8 s)
 constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
 constexpr std::size_t kNewsMax = 1u << 20;      // bytes waiting for the server to read, above which watchers hear of no progress
@@ -113,7 +114,13 @@ void Grid::market_opened() {
   opening_ = true;
   opening_ends_.expires_after(kGreetMax);
   opening_ends_.async_wait([this](auto error) {
-    if (!error) open_when_settled(true);
+    if (error) return;
+    if (!pool_.awaits()) return open_when_settled(true);
+    take_early();
+    opening_ends_.expires_after(kReturnMax - kGreetMax);
+    opening_ends_.async_wait([this](auto late) {
+      if (!late) open_when_settled(true);
+    });
   });
   open_when_settled(false);
 }
@@ -125,6 +132,12 @@ void Grid::open_when_settled(bool at_once) {
   pool_.await_nobody();
   asked_all_ = true;
   handle(MarketOpened{});
+  take_early();
+}
+
+/// Who is here was asked, or does not answer: jobs are taken, though none may be given out yet.
+void Grid::take_early() {
+  asked_all_ = true;
   for (const auto& request : std::exchange(early_, {})) request();
 }
 

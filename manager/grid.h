@@ -49,7 +49,7 @@ class Grid {
   Pool& pool() { return pool_; }
   /// The link is down: workers go on, nothing is given out, and no lease ends.
   void market_closed();
-  /// The room is ours and told who is in it. Tasks are given out when all of those were greeted, or after kGreetMax.
+  /// The room is ours and told who is in it. Tasks are given out when all of those were greeted, or after kGreetMax; after kReturnMax when some who were at work are missing.
   void market_opened();
   /// We are about to end in good order: only workers that are there now are to be awaited by the next life.
   void leaving() { if (linked_) keep_roster(Duration(0)); }
@@ -119,6 +119,7 @@ class Grid {
   void tick();
   void listen();
   void keep_roster(Duration patience);
+  void take_early();
   void open_when_settled(bool at_once);
   const JobEntry* visible(const Asker& asker, std::uint64_t job) const;
   wire::GridStatus grid_status() const;

@@ -80,6 +80,7 @@ class Pool {
   /// This one was at work when we last knew, and may come back with what it runs; its next life will do as well.
   void await(const std::string& jid) { awaited_.insert(jid); }
   void await_nobody() { awaited_.clear(); }
+  bool awaits() const { return !awaited_.empty(); }  // somebody is not back yet
   /// From now on nobody is greeted, given anything or listened to.
   void fence();
   std::function<void(const Stale&)> on_stale = [](const Stale&) {};
