@@ -1,6 +1,7 @@
 """Stories of service tasks on a real grid: what services do right and wrong, and what becomes of the calls."""
 import json
 import os
+import shlex
 import signal
 import sys
 import unittest
@@ -46,8 +47,9 @@ class Services(unittest.TestCase):
         moody = os.path.join(cls.scripts.name, "moody.py")
         with open(moody, "w") as file:
             file.write(MOODY)
-        cls.grid = Grid("--slots", "2", "--service", f"moody={sys.executable} {moody}", "--service", f"lines=json:{sys.executable} {moody} json",
-                        "--service", "broken=exit 7", "--service", "rude=json:sed -u 's/.*body.*/nonsense/'", "--service", f"kernel={KERNEL}")
+        program = f"{shlex.quote(sys.executable)} {shlex.quote(moody)}"
+        cls.grid = Grid("--slots", "2", "--service", f"moody={program}", "--service", f"lines=json:{program} json",
+                        "--service", "broken=exit 7", "--service", "rude=json:sed -u 's/.*body.*/nonsense/'", "--service", f"kernel={shlex.quote(KERNEL)}")
 
     @classmethod
     def tearDownClass(cls):
@@ -60,7 +62,13 @@ class Services(unittest.TestCase):
         return done
 
     def moody_pids(self):
-        return [pid for pid in processes_with("SOUK_SERVICE=moody")]
+        def of_this_grid(pid):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    return self.scripts.name.encode() in file.read()
+            except OSError:
+                return False
+        return [pid for pid in processes_with("SOUK_SERVICE=moody") if of_this_grid(pid)]
 
     def test_a_service_answers_and_stays(self):
         pids = self.run_ok("--service", "moody", "--array", "1-200", "--", "pid", "{}").text.split()
