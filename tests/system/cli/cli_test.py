@@ -465,10 +465,12 @@ class Terms(unittest.TestCase):
         self.assertEqual(newest()["job"], before)
 
     def test_a_wide_task_takes_as_many_slots(self):
-        job = submit("--cpus", 2, "--array", "1-2", "sleep", "0.3")
-        until(lambda: job_of(job)["running"] == 1, "one of them runs")
-        self.assertEqual(job_of(job)["waiting"], 1)
-        self.assertEqual(ended(job)["succeeded"], 2)
+        with tempfile.TemporaryDirectory() as there:
+            job = submit("--cpus", 2, "--array", "1-2", "--shell", f"while [ ! -e {there}/go ]; do sleep 0.02; done")
+            until(lambda: job_of(job)["running"] == 1, "one of them runs")
+            self.assertEqual(job_of(job)["waiting"], 1)
+            open(f"{there}/go", "w").close()
+            self.assertEqual(ended(job)["succeeded"], 2)
 
     def test_json_items_fill_fields(self):
         with tempfile.NamedTemporaryFile("w") as runs:
