@@ -234,12 +234,17 @@ Result<wire::SubmitAnswer> hand_over(Follow& follow, const wire::Job& job, bool 
   return answer;
 }
 
+/// What a second Ctrl-C leaves behind while nobody has answered the first one.
+void say_it_may_go_on(Follow& follow, std::uint64_t number) {
+  follow.session.leave_saying(fmt::format("job {} may go on, since no manager has said that it is canceled; `souk cancel {}` does it\n", number, number));
+}
+
 /// Cancels a job that nobody waits for any more, and sees its end, in bounded time.
 int abandon(Follow& follow, const wire::Job& job, std::uint64_t number, int code) {
   const auto grace = std::chrono::milliseconds(job.command().grace_ms() == 0 ? static_cast<std::uint64_t>(kGraceDefault.count()) : job.command().grace_ms());
   follow.session.forgive_interrupt();
   follow.session.hurry(Session::Clock::now() + std::min<std::chrono::milliseconds>(grace, 10s) + 3s);
-  follow.session.leave_saying(fmt::format("job {} may go on, since no manager has said that it is canceled; `souk cancel {}` does it\n", number, number));
+  say_it_may_go_on(follow, number);
   const auto canceled = follow.session.cancel({number});
   follow.session.leave_saying("");
   if (!canceled) {
@@ -301,6 +306,7 @@ int follow_to_the_end(const Common& common, const MakeOptions& options, const wi
   ResultPrinter printer(follow.session, follow.output, number, answer.value().tasks(), !options.unordered, print);
   const auto interrupted = [&] {
     follow.progress.hide();
+    say_it_may_go_on(follow, number);  // before we ask for it
     follow.output.note(fmt::format("canceling job {}; Ctrl-C again leaves at once", number));
     return abandon(follow, job, number, follow.session.interrupt_exit_code());
   };
