@@ -26,9 +26,7 @@ Instant now() { return Clocks::read().now; }
 void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<wire::StatusAnswer> reply) {
   wire::StatusAnswer answer;
   *answer.mutable_grid() = grid_status();
-  // One job and a limit: so many of the asker's from that one on, downwards; the rest of a list.
-  const bool is_rest = request.jobs_size() == 1 && request.limit() > 0 && !request.watch() && !request.unwatch();
-  if (request.jobs_size() > 0 && !is_rest) {
+  if (request.jobs_size() > 0) {
     for (const std::uint64_t id : request.jobs()) {
       const JobEntry* entry = visible(asker, id);
       if (!entry) return reply(no_such(id));
@@ -41,7 +39,8 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
     return reply(answer);
   }
   const std::uint32_t limit = request.limit() == 0 ? 100 : std::min(request.limit(), kJobsMax);
-  for (auto entry = is_rest ? std::make_reverse_iterator(book_.all().upper_bound({request.jobs(0)})) : book_.all().rbegin(); entry != book_.all().rend() && static_cast<std::uint32_t>(answer.jobs_size()) < limit; ++entry)
+  const auto newest = request.below() == 0 ? book_.all().end() : book_.all().lower_bound({request.below()});
+  for (auto entry = std::make_reverse_iterator(newest); entry != book_.all().rend() && static_cast<std::uint32_t>(answer.jobs_size()) < limit; ++entry)
     if (entry->second.row.owner == asker.owner || (asker.admin && request.everybody())) *answer.add_jobs() = book_.status(entry->second, scheduler_);
   reply(answer);
 }
@@ -88,7 +87,8 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
       const bool has_row = next_row < rows.size() && rows[next_row].task.task.value == task;
       // Behind a full page of rows nothing is known.
       if (!has_row && next_row == rows.size() && rows.size() >= limit) break;
-      if (request.ended_only() && !has_row && !over) break;
+      answer.set_next_waits(request.ended_only() && !has_row && !over);
+      if (answer.next_waits()) break;
       const TaskState state = has_row ? rows[next_row].state : over ? TaskState::canceled : entry->row.ended_ms > 0 ? TaskState::running : scheduler_.state({job, {task}});
       wire::TaskResult result;
       result.set_task(task);

@@ -67,8 +67,7 @@ Result<std::vector<wire::JobStatus>> all_jobs(Session& session) {
       lowest = job.job();
     }
     if (lowest <= 1 || page.value().jobs_size() < static_cast<int>(kJobsAtOnce)) return all;
-    request.clear_jobs();
-    request.add_jobs(lowest - 1);
+    request.set_below(lowest);
   }
 }
 

@@ -8,9 +8,6 @@ namespace souk {
 namespace {
 
 constexpr std::uint32_t kLookahead = 256;  // tasks asked for at a time where some of them may still wait
-// A page with so many results, or bytes, may have been cut where it was full: then there may be more behind it.
-constexpr int kPageFull = 200;
-constexpr std::size_t kPageFullBytes = 16 << 10;
 
 /// The whole of a stream that was too large for its page, handed over part by part.
 Result<Done> stream(Session& session, std::uint64_t job, std::uint64_t task, bool err, const std::function<void(const std::string&)>& take) {
@@ -106,9 +103,7 @@ Result<Done> ResultPrinter::print_prefix() {
     if (!page) return page.error();
     const auto before = printed_;
     if (auto done = print_page(page.value()); !done) return done;
-    if (printed_ == before) break;  // the next one has not ended
-    // Nor has the one behind a page with room: that it was asked for in vain was half of all questions. More comes with the next news.
-    if (page.value().results_size() < kPageFull && page.value().ByteSizeLong() < kPageFullBytes) break;
+    if (page.value().next_waits() || printed_ == before) break;  // it comes with the next news
   }
   return Done{};
 }
