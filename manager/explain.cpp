@@ -88,7 +88,8 @@ constexpr std::size_t kChangesMax = 5;
 std::string service_in(const Expression& part) {
   if (part.names().size() != 1 || !part.names().begin()->starts_with("service.")) return "";
   const std::string name = part.names().begin()->substr(8);
-  return Expression::parse(offers_service(name)) && part.text() == Expression::parse(offers_service(name)).value().text() ? name : "";
+  const auto whole = Expression::parse(offers_service(name));
+  return whole && part.text() == whole.value().text() ? name : "";
 }
 
 }  // namespace
@@ -102,21 +103,23 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   std::map<std::vector<std::string>, Change> would;       // by what workers lack
   const std::vector<Expression> parts = task.require ? task.require->conjuncts() : std::vector<Expression>{};
   std::vector<std::pair<Score, Ix>> good;
+  std::vector<std::string> asked;  // by part: the service it asks for
+  for (const Expression& part : parts) asked.push_back(service_in(part));
   std::set<std::string> services;  // that some lack
   for (const auto& [id, ix] : worker_ix_) {
     const Worker& worker = workers_[ix];
     const WorkerFacts facts = facts_of(worker);
     const OfferAttributes attributes(*worker.offer, &facts, &task.job, &task.needs);
     std::vector<std::string> unmet, parts_unmet;
-    for (const Expression& part : parts)
-      if (const Value value = part.evaluate(attributes); !holds(value)) {
-        if (const std::string service = service_in(part); !service.empty()) {
+    for (std::size_t n = 0; n < parts.size(); ++n)
+      if (const Value value = parts[n].evaluate(attributes); !holds(value)) {
+        if (const std::string& service = asked[n]; !service.empty()) {
           parts_unmet.push_back("service " + service);
           unmet.push_back("no service " + service + " there");
           services.insert(service);
           continue;
         }
-        parts_unmet.push_back("`" + part.text() + "`");
+        parts_unmet.push_back("`" + parts[n].text() + "`");
         unmet.push_back("requirement " + parts_unmet.back() + (std::holds_alternative<Undefined>(value) ? " is undefined there" : " does not hold"));
       }
     const auto lacking = shortages(market_, task.need, market_.worker(worker.worker_class).capacity);

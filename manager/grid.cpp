@@ -23,7 +23,6 @@ constexpr std::string_view kLifeFact = "life.";  // + epoch: the last job number
 constexpr std::size_t kEarlyMax = 1024;         // requests that wait for that
 constexpr auto kEarlyLasts = 6s;                 // and then are refused: the room cannot be opened
 constexpr auto kGreetMax = 3s;                  // for everybody in the market to answer before tasks are given out
-constexpr auto kReturnMax = 10s;                // for those who were at work and are not there: longer than a worker pauses between two tries to reach its server (8 s)
 constexpr std::size_t kUnsentMax = 1000;        // messages kept while there is no link; the oldest are dropped
 
 constexpr std::size_t kNewsMax = 1u << 20;      // bytes waiting for the server to read, above which watchers hear of no progress
@@ -52,7 +51,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
   pool_.crowded = [this] { return journal_->pending_bytes() > Journal::kPendingMax; };
-  pool_.on_answered = [this] { open_when_settled(false); };
+  pool_.on_answered = [this] { open_when_settled(); };
   pool_.on_stale = [this](const Pool::Stale& said) { stale(said); };
   pool_.on_job_seen = [this](const std::string& jid, JobId job) { job_seen(jid, job); };
   handle(MarketClosed{});
@@ -112,21 +111,28 @@ void Grid::market_opened() {
   for (Stanza& message : std::exchange(unsent_, {})) link_.send(std::move(message));
   tell_untold();
   opening_ = true;
-  opening_ends_.expires_after(kGreetMax);
-  opening_ends_.async_wait([this](auto error) {
-    if (error) return;
-    if (!pool_.awaits()) return open_when_settled(true);
-    take_early();
-    opening_ends_.expires_after(kReturnMax - kGreetMax);
-    opening_ends_.async_wait([this](auto late) {
-      if (!late) open_when_settled(true);
-    });
-  });
-  open_when_settled(false);
+  greet_until_ = now() + kGreetMax;
+  pool_.opened(now());
+  open_in_time();
+  open_when_settled();
 }
 
-void Grid::open_when_settled(bool at_once) {
-  if (!opening_ || (!at_once && !pool_.settled())) return;
+/// Looks again when those who are greeted had their time, and then when those who are not back had theirs.
+void Grid::open_in_time() {
+  opening_ends_.expires_after(std::max<Duration>(Duration(0), (now() < greet_until_ ? greet_until_ : pool_.awaits_until().value_or(now())) - now()));
+  opening_ends_.async_wait([this](auto error) {
+    if (error || !opening_) return;
+    take_early();
+    open_when_settled();
+    if (opening_) open_in_time();
+  });
+}
+
+void Grid::open_when_settled() {
+  if (!opening_) return;
+  const auto until = pool_.awaits_until();
+  const bool all_back = !until || now() >= *until;
+  if (!pool_.settled() && (!all_back || now() < greet_until_)) return;
   opening_ = false;
   opening_ends_.cancel();
   pool_.await_nobody();
@@ -215,7 +221,11 @@ void Grid::handle(const Event& event, Pool::Finished* finished) {
   scheduler_.step(now(), event, actions);
   for (const Action& action : actions) perform(action, finished);
   wake_in_time();
-  if (const auto* joined = std::get_if<WorkerJoined>(&event); joined && joined->worker > met_) met_ = joined->worker, on_worker();
+  if (const auto* joined = std::get_if<WorkerJoined>(&event)) {
+    const std::string jid = pool_.jid(joined->worker);
+    if (roster_.remember(jid, now())) keep_fact(std::string(kWorkerFact) + jid, 1);  // in the turn in which it can first be given anything
+    if (joined->worker > met_) met_ = joined->worker, on_worker();
+  }
 }
 
 /// The scheduler may want to be woken before the next tick: a retry is due, a deadline passes.

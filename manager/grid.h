@@ -49,7 +49,8 @@ class Grid {
   Pool& pool() { return pool_; }
   /// The link is down: workers go on, nothing is given out, and no lease ends.
   void market_closed();
-  /// The room is ours and told who is in it. Tasks are given out when all of those were greeted, or after kGreetMax; after kReturnMax when some who were at work are missing.
+  /// The room is ours; a hosted one has told who is in it. Tasks are given out when all in it were greeted, or had kGreetMax for it, and all who were at work
+  /// before are back, or had their time (Returning).
   void market_opened();
   /// We are about to end in good order: only workers that are there now are to be awaited by the next life.
   void leaving() { if (linked_) keep_roster(Duration(0)); }
@@ -120,7 +121,8 @@ class Grid {
   void listen();
   void keep_roster(Duration patience);
   void take_early();
-  void open_when_settled(bool at_once);
+  void open_in_time();
+  void open_when_settled();
   const JobEntry* visible(const Asker& asker, std::uint64_t job) const;
   wire::GridStatus grid_status() const;
 
@@ -155,6 +157,7 @@ class Grid {
   std::chrono::milliseconds keep_{0};
   std::string keep_shown_, trouble_;
   std::optional<Instant> wake_at_;
+  Instant greet_until_{};
   boost::asio::steady_timer tick_, wake_, push_, opening_ends_;
 };
 

@@ -74,7 +74,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
   const souk::MemoryShares memory(limits.memory_max());
   const std::map<std::string, std::uint64_t> facts = restored.facts;
-  souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, std::move(workers), std::move(limits));
+  souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, workers, std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
   souk::Commands commands(loop, link, disco, grid, {admins, std::move(users), memory.requests});
   if (put_back) grid.set_put_back();
@@ -83,11 +83,11 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   souk::HostedRoom* hosted = nullptr;
   if (serves_room(profile)) {
     auto served = std::make_unique<souk::ServedRoom>(
-        loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, [admins](const std::string& jid) { return souk::allowed(admins, jid); }, facts});
+        loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, [admins](const std::string& jid) { return souk::allowed(admins, jid); },
+                                                    [workers](const std::string& jid) { return souk::allowed(workers, jid); }, facts});
     served->on_fact = [&grid](const std::string& fact, std::uint64_t value) { grid.keep_fact(fact, value); };
     served->commit = [&grid](std::function<void()> then) { grid.commit(std::move(then)); };
     served->on_drain = [&grid](const std::string& jid, bool drained) { grid.pool().drain(jid, drained); };
-    for (const std::string& jid : served->workers_remembered()) grid.pool().await(jid);
     market = std::move(served);
   } else {
     auto room = std::make_unique<souk::HostedRoom>(loop, link, disco, profile.room, profile.manager);

@@ -85,7 +85,8 @@ void Pool::meet(const std::string& jid) {
   // Nothing more is given to it until it said what it holds.
   if (peer.joined) tell(WorkerChanged{peer.id, WorkerState::paused});
   peer.owed = allowed(allow_, jid) && !fenced_;
-  if (!peer.owed || std::exchange(peer.queued, true)) return;
+  if (!peer.owed) return no_worker(jid);
+  if (std::exchange(peer.queued, true)) return;
   to_greet_.push_back(jid);
   next();
 }
@@ -104,6 +105,22 @@ void Pool::next() {
 void Pool::ask(Peer& peer, bool asking) {
   if (std::exchange(peer.asking, asking) == asking) return;
   asking ? ++asking_ : --asking_;
+}
+
+/// It will not be greeted, so nobody waits for what it has.
+void Pool::no_worker(const std::string& jid) {
+  Peer& peer = peers_[jid];
+  peer.owed = false;
+  ask(peer, false);
+  is_back(jid);
+  on_answered();
+}
+
+/// Nobody waits for it any more, nor for the life before its present one.
+void Pool::is_back(const std::string& jid) {
+  const Instant now = Clocks::read().now;
+  if (awaited_.awaits(jid)) return awaited_.back(jid, now);
+  if (const auto earlier = awaited_.find_if([&](const std::string& one) { return Roster::stem(one) == Roster::stem(jid); })) awaited_.back(*earlier, now);
 }
 
 void Pool::fence() {
@@ -144,26 +161,25 @@ void Pool::closed() {
   // What those ran was given up, and is theirs again if they come back before somebody else got it.
   const auto now = std::chrono::steady_clock::now();
   for (const auto& [jid, when] : std::exchange(left_, {}))
-    if (now - when <= kLeftTogether) awaited_.insert(jid);
+    if (now - when <= kLeftTogether) await(jid);
   std::vector<WorkerId> workers;
   for (auto& [jid, peer] : peers_) {
     ask(peer, peer.queued = false);  // what was asked gets no answer
-    if (peer.joined) workers.push_back(peer.id);
+    if (peer.joined) workers.push_back(peer.id);  // what these hold is known, and nobody else gets it
   }
+  awaited_.closed();
   to_greet_.clear();
   for (const WorkerId id : workers) tell(WorkerChanged{id, WorkerState::paused});
 }
 
-bool Pool::settled() const { return asking_ == 0 && to_greet_.empty() && awaited_.empty(); }
+bool Pool::settled() const { return asking_ == 0 && to_greet_.empty() && !awaited_.due(); }
 
 /// disco#info once per capability hash (XEP-0115 §5.4), or once per JID when the hash does not hold what it says.
 void Pool::learn(const std::string& jid) {
   Peer& peer = peers_[jid];
   const Occupant& who = peer.occupant;
   if (const auto known = offers_.find(who.caps_hash); !who.caps_hash.empty() && known != offers_.end()) {
-    if (known->second) return greet(jid, *known->second);
-    peer.owed = false;
-    return;
+    return known->second ? greet(jid, *known->second) : no_worker(jid);
   }
   ask(peer, true);
   auto get = element("iq", {}, {{"type", "get"}, {"to", jid}, {"from", me_}});
@@ -175,9 +191,10 @@ void Pool::learn(const std::string& jid) {
     const gloox::Tag* query = answer ? answer.iq->findChild("query", "xmlns", ns::info) : nullptr;
     if (!query) {
       // Clients of people may not answer such questions; who may be a worker is asked again.
-      if (!answer && (answer.error.condition == "service-unavailable" || answer.error.condition == "feature-not-implemented")) at->second.owed = false, ask(at->second, false), next();
-      else return later(jid, answer ? "malformed answer" : answer.error.condition);
-      return on_answered();
+      if (answer || (answer.error.condition != "service-unavailable" && answer.error.condition != "feature-not-implemented"))
+        return later(jid, answer ? "malformed answer" : answer.error.condition);
+      no_worker(jid);
+      return next();
     }
     ask(at->second, false);
     const DiscoInfo info = info_in(*query);
@@ -193,9 +210,8 @@ void Pool::learn(const std::string& jid) {
       std::erase_if(offers_, [this](const auto& known) { return std::none_of(peers_.begin(), peers_.end(), [&](const auto& here) { return here.second.occupant.caps_hash == known.first; }); });
     if (!hash.empty() && caps_hash(info) == hash && offers_.size() < kOffersMax) offers_[hash] = offer;
     if (offer) return greet(jid, *offer);
-    at->second.owed = false;
+    no_worker(jid);
     next();
-    on_answered();
   });
 }
 
@@ -230,10 +246,8 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     if (fresh) last_id_ = id->second;
     peer.id = id->second;
     peer.joined = true;
-    if (awaited_.erase(jid) == 0) {
-      const auto earlier = std::find_if(awaited_.begin(), awaited_.end(), [&](const auto& one) { return Roster::stem(one) == Roster::stem(jid); });
-      if (earlier != awaited_.end()) awaited_.erase(earlier);
-    }
+    is_back(jid);
+    peer.said = state_of(hello.state());
     peer.has_command.clear();
     jids_[peer.id] = jid;
     nicks_[peer.id] = peer.occupant.nick;
@@ -242,7 +256,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     hosts_[peer.id] = offer.hostname;
     // What it offers now may be less than its machine has, by its owner's rules, but never more.
     const int slots = hello.slots() == 0 ? 1 : static_cast<int>(std::min<std::uint32_t>(hello.slots(), static_cast<std::uint32_t>(offer.slots)));
-    WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, state_of(hello.state())), {}, until_of(hello.until_ms())};
+    WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, peer.said), {}, until_of(hello.until_ms())};
     for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
     spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={} rule=\"{}\"", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
                  joined.held.size(), printable(hello.version()), member.rule);
@@ -252,6 +266,10 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
 }
 
 void Pool::gone(const std::string& jid) {
+  if (awaited_.awaits(jid)) {
+    awaited_.back(jid, Clocks::read().now);  // to say that it left
+    boost::asio::post(loop_, [this] { on_answered(); });
+  }
   const auto at = peers_.find(jid);
   if (at == peers_.end()) return;
   const bool joined = at->second.joined;
@@ -277,7 +295,7 @@ void Pool::drain(const std::string& jid, bool drained) {
   if (!(drained ? retired_.insert(jid).second : retired_.erase(jid) > 0)) return;
   const auto at = peers_.find(jid);
   if (at == peers_.end() || !at->second.joined || at->second.asking || at->second.queued) return;  // it is asked what it is, and that answer counts
-  tell(WorkerChanged{at->second.id, drained ? WorkerState::draining : WorkerState::free});  // its next lease tells better
+  tell(WorkerChanged{at->second.id, state_for(jid, at->second.said)});
 }
 
 /// What is known of those that left long ago, and many others since, goes: each worker that starts has a JID of its own.
@@ -569,7 +587,8 @@ void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {
   Member& member = members_.at(from->id);  // of everybody joined
   member.rule = rule_of(lease.rule()), member.until_ms = lease.until_ms();
   const int slots = static_cast<int>(std::min<std::uint32_t>(lease.slots(), static_cast<std::uint32_t>(member.offer.slots)));
-  LeaseRenewed renewed{from->id, state_for(from->occupant.jid, state_of(lease.state())), {}, slots, until_of(lease.until_ms())};
+  from->said = state_of(lease.state());
+  LeaseRenewed renewed{from->id, state_for(from->occupant.jid, from->said), {}, slots, until_of(lease.until_ms())};
   for (const auto& attempt : lease.held()) renewed.held.push_back(held_of(attempt));
   auto reply = result_of(iq);
   add_payload(*reply, "lease", ns::task, wire::LeaseAnswer());  // what is to stop follows as a stop of its own

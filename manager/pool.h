@@ -17,6 +17,7 @@
 #include "manager/event.h"
 #include "manager/limits.h"
 #include "manager/marketplace.h"
+#include "manager/returning.h"
 #include "protocol/offer.h"
 #include "protocol/xmpp_link.h"
 
@@ -78,9 +79,11 @@ class Pool {
   /// Nobody in the market waits for a first answer to our questions, and nobody is awaited.
   bool settled() const;
   /// This one was at work when we last knew, and may come back with what it runs; its next life will do as well.
-  void await(const std::string& jid) { awaited_.insert(jid); }
-  void await_nobody() { awaited_.clear(); }
-  bool awaits() const { return !awaited_.empty(); }  // somebody is not back yet
+  void await(const std::string& jid) { awaited_.lost(jid); }
+  void await_nobody() { awaited_ = {}; }
+  /// The market is open: until when those who are not back are waited for; nothing: nobody is.
+  void opened(Instant now) { awaited_.opened(now); }
+  std::optional<Instant> awaits_until() const { return awaited_.due(); }
   /// From now on nobody is greeted, given anything or listened to.
   void fence();
   std::function<void(const Stale&)> on_stale = [](const Stale&) {};
@@ -116,6 +119,7 @@ class Pool {
     WorkerId id;
     bool joined = false, asking = false, queued = false;  // asking: a question of ours is on its way; queued: it waits for its turn
     bool owed = false;  // a greeting, of one that may be a worker; tried again by tick()
+    WorkerState said = WorkerState::free;  // by itself, last
     int failures = 0;
     std::chrono::steady_clock::time_point again{};
     struct Given {
@@ -136,6 +140,8 @@ class Pool {
   void learn(const std::string& jid);
   void greet(const std::string& jid, const Offer& offer);
   void later(const std::string& jid, const std::string& why);
+  void no_worker(const std::string& jid);
+  void is_back(const std::string& jid);
   void bounced(const std::string& jid);
   void flush_soon(WorkerId worker);
   void flush(Peer& peer);
@@ -163,7 +169,8 @@ class Pool {
   std::string me_;
   std::map<std::string, Peer> peers_;            // by real JID
   std::map<std::string, std::chrono::steady_clock::time_point> left_;  // workers that left a moment ago, and when
-  std::set<std::string> awaited_, retired_;
+  Returning awaited_;
+  std::set<std::string> retired_;
   std::map<std::string, WorkerId> ids_;          // real JID -> id, of who is here and the last that left
   WorkerId last_id_;
   std::deque<std::pair<WorkerId, std::string>> past_;  // who left, in that order; some are back

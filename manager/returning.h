@@ -1,5 +1,6 @@
 // Who was in the market before it was lost, and may come back: its server was restarted, or its link is slower than ours. Plain bookkeeping.
 #pragma once
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <set>
@@ -25,7 +26,11 @@ class Returning {
     if (away_.erase(jid) > 0) last_ = now;
   }
   bool awaits(const std::string& jid) const { return away_.contains(jid); }
-  bool empty() const { return away_.empty(); }
+  template <class Which>
+  std::optional<std::string> find_if(Which&& which) const {
+    const auto at = std::find_if(away_.begin(), away_.end(), which);
+    return at == away_.end() ? std::nullopt : std::optional(*at);
+  }
 
   /// When to ask given_up() next; nothing: nobody is awaited, or nobody can come.
   std::optional<Instant> due() const {

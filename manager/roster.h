@@ -15,8 +15,8 @@ class Roster {
  public:
   static constexpr std::chrono::seconds kForgetAfter{10};  // away for so long, with a market to be in: it will not bring back what it ran
 
-  /// Out of the store, at the start, or seen now.
-  void remember(const std::string& jid, Instant now) { seen_[jid] = now; }
+  /// Out of the store, at the start, or seen now. True: it was not remembered before.
+  bool remember(const std::string& jid, Instant now) { return seen_.insert_or_assign(jid, now).second; }
   /// The market is open again: nobody could be in it before.
   void reopened(Instant now) {
     for (auto& [jid, when] : seen_) when = now;

@@ -44,12 +44,14 @@ void Market::take(const Came& event) {
   if (!event.joins && known == occupants_.end()) return refuse("cancel", "not-acceptable", "you are not in this room: join it");
   if (event.nick.empty()) return refuse("modify", "jid-malformed", "join with a name of your own: room@service/name");
   if (bans_.contains(bare_of(event.jid))) return refuse("auth", "forbidden", "you are banned from this market");
+  if (event.worker && !rules_.worker(event.jid)) return refuse("auth", "registration-required", "this grid takes no workers of that account (--allow-worker)");
   const auto holder = nicks_.find(event.nick);
   if (event.nick == kManagerNick || (holder != nicks_.end() && holder->second != event.jid)) return refuse("cancel", "conflict", "that name is taken");
   if (event.nick.size() > kNickMax) return refuse("modify", "not-acceptable", "a name has at most " + std::to_string(kNickMax) + " bytes");
   if (known != occupants_.end()) {
     Occupant& who = known->second;
     if (who.kind == Kind::person && !spend(event.jid, event.joins ? 5 : 1)) return refuse("wait", "resource-constraint", "too much at once: wait a few seconds");
+    if (who.nick != event.nick && who.kind == Kind::worker) return refuse("cancel", "not-acceptable", "a worker keeps its name while it is in");
     if (who.nick != event.nick) rename(event.jid, who, event.nick);
     return event.joins ? enter(event, who) : change(event, who);
   }
@@ -69,13 +71,13 @@ void Market::take(const Came& event) {
   } else {
     people_.insert(event.jid);
   }
-  out_.push_back(Remember{event.jid, event.nick, true, who.kind});
+  out_.push_back(Remember{event.jid, event.nick});
   enter(event, who);
 }
 
 /// Everything that one needs to know who is in, last itself (XEP-0045 §7.2.2); so often as it asks, since it asks when it lost track.
 void Market::enter(const Came& event, Occupant& who) {
-  recall_.erase(event.jid);
+  away_.erase(event.jid), recall_.erase(event.jid);
   on_their_way_.erase(event.jid);
   returning_.back(event.jid, now_);
   who.caps_node = event.caps_node, who.caps_hash = event.caps_hash, who.show = event.show, who.status = shortened(event.status, kStatusMax);
@@ -91,9 +93,8 @@ void Market::enter(const Came& event, Occupant& who) {
   out_.push_back(std::move(self));
   // A worker reads no subject: two stanzas for each are two thirds of three.
   if (person) out_.push_back(Subject{event.jid, subject()});
-  if (person || who.shown) tell_people(event.jid, who, event.jid);
-  who.changed = false, who.told = now_;
-  changed_.erase(event.jid);
+  if (person) tell_people(event.jid, who, event.jid);
+  else if (who.shown) tell_in_time(event.jid, who);
   out_.push_back(Present{event.jid, who.nick, who.caps_node, who.caps_hash, true});
 }
 
@@ -104,11 +105,19 @@ void Market::change(const Came& event, Occupant& who) {
   who.caps_node = event.caps_node, who.caps_hash = event.caps_hash, who.show = event.show, who.status = status;
   if (who.kind == Kind::person) {
     tell_people(event.jid, who);
-  } else if (who.shown && !people_.empty()) {
-    if (now_ - who.told >= kChangeEvery) who.told = now_, tell_people(event.jid, who);
-    else who.changed = true, changed_.insert(event.jid);
+  } else if (who.shown) {
+    tell_in_time(event.jid, who);
   }
   out_.push_back(Present{event.jid, who.nick, who.caps_node, who.caps_hash, false});
+}
+
+/// Once a second, whatever that worker does.
+void Market::tell_in_time(const std::string& jid, Occupant& who) {
+  if (people_.empty()) return;
+  if (now_ - who.told < kChangeEvery) return void(changed_.insert(jid));
+  changed_.erase(jid);
+  who.told = now_;
+  tell_people(jid, who);
 }
 
 void Market::rename(const std::string& jid, Occupant& who, const std::string& nick) {
@@ -119,17 +128,17 @@ void Market::rename(const std::string& jid, Occupant& who, const std::string& ni
     out_.push_back(std::move(show));
   };
   for (const std::string& person : people_)
-    if (person != jid && (who.kind == Kind::person || who.shown)) tell(person);
+    if (person != jid) tell(person);
   tell(jid);
   nicks_.erase(who.nick);
   out_.push_back(Remember{jid, who.nick, false});
   who.nick = nick;
   nicks_[nick] = jid;
-  out_.push_back(Remember{jid, nick, true, who.kind});
+  out_.push_back(Remember{jid, nick});
   // Under the new name, to everybody as well (XEP-0045 §7.6).
   Show self = show_of(jid, jid, who);
   self.codes = {110};
-  if (who.kind == Kind::person || who.shown) tell_people(jid, who, jid);
+  tell_people(jid, who, jid);
   out_.push_back(std::move(self));
   out_.push_back(Present{jid, nick, who.caps_node, who.caps_hash, false});
 }
@@ -141,7 +150,7 @@ void Market::take(const Left& event) {
   // Who thinks that it is in a room that forgot it wants to hear that it left.
   Show echo{event.jid, event.nick, event.jid, "none", "none", {}, {}, {}, {}, true, {110}, {}, {}, {}};
   out_.push_back(std::move(echo));
-  recall_.erase(event.jid);
+  away_.erase(event.jid), recall_.erase(event.jid);
   if (!returning_.awaits(event.jid)) return;
   returning_.back(event.jid, now_);
   out_.push_back(Remember{event.jid, {}, false});
@@ -189,9 +198,10 @@ void Market::take(const Opened&) {
 void Market::take(const Lost&) {
   if (!std::exchange(open_, false)) return;
   for (auto& [jid, who] : occupants_) {
-    recall_[jid] = who.nick;
+    away_[jid] = who.nick;
     returning_.lost(jid);
   }
+  for (const auto& [jid, nick] : away_) recall_.insert(jid);  // also those whose call may have been lost with the link
   returning_.closed();
   recalled_.clear(), on_their_way_.clear();
   occupants_.clear(), nicks_.clear(), people_.clear(), shown_.clear(), hidden_.clear(), changed_.clear();
@@ -226,15 +236,16 @@ void Market::take(const Tick&) {
     slice_at_ = now_;
     for (; !recalled_.empty() && now_ - recalled_.front().first >= kRecallPatience; recalled_.pop_front()) on_their_way_.erase(recalled_.front().second);
     for (std::size_t n = 0; n < kRecallSlice && on_their_way_.size() < kRecallWindow && !recall_.empty(); ++n) {
-      const auto one = recall_.begin();
+      const auto one = away_.find(*recall_.begin());
       // 332: out, for the system shuts down. Workers and stock clients alike come in again.
       out_.push_back(Show{one->first, one->second, one->first, "none", "none", {}, {}, {}, {}, true, {110, 332}, {}, {}, {}});
       recalled_.emplace_back(now_, one->first);
       on_their_way_.insert(one->first);
-      recall_.erase(one);
+      recall_.erase(recall_.begin());
     }
   }
   for (const std::string& jid : returning_.given_up(now_)) {
+    away_.erase(jid), recall_.erase(jid);
     out_.push_back(Remember{jid, "", false});
     out_.push_back(Gone{jid});
   }
@@ -242,7 +253,7 @@ void Market::take(const Tick&) {
   count_at_ = now_;
   for (const std::string& jid : std::exchange(changed_, {})) {
     Occupant& who = occupants_.at(jid);
-    who.changed = false, who.told = now_;
+    who.told = now_;
     tell_people(jid, who);
   }
   fill_shown();
@@ -250,7 +261,6 @@ void Market::take(const Tick&) {
     counted_ = status;
     for (const std::string& person : people_) out_.push_back(manager_for(person, true));
   }
-  std::erase_if(budgets_, [this](const auto& one) { return now_ - one.second.at > std::chrono::seconds(static_cast<int>(kBurst / kPerSecond) + 1); });
 }
 
 /// Of those that nobody sees some are shown when others left. Once a second, so that thousands that leave are not shown first.
@@ -280,6 +290,10 @@ void Market::take(const Said& event) {
 }
 
 bool Market::spend(const std::string& jid, double tokens) {
+  if (now_ - pruned_at_ > std::chrono::seconds(1)) {  // whoever's budget is full again needs none
+    pruned_at_ = now_;
+    std::erase_if(budgets_, [this](const auto& one) { return now_ - one.second.at > std::chrono::seconds(static_cast<int>(kBurst / kPerSecond) + 1); });
+  }
   const auto [at, fresh] = budgets_.try_emplace(bare_of(jid), Budget{kBurst, now_});
   Budget& budget = at->second;
   budget.left = std::min(kBurst, budget.left + std::chrono::duration<double>(now_ - budget.at).count() * kPerSecond);

@@ -79,7 +79,7 @@ struct Refuse { std::string type, condition, text; };  // of the stanza in hand 
 struct Present { std::string jid, nick, caps_node, caps_hash; bool entered = false; };  // for the manager
 struct Gone { std::string jid; };
 struct Drain { std::string jid; bool drained = true; };       // give it nothing more; or again
-struct Remember { std::string jid, nick; bool here = true; Kind kind = Kind::person; };  // for the next life; or forget
+struct Remember { std::string jid, nick; bool here = true; };  // for the next life; or forget
 struct KeepBan { std::string jid; bool banned = true; };
 using Action = std::variant<Show, Subject, Relay, Refuse, Present, Gone, Drain, Remember, KeepBan>;
 
@@ -89,12 +89,13 @@ class Market {
     std::string manager;  // full JID
     std::string greeting;  // the subject while all is well
     std::function<bool(const std::string& jid)> admin = [](const std::string&) { return false; };
+    std::function<bool(const std::string& jid)> worker = [](const std::string&) { return true; };  // it may be one
     std::string caps_node, caps_hash;  // the manager's own
   };
   explicit Market(Rules rules) : rules_(std::move(rules)) {}
 
   /// Out of the store, before the first event.
-  void remembered(const std::string& jid, const std::string& nick) { recall_[jid] = nick, returning_.lost(jid); }
+  void remembered(const std::string& jid, const std::string& nick) { away_[jid] = nick, recall_.insert(jid), returning_.lost(jid); }
   void banned(const std::string& jid) { bans_.insert(jid); }
 
   std::vector<Action> step(Instant now, const Event& event);
@@ -107,6 +108,11 @@ class Market {
   /// The nick of an occupant; nothing: it is not in (XEP-0410 asks).
   const std::string* nick_of(const std::string& jid) const;
   bool has_nick(const std::string& nick) const { return nick == kManagerNick || nicks_.contains(nick); }
+  /// The real JID of the worker or person of that name; empty: nobody has it.
+  std::string jid_of(const std::string& nick) const {
+    const auto at = nicks_.find(nick);
+    return at == nicks_.end() ? "" : at->second;
+  }
   bool admin(const std::string& jid) const { return rules_.admin(jid); }
   std::size_t workers() const { return workers_; }
   std::size_t people() const { return people_.size(); }
@@ -121,7 +127,7 @@ class Market {
     Kind kind = Kind::person;
     std::string caps_node, caps_hash, show, status;
     std::uint64_t order = 0;
-    bool shown = false, changed = false, drained = false;
+    bool shown = false, drained = false;
     Instant told{};  // people, of a worker
   };
   struct Budget {
@@ -146,6 +152,7 @@ class Market {
 
   void enter(const Came& event, Occupant& who);
   void change(const Came& event, Occupant& who);
+  void tell_in_time(const std::string& jid, Occupant& who);
   void rename(const std::string& jid, Occupant& who, const std::string& nick);
   /// Takes it out and tells whoever saw it.
   void remove(Occupants::iterator who, std::vector<int> codes = {}, const std::string& reason = {}, const std::string& by = {}, bool tells_it = true);
@@ -168,7 +175,8 @@ class Market {
   std::set<std::string> drained_;                // workers' full JIDs; also of those that are away
   std::set<std::string> bans_;                   // bare JIDs
   std::map<std::string, Budget> budgets_;        // bare JID -> what it may still say
-  std::map<std::string, std::string> recall_;    // JID -> nick, of whom to call back
+  std::map<std::string, std::string> away_;      // JID -> nick, of whom we wait for
+  std::set<std::string> recall_;                 // those of them that are still to be called back
   std::deque<std::pair<Instant, std::string>> recalled_;  // and who was, in the last kRecallPatience
   std::set<std::string> on_their_way_;                    // those of them that are not back
   Returning returning_;
@@ -176,7 +184,7 @@ class Market {
   std::size_t workers_ = 0;
   bool open_ = false;
   std::string trouble_, counted_;  // counted_: the status that people saw last
-  Instant slice_at_{}, count_at_{};
+  Instant slice_at_{}, count_at_{}, pruned_at_{};
 };
 
 }  // namespace souk::served

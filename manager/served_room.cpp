@@ -15,8 +15,7 @@ namespace {
 constexpr std::size_t kItemsMax = 100;    // of one change by an admin
 constexpr std::size_t kListedMax = 400;   // occupants that service discovery names
 
-const std::string kOccupantFact = "occupant ";  // + JID, a line end, and the nick; its value:
-constexpr std::uint64_t kWorkerHere = 1, kPersonHere = 2;
+const std::string kOccupantFact = "occupant ";  // + JID, a line end, and the nick
 const std::string kBanFact = "ban ";            // + bare JID
 const std::string kRoomInfo = "http://jabber.org/protocol/muc#roominfo", kRoomConfig = "http://jabber.org/protocol/muc#roomconfig";
 const std::string kSelfPing = "http://jabber.org/protocol/muc#self-ping-optimization";
@@ -34,7 +33,7 @@ std::string text_in(const gloox::Tag& stanza, const char* name) {
 }
 
 served::Market::Rules rules_of(const ServedRoom::Setup& setup, const Disco& disco) {
-  return {setup.manager, "Souk marketplace: free workers have no mark, busy ones are marked so. Commands: " + bare(setup.manager), setup.admin, kCapsNode, disco.hash()};
+  return {setup.manager, "Souk marketplace: free workers have no mark, busy ones are marked so. Commands: " + bare(setup.manager), setup.admin, setup.worker, kCapsNode, disco.hash()};
 }
 
 }  // namespace
@@ -49,7 +48,6 @@ ServedRoom::ServedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& dis
     const std::string jid = fact.substr(kOccupantFact.size(), end - kOccupantFact.size()), nick = fact.substr(end + 1);
     kept_[jid] = nick;
     market_.remembered(jid, nick);
-    if (value == kWorkerHere) workers_.push_back(jid);
   }
   registrations_.push_back(link.on_presence([this](const gloox::Tag& presence) { take_presence(presence); }));
   registrations_.push_back(link.on_message([this](const gloox::Tag& message) { take_message(message); }));
@@ -109,7 +107,7 @@ bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
         on_fact(kOccupantFact + who->jid + '\n' + known->second, 0);
         kept_.erase(known);
       }
-      if (who->here && kept_.emplace(who->jid, who->nick).second) on_fact(kOccupantFact + who->jid + '\n' + who->nick, who->kind == served::Kind::worker ? kWorkerHere : kPersonHere);
+      if (who->here && kept_.emplace(who->jid, who->nick).second) on_fact(kOccupantFact + who->jid + '\n' + who->nick, 1);
     }
   }
   wake();
@@ -240,9 +238,7 @@ void ServedRoom::take_admin(const gloox::Tag& iq, const gloox::Tag& query) {
   for (const gloox::Tag* item : items) {
     const std::string role = item->findAttribute("role"), affiliation = item->findAttribute("affiliation"), nick = item->findAttribute("nick"), reason = shortened(text_in(*item, "reason"), 500);
     std::string jid = item->findAttribute("jid");
-    if (jid.empty())
-      for (const auto& who : market_.occupants(served::kWorkersMax))
-        if (who.nick == nick) jid = who.jid;
+    if (jid.empty()) jid = market_.jid_of(nick);
     bool fine = true;
     if (!role.empty() && role == "none") fine = tell(served::Kicked{by, nick, reason}, &iq);
     else if (role == "participant") fine = tell(served::Readmitted{by, nick}, &iq);

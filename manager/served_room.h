@@ -17,7 +17,7 @@ class ServedRoom final : public Marketplace {
   struct Setup {
     std::string room;     // bare JID, on the component's domain
     std::string manager;  // full JID
-    std::function<bool(const std::string& jid)> admin;
+    std::function<bool(const std::string& jid)> admin, worker;  // who may be one
     std::map<std::string, std::uint64_t> facts;  // out of the store: on_fact of earlier lives
   };
   /// `link` and `disco` outlive this. What `disco` knew before is still answered, but for the room.
@@ -26,9 +26,6 @@ class ServedRoom final : public Marketplace {
   void close() override;
   void lost() override;
   void set_trouble(const std::string& why) override;
-  /// Who was in when the last life ended, so that nothing is begun before they said what they hold and have seen.
-  const std::vector<std::string>& workers_remembered() const { return workers_; }
-
   /// Who is in and who is banned, to be kept beyond this life; value 0: to be forgotten.
   std::function<void(const std::string& fact, std::uint64_t value)> on_fact = [](const std::string&, std::uint64_t) {};
   /// Calls back once that is on disk.
@@ -57,7 +54,6 @@ class ServedRoom final : public Marketplace {
   const std::string room_, domain_;
   served::Market market_;
   std::map<std::string, std::string> kept_;  // JID -> nick, of the facts that the store has
-  std::vector<std::string> workers_;
   boost::asio::steady_timer wake_;
   std::vector<Registration> registrations_;
 };

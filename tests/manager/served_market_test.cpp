@@ -65,7 +65,7 @@ class Stage {
   }
 
   Instant now{1h};
-  Market market{{"manager@grid/souk", "welcome", [](const std::string& jid) { return jid.starts_with("root@"); }, kOurs, "mine"}};
+  Market market{{"manager@grid/souk", "welcome", [](const std::string& jid) { return jid.starts_with("root@"); }, [](const std::string& jid) { return !jid.starts_with("stranger@"); }, kOurs, "mine"}};
   std::vector<Action> actions;
 };
 
@@ -232,6 +232,34 @@ TEST(ServedMarket, AfterALostLinkEverybodyIsToldToComeInAgain) {
   EXPECT_EQ(stage.after(2s), "gone w2") << "ten seconds are over";
 }
 
+TEST(ServedMarket, WhoWasCalledWhenTheLinkWasLostAgainIsCalledAgain) {
+  Stage stage;
+  stage.joins(Stage::worker("w1")), stage.joins(Stage::worker("w2"));
+  stage.tell(Lost{});
+  stage.tell(Opened{});
+  EXPECT_EQ(stage.after(100ms), "w1<-w1 110 332; w2<-w2 110 332");
+  stage.joins(Stage::worker("w2"));
+  stage.tell(Lost{});
+  stage.now += 1min;
+  stage.tell(Opened{});
+  EXPECT_EQ(stage.after(100ms), "w1<-w1 110 332; w2<-w2 110 332") << "the server may never have read the first call";
+  stage.joins(Stage::worker("w1")), stage.joins(Stage::worker("w2"));
+  EXPECT_EQ(stage.after(1min), "");
+}
+
+TEST(ServedMarket, WhatCallsItselfAWorkerMustBeAllowedAndIsHeldToItsName) {
+  Stage stage;
+  stage.joins(Stage::person("ada"));
+  EXPECT_EQ(stage.joins(Stage::worker("stranger")), "no: registration-required");
+  EXPECT_EQ(stage.market.workers(), 0u);
+  stage.joins(Stage::worker("w1"));
+  Came other = Stage::worker("w1");
+  other.nick = "w1-b";
+  EXPECT_EQ(stage.joins(other), "no: not-acceptable");
+  for (int n = 0; n < 50; ++n) EXPECT_EQ(stage.joins(Stage::worker("w1")), "w1<manager; w1<w1 110; present w1") << "people do not hear of each time";
+  EXPECT_EQ(stage.after(3s), "ada<w1; ada<manager") << "nor of its count more than once";
+}
+
 TEST(ServedMarket, ANewLifeRecallsThoseItRemembersAtAPace) {
   Stage stage;
   stage.tell(Lost{});
@@ -285,9 +313,10 @@ TEST(ServedMarket, TellsTheStoreWhoIsIn) {
   };
   EXPECT_EQ(kept(Stage::worker("w1")), "+w1");
   EXPECT_EQ(kept(Stage::worker("w1")), "") << "it knows";
-  Came renamed = Stage::worker("w1");
-  renamed.nick = "w1-2";
-  EXPECT_EQ(kept(renamed), "-w1+w1-2");
+  EXPECT_EQ(kept(Stage::person("ada")), "+ada");
+  Came renamed = Stage::person("ada");
+  renamed.nick = "ada-2";
+  EXPECT_EQ(kept(renamed), "-ada+ada-2");
   EXPECT_EQ(kept(Closing{}), "") << "those are whom the next life calls";
 }
 

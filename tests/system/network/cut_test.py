@@ -84,7 +84,8 @@ class Cuts(Stories):
 
     def test_a_worker_that_comes_back_first_is_believed_and_the_newer_attempt_is_stopped(self):
         self.make()
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE + 8))
+        # Longer than TCP may pause before it tries again after such a cut (0.2 s, doubled each time: 12.6 s): it still runs when its worker is heard of.
+        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE + 20))
         until(lambda: self.site.job(job)["running"] == 2, "both work")
         mine = next(item for item, workers in self.marks.starts(job).items() if workers == ["w1"])
         self.site.end("w2", signal.SIGTERM)  # its task, and that of w1, wait for somebody
@@ -127,6 +128,22 @@ class Frozen(Stories):
         self.finished(job, 2)
         self.assertEqual(len(self.marks.starts(job)[mine]), 2)
         self.assertEqual(self.site.souk("run", "--array", "1-4", "echo", "{}").text, "1\n2\n3\n4\n")
+
+    def test_a_worker_that_comes_late_after_server_and_manager_were_started_anew_finds_its_work_kept(self):
+        job = self.site.submit("--shell", self.marks.command(9).replace("{}", "1"))
+        until(lambda: self.site.job(job)["running"] == 1 and self.marks.starts(job), "it runs")
+        worker = self.marks.starts(job)[1][0]
+        self.site.freeze(worker)
+        self.site.end("manager")
+        self.site.end("server")
+        self.site.start_server()
+        joined = self.site.log("manager").count("worker joined")
+        self.site.manager(lease=LEASE)
+        until(lambda: self.site.log("manager").count("worker joined") > joined, "the other one is there, and idle")
+        time.sleep(5)  # longer than those that are there have for their answers
+        self.site.thaw(worker)
+        self.finished(job, 1)
+        self.assertEqual(self.marks.starts(job), {1: [worker]}, "nobody else began it")
 
     def test_a_manager_that_stands_still_wakes_up_and_ends_no_lease(self):
         job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE * 3))
