@@ -8,7 +8,7 @@
     souk_service.serve(shout)
 
 The function gets a Request and returns the task's stdout as str or bytes (None: nothing). An exception makes the task fail with exit code 1; its text is
-the task's stderr. What the function prints goes to the worker's log, not into the answer. Needs Python 3.8 and nothing else; docs/SERVICES.md has the rules.
+the task's stderr. What the function prints goes to the worker's log, not into the answer; its stdin, and that of programs it starts, is empty. Needs Python 3.8 and nothing else; docs/SERVICES.md has the rules.
 
 Try it by hand: souk_service.serve(shout, framing="json"), then write {"id": 1, "body": "hello"} to its stdin.
 """
@@ -39,8 +39,12 @@ class Request:
 def serve(function, framing="binary"):
     """Answers until the worker closes stdin. framing: "binary", or "json" for a service that is offered as NAME=json:COMMAND."""
     codec = {"binary": _Binary, "json": _Json}[framing]()
-    out = os.dup(1)
-    os.dup2(2, 1)  # a stray print() must not stand between two answers
+    # Neither a stray print() nor a program that the function starts gets at the pipes: it would stand between two answers, or eat requests.
+    source, out = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     buffer, answers, size, flushed = b"", [], 0, time.monotonic()
 
@@ -75,7 +79,7 @@ def serve(function, framing="binary"):
                 flush()
         if answers:
             flush()
-        more = os.read(0, 1 << 16)
+        more = os.read(source, 1 << 16)
         flushed = time.monotonic()
         if not more:
             return
@@ -85,7 +89,7 @@ def serve(function, framing="binary"):
             parts = [buffer]
             missing = needed - len(buffer)
             while missing > 0:
-                more = os.read(0, min(missing, 1 << 20))
+                more = os.read(source, min(missing, 1 << 20))
                 if not more:
                     return
                 parts.append(more)

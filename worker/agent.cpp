@@ -356,6 +356,7 @@ void Agent::obey_owner() {
 
 /// A slot whose service can take this call ahead, or -1. In turn, so that they fill alike.
 int Agent::slot_behind_calls(const Assignment& assignment) {
+  if (slots_used() > allowed_.offered) return -1;  // what is there may end, and no more: else a slot that is always called is never given back
   const auto service = services_.find(assignment.command->service);
   if (service == services_.end()) return -1;
   const int ahead = service->second.ahead();

@@ -189,7 +189,7 @@ class Program {
     services_.on_note = [](bool bad, const std::string& text) { bad ? spdlog::warn("{}", text) : spdlog::info("{}", text); };
     services_.nice = [this] { return owner_.rules().nice; };
     session_.on_end = [this](const Error& why) { end(failed(why)); };
-    session_.on_empty = [this] { stop(!leaving_ ? "drained" : session_.agent().owed() > 0 ? "told to; what is owed is on disk" : "handed over"); };
+    session_.on_empty = [this] { stop(!leaving_ ? "drained" : session_.agent().owed() > 0 ? "told to; nobody is there to take what is owed" : "handed over"); };
     owner_.slots_used = [this] { return session_.agent().slots_used(); };
     owner_.decided = [this](const Decision& d) {
       session_.allow(Allowance{d.offered, d.running, d.kept, d.rule, d.until_ms});
@@ -234,7 +234,7 @@ class Program {
       wait_for_setting();
     });
   }
-  /// Hands back what did not end, and over what did; what nobody takes in time stays on disk.
+  /// Hands back what did not end, and over what did. What nobody takes in time stays on disk for the next life, if it was kept there; quick calls are made again.
   void leave(const char* why) {
     leaving_ = true;
     owner_.stop();

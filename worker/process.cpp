@@ -431,8 +431,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     } message{};
     const ssize_t n = recv(runner->socket.native_handle(), &message, sizeof message, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return listen(slot, runner);
-    // Reset, not closed: it ended with messages unread (unix(7)). If only the launch was sent, that has not begun, and goes to a new runner.
-    if (n < 0 && errno == ECONNRESET && slot.finished && runner->ready && !slot.stopping && !slot.sent_again) {
+    // Reset, not closed: it ended with messages unread (unix(7)). If only the launch was sent, that has not begun, and goes to a new runner,
+    // but for streams that were given: who gave them has closed them since, and their numbers may be those of other files.
+    if (n < 0 && errno == ECONNRESET && slot.finished && runner->ready && !slot.stopping && !slot.sent_again && slot.launch.streams.in < 0) {
       slot.sent_again = true;
       leave(slot.runner);
       if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));

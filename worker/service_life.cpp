@@ -23,6 +23,7 @@ std::vector<ServiceLife::Action> ServiceLife::step(Instant now, Event event) {
 void ServiceLife::on(Called& event) {
   queued_.insert(queued_.end(), event.calls.begin(), event.calls.end());
   idle_since_ = now_;
+  if (state_ == State::resting && bad_starts_ >= kServiceStartsMax && now_ < rest_until_) return not_started();  // one try a rest, not a rest a call
   if (state_ == State::absent && !paused_at_) start();
   else if (state_ == State::ready) send_queued();
 }
@@ -52,6 +53,10 @@ void ServiceLife::send_queued() {
 
 void ServiceLife::over(const Call& call, End end, Duration wall, std::string why, std::size_t answer) { actions_.emplace_back(Over{call.call, end, wall, std::move(why), answer}); }
 
+void ServiceLife::not_started() {
+  for (const Call& call : std::exchange(queued_, {})) over(call, End::not_started, Duration{0}, "service " + name_ + " does not start: " + not_started_for_);
+}
+
 std::deque<ServiceLife::Sent>::iterator ServiceLife::head() {
   return std::find_if(sent_.begin(), sent_.end(), [](const Sent& one) { return one.doom != Doom::done; });
 }
@@ -75,6 +80,7 @@ void ServiceLife::on(Answered& event) {
   for (std::size_t at = 0; at < event.ids.size(); ++at) {
     const std::uint64_t id = event.ids[at];
     if (id == 0) {
+      if (!pinged_) return spoil("it answered a ping, which it was not sent");
       pinged_ = false;
       if (state_ == State::starting) {
         state_ = State::ready;
@@ -144,7 +150,8 @@ void ServiceLife::on(Died& event) {
   unwanted_due_.reset();
   if (!left && !answered_) ++failures_;
   if (!came_up_ && !left && ++bad_starts_ >= kServiceStartsMax) {
-    for (const Call& call : std::exchange(queued_, {})) over(call, End::not_started, Duration{0}, "service " + name_ + " does not start: " + how);
+    not_started_for_ = how;
+    not_started();
   }
   rest_until_ = now_ + (left ? Duration{0} : pause_after(failures_));
   state_ = rest_until_ > now_ ? State::resting : State::absent;
@@ -183,6 +190,9 @@ void ServiceLife::on(Forsaken& event) {
 
 void ServiceLife::on(Paused&) {
   if (!paused_at_) paused_at_ = now_;
+  if (state_ != State::ready || !unwanted_due_) return;
+  answered_ = true;
+  kill("its call was stopped, and it is paused");  // what is left of its grace would last as long as the pause
 }
 
 void ServiceLife::on(Resumed&) {

@@ -7,7 +7,8 @@
 //
 // Calls are written ahead, many at a time, and answered in any order; a process that goes on is taken to be at the oldest unanswered one, the head. It alone
 // pays when the process dies; those behind it go to the next process. A service that dies again and again without an answer is started again after pauses only,
-// and from the third start in a row that did not come to its first answer on, what waits for it ends as not started.
+// and from the third start in a row that did not come to its first answer on, what waits for it, or is called while it rests, ends as not started; the first
+// call after each rest tries once more.
 #pragma once
 #include <cstdint>
 #include <deque>
@@ -88,6 +89,7 @@ class ServiceLife {
   void pop_done();
   void kill(std::string why);
   void spoil(std::string why);
+  void not_started();
   void over(const Call& call, End end, Duration wall, std::string why = {}, std::size_t answer = 0);
   std::deque<Sent>::iterator head();
   std::optional<Instant> head_due() const;
@@ -106,7 +108,7 @@ class ServiceLife {
   Instant since_{};              // of the state, or of the last call or sign of life
   Instant idle_since_{};
   bool pinged_ = false, came_up_ = false, answered_ = false, hung_ = false;  // in this life: the first ping was answered; a call was; its stdin was closed
-  std::string killed_for_;
+  std::string killed_for_, not_started_for_;
   int failures_ = 0;             // lives in a row without the answer to a call
   int bad_starts_ = 0;           // starts in a row without a first answer
   Instant rest_until_{};

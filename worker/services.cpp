@@ -241,9 +241,16 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
     if (!ended.calls.empty() && owner_ != nullptr) owner_->on_ended(std::move(ended));
   }
 
+  static void forget_requests(Process& process) {
+    process.unsent.clear();
+    process.to_write.clear();
+    process.written = 0;
+  }
+
   void perform(Process& process, ServiceLife::Start&, std::vector<ServiceAnswer>*, CallsEnded&) {
     ++process.serial;
     process.reader = AnswerReader(process.plan.framing);
+    forget_requests(process);
     int ends[3][2];
     for (int i = 0; i < 3; ++i) {
       if (::pipe2(ends[i], O_CLOEXEC) == 0) continue;
@@ -281,12 +288,13 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
   }
   void perform(Process& process, ServiceLife::Kill&, std::vector<ServiceAnswer>*, CallsEnded&) {
     executor_.stop(process.runs_in);
-    process.unsent.clear();
-    process.to_write.clear();
-    process.written = 0;
+    forget_requests(process);
+    boost::system::error_code ignored;
+    process.out.close(ignored);  // nothing that it says counts any more: it may take its grace, but not our time
   }
   void perform(Process& process, ServiceLife::Note& what, std::vector<ServiceAnswer>*, CallsEnded&) { note(process, what.bad, what.text); }
   void perform(Process& process, ServiceLife::Over& over, std::vector<ServiceAnswer>* answers, CallsEnded& ended) {
+    if (over.call < process.first_call) return;
     Call& call = process.calls[over.call - process.first_call];
     if (std::exchange(call.over, true)) return;
     --process.open;
@@ -302,7 +310,7 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
         (answer.failed ? outcome.err_size : outcome.out_size) = answer.body.size();
         outcome.exit_code = answer.failed ? 1 : 0;
         stream = std::move(answer.body);
-        if (const std::size_t most = std::min(call.of.command->output_max, kOutputMax); stream.size() > most) stream.resize(most);
+        if (const std::size_t most = std::min(call.of.command->output_max, kOutputMax); stream.size() > most) stream.resize(most), stream.shrink_to_fit();
         break;
       }
       case ServiceLife::End::broken:
@@ -358,15 +366,14 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
         request.job = call->of.task.job.value, request.task = call->of.task.task.value, request.run = call->of.run;
         append(process.to_write, process.plan.framing, request);
       }
-      if (process.written == process.to_write.size()) {
-        process.to_write.clear();
-        process.written = 0;
+      if (process.to_write.empty()) {
         if (process.to_write.capacity() > 4 * kWriteAhead) std::string().swap(process.to_write);
         return;
       }
       const ssize_t n = ::write(process.in.native_handle(), process.to_write.data() + process.written, process.to_write.size() - process.written);
       if (n > 0) {
         process.written += static_cast<std::size_t>(n);
+        if (process.written > process.to_write.size() / 2) process.to_write.erase(0, std::exchange(process.written, 0));  // under steady load it is never written to its end
         continue;
       }
       if (n < 0 && errno == EINTR) continue;
@@ -421,7 +428,11 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
       answers.clear();
       if (answers_.empty()) answers_.swap(answers);
     }
-    if (!spoiled.empty()) tell(process, ServiceLife::Spoiled{"it answered what is no answer: " + spoiled});
+    if (!spoiled.empty()) {
+      boost::system::error_code ignored;
+      process.out.close(ignored);  // what follows cannot be read
+      tell(process, ServiceLife::Spoiled{"it answered what is no answer: " + spoiled});
+    }
     return open;
   }
 
@@ -469,9 +480,7 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
     process.last_words.cancel();
     ++process.serial;  // what is still on its way was for that life
     process.writing = false;
-    process.unsent.clear();
-    process.to_write.clear();
-    process.written = 0;
+    forget_requests(process);
     tell(process, ServiceLife::Died{how_it_ended(outcome)});
   }
 

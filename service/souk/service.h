@@ -6,13 +6,14 @@
 //   }
 //
 // The function returns the task's stdout. An exception makes the task fail with exit code 1; its what() is the task's stderr. What is printed goes to the
-// worker's log, not into the answer. One header of C++17, no library; docs/SERVICES.md has the rules.
+// worker's log, not into the answer; its stdin, and that of programs it starts, is empty. One header of C++17, no library; docs/SERVICES.md has the rules.
 #pragma once
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <fcntl.h>
 #include <string>
 #include <string_view>
 #include <unistd.h>
@@ -102,8 +103,10 @@ template <class Function>
 int serve(Function&& function) {
   using Clock = std::chrono::steady_clock;
   constexpr std::size_t kRead = 64 << 10, kFlush = 256 << 10;
-  const int out = ::dup(1);
-  ::dup2(2, 1);  // what is printed must not stand between two answers
+  // Neither a stray print nor a program that the function starts gets at the pipes: it would stand between two answers, or eat requests.
+  const int in = ::fcntl(0, F_DUPFD_CLOEXEC, 3), out = ::fcntl(1, F_DUPFD_CLOEXEC, 3), null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (in < 0 || out < 0 || null < 0 || ::dup2(null, 0) < 0 || ::dup2(2, 1) < 0) return 1;
+  ::close(null);
   std::string buffer, answers;
   std::size_t used = 0, have = 0;  // of the buffer
   for (;;) {
@@ -137,7 +140,7 @@ int serve(Function&& function) {
       used = 0;
     }
     if (buffer.size() - have < kRead) buffer.resize(have < kRead ? 2 * kRead : 2 * have + kRead);
-    const ssize_t n = ::read(0, buffer.data() + have, buffer.size() - have);
+    const ssize_t n = ::read(in, buffer.data() + have, buffer.size() - have);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return n < 0;
     have += static_cast<std::size_t>(n);

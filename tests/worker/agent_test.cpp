@@ -394,6 +394,19 @@ TEST(Agent, StopsCallsOneByOneAndAllOfASlotWhenItsOwnerWantsIt) {
   EXPECT_EQ(std::get<SendReport>(stage.actions.at(0)).results.at(0).outcome->why, "handed back by its owner: in use");
 }
 
+TEST(Agent, CallsEmptyTheSlotsThatItsOwnerTakesBack) {
+  Stage stage(2);
+  stage.greet();
+  stage.call({1, 2});
+  stage.answered(0, {1}, 100us);
+  stage.answered(1, {2}, 100us);
+  EXPECT_EQ(stage.call({3, 4, 5}), "took; call 3 in 0; call 4 in 1; call 5 in 0");
+  stage.allow(1, 2, 2);
+  EXPECT_EQ(stage.call({6}), "took") << "two slots are at work, of which one is to be free";
+  EXPECT_EQ(stage.answered(0, {3}, 100us), "");
+  EXPECT_EQ(stage.answered(1, {4}, 100us), "call 6 in 0") << "the other goes on";
+}
+
 TEST(Agent, ShortCallsAreNotKeptOnDiskAndLongOnesAre) {
   Stage stage(1);
   stage.greet();

@@ -87,7 +87,7 @@ TEST(ServiceLife, KeepsWarmIsPingedAndStoppedWhenUnused) {
   EXPECT_EQ(stage.after(30s), "ping");
   EXPECT_EQ(stage.answer({0}), "");
   std::string all;
-  for (int i = 0; i < 8; ++i) all += stage.after(30s) + stage.answer({0});
+  for (int i = 0; i < 8; ++i) all += stage.after(30s), all += stage.answer({0});
   EXPECT_EQ(all, "pingpingpingpingpingpingpinghang up");
   EXPECT_EQ(stage.after(1s), "");
   EXPECT_EQ(stage.die("ended with exit code 0"), "");
@@ -128,13 +128,20 @@ TEST(ServiceLife, OneThatNeverComesUpIsTriedThreeTimesAndThenItsCallsEnd) {
   EXPECT_EQ(stage.after(99ms), "");
   EXPECT_EQ(stage.after(1ms), "start; ping");
   EXPECT_EQ(stage.die("ended with exit code 127"), "1 not started (service sum does not start: it ended with exit code 127); 2 not started (service sum does not start: it ended with exit code 127)");
-  EXPECT_EQ(stage.call({3}), "") << "it rests";
-  EXPECT_EQ(stage.after(200ms), "start; ping");
-  EXPECT_EQ(stage.die("ended with exit code 127"), "3 not started (service sum does not start: it ended with exit code 127)") << "one try is enough now";
-  EXPECT_EQ(stage.after(10s), "");
-  EXPECT_EQ(stage.call({4}), "start; ping");
+  EXPECT_EQ(stage.call({3}), "3 not started (service sum does not start: it ended with exit code 127)") << "it rests: nobody waits for that";
+  EXPECT_EQ(stage.after(200ms), "");
+  EXPECT_EQ(stage.call({4}), "start; ping") << "the first after the rest tries";
+  EXPECT_EQ(stage.call({5}), "") << "as it may come up";
+  EXPECT_EQ(stage.die("ended with exit code 1"), "4 not started (service sum does not start: it ended with exit code 1); 5 not started (service sum does not start: it ended with exit code 1)")
+      << "one try is enough now";
+  EXPECT_EQ(stage.after(399ms), "");
+  EXPECT_EQ(stage.call({6}), "6 not started (service sum does not start: it ended with exit code 1)");
+  EXPECT_EQ(stage.after(1ms), "");
+  EXPECT_EQ(stage.call({7}), "start; ping");
   stage.answer({0});
-  EXPECT_EQ(stage.answer({1}), "4 answered");
+  EXPECT_EQ(stage.answer({1}), "7 answered");
+  EXPECT_EQ(stage.die(), "") << "and all is forgotten";
+  EXPECT_EQ(stage.call({8}), "start; ping");
 }
 
 TEST(ServiceLife, OneThatDiesOfEveryCallRestsLongerAndLonger) {
@@ -199,6 +206,29 @@ TEST(ServiceLife, ACallThatIsStoppedWhileItIsPausedEndsAndTheNextProcessWaits) {
   EXPECT_EQ(stage.after(1h), "");
   EXPECT_EQ(stage.tell(ServiceLife::Resumed{}), "start; ping");
   EXPECT_EQ(stage.answer({0}), "send 4 as 1; send 5 as 2");
+}
+
+TEST(ServiceLife, ACallInItsGraceDoesNotOutliveAPause) {
+  Stage stage = Stage::warm();
+  stage.call({3, 4});
+  EXPECT_EQ(stage.tell(ServiceLife::Unwanted{3}), "");
+  EXPECT_EQ(stage.after(1s), "");
+  EXPECT_EQ(stage.tell(ServiceLife::Paused{}), "kill");
+  EXPECT_EQ(stage.tell(ServiceLife::Unwanted{3}), "");
+  EXPECT_EQ(stage.die(), "3 canceled");
+  EXPECT_EQ(stage.tell(ServiceLife::Resumed{}), "start; ping") << "that was no fault of it";
+  EXPECT_EQ(stage.answer({0}), "send 4 as 1");
+}
+
+TEST(ServiceLife, APingThatWasNotSentIsNotAnswered) {
+  Stage stage = Stage::warm();
+  EXPECT_EQ(stage.after(30s), "ping");
+  EXPECT_EQ(stage.answer({0}), "");
+  stage.call({3});
+  EXPECT_EQ(stage.answer({0}), "kill") << "else it could write them for ever, and look alive";
+  EXPECT_EQ(stage.die(), "3 broken (service sum was stopped at it: it answered a ping, which it was not sent)");
+  EXPECT_EQ(stage.call({4}), "start; ping");
+  EXPECT_EQ(stage.answer({0, 0}), "kill");
 }
 
 TEST(ServiceLife, StoppedCallsEndAtOnceButForTheHeadWhichMayTakeItsGrace) {

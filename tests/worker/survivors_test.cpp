@@ -163,6 +163,31 @@ TEST_P(Survivors, ALaunchThatADeadRunnerNeverReadGoesToTheNext) {
   }
 }
 
+TEST_P(Survivors, ALaunchWithStreamsOfItsOwnIsLostInstead) {
+  Stage stage(GetParam());
+  const int runner = stage.runner();
+  ASSERT_GT(runner, 1);
+  kill(runner, SIGSTOP);
+  for (std::string stat; stat.find(") T ") == std::string::npos;) std::getline(std::ifstream("/proc/" + std::to_string(runner) + "/stat"), stat);
+  Launch launch = shell("echo to whom");
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  launch.streams = {ends[0], ends[1], ends[1]};
+  std::optional<Outcome> outcome;
+  stage.executor->start(0, std::move(launch), [&](Outcome o) { outcome = o; });
+  int others[2];  // take the numbers that are free now
+  ASSERT_EQ((close(ends[0]), close(ends[1]), pipe(others)), 0);
+  ASSERT_EQ(others[1], ends[1]);
+  fcntl(others[0], F_SETFL, O_NONBLOCK);
+  kill(runner, SIGKILL);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::lost) << outcome->why;
+  char byte = 0;
+  EXPECT_EQ(read(others[0], &byte, 1), -1) << "it wrote into what is not its own";
+  EXPECT_EQ(errno, EAGAIN);
+  close(others[0]), close(others[1]);
+}
+
 TEST_P(Survivors, ATaskCannotEndItsRunnerByPlainSignals) {
   Stage stage(GetParam());
   const Outcome outcome = stage.run(shell("for s in TERM HUP INT QUIT USR1 USR2 PIPE ALRM TSTP; do kill -$s $PPID; done; sleep 0.05; echo alive"));
