@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 from bench.comparison import callgrind, cases, chart, figures, report  # noqa: E402
+from bench.comparison.peers import everybody  # noqa: E402
 from bench.comparison.peers.peer import marking_script, marks_of, utilization  # noqa: E402
 from bench.comparison.processes import wait_for  # noqa: E402
 
@@ -90,6 +91,10 @@ class Cases(unittest.TestCase):
             for peer in ("souk", "slurm", "workqueue"):
                 self.assertLessEqual(1, cases.size_of(letter, peer, True))
                 self.assertLessEqual(cases.size_of(letter, peer, True), cases.size_of(letter, peer, False))
+
+    def test_the_report_says_what_each_peer_does(self):
+        for peer in everybody("", "", True):
+            self.assertLessEqual(set(peer.cases) & set("ABCDE"), set(peer.note), peer.name)
 
     def test_the_marking_task_stays_the_first_time_and_ends_the_second(self):
         with tempfile.TemporaryDirectory() as folder:

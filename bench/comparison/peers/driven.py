@@ -39,7 +39,7 @@ def network_is_allowed():
 class WorkQueue(Driven):
     name, cases, driver = "workqueue", "ABDEF", "work_queue_driver.py"
     packages, programs, modules = ("coop-computing-tools", "python3-workqueue", "iproute2"), ("work_queue_worker", "ip"), ("work_queue",)
-    note = {"E": "client and scheduler are one process", "F": "the task of a killed worker goes on and holds its connection; it starts elsewhere when that has ended, after 20 s"}
+    note = {**dict.fromkeys("ABDE", "client and scheduler are one process, which keeps tasks in memory"), "F": "the task of a killed worker goes on and holds its connection; it starts elsewhere when that has ended, after 20 s"}
 
     def why_not(self):
         return super().why_not() or ("" if network_is_allowed() else "it listens on every address, and a network of its own is not allowed here (unshare -n)")
@@ -52,9 +52,15 @@ class WorkQueue(Driven):
         return own_network()
 
 
+# Of Debian's and of PyPI's.
+DASK_NOTE = {"A": "a function runs the process and captures stdout and stderr; nothing is on disk", "B": "a function runs the process; nothing is on disk",
+             "C": "client.map and one gather, its client connected; nothing is on disk", "D": "nothing is on disk", "E": "nothing is on disk"}
+
+
 class Dask(Driven):
     name, cases, driver = "dask", "ABCDEF", "dask_driver.py"
     packages, modules = ("python3-distributed",), ("distributed",)
+    note = DASK_NOTE
 
     def version(self):
         return "Dask distributed " + answer_of(self.python, "-c", "import distributed; print(distributed.__version__)")
@@ -63,7 +69,7 @@ class Dask(Driven):
 class Celery(Driven):
     name, cases, driver = "celery", "ABCDE", "celery_driver.py"
     packages, programs, modules = ("python3-celery", "python3-redis", "redis-server"), ("redis-server",), ("celery", "redis")
-    note = {"A": "the CPU is of Redis and of the worker's main process; nothing is on disk", "E": "nothing is on disk"}
+    note = {**dict.fromkeys("ABC", "the CPU is of Redis and of the worker's main process; nothing is on disk"), "D": "nothing is on disk", "E": "nothing is on disk"}
 
     def version(self):
         return f"Celery {package_version('python3-celery')}, Redis {package_version('redis-server')}"
@@ -106,6 +112,7 @@ class FromPyPI(Driven):
 
 class NewDask(FromPyPI):
     name, cases, driver, package = "dask-pip", "ABCDEF", "dask_driver.py", "distributed"
+    note = DASK_NOTE
 
 
 class HyperQueue(FromPyPI):

@@ -17,7 +17,8 @@ class Gearman(Peer):
     name, cases = "gearman", "ABCDEF"
     packages = ("gearman-job-server", "gearman-tools", "libgearman-dev", "g++")
     programs = ("gearmand", "gearman", "g++")
-    note = {"A": "stdout is captured, stderr is not; nothing is on disk", "E": "nothing is on disk"}
+    note = {"A": "stdout is captured, stderr is not; nothing is on disk; its client adds 1,000 tasks at a time", "B": "stdout is captured, stderr is not; nothing is on disk",
+            "C": "nothing is on disk; its client adds 1,000 tasks at a time, since it looks through all of them at every answer", "D": "nothing is on disk", "E": "nothing is on disk"}
 
     def why_not(self):
         missing = super().why_not()

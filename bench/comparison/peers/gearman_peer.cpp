@@ -1,10 +1,11 @@
 // A client of Gearman, and a worker whose function does nothing, for bench/compare.
 //   gearman_peer worker PORT                  until it is killed
-//   gearman_peer foreground PORT TASKS        all at once on one connection; prints the seconds until the last has answered, and how many did
+//   gearman_peer foreground PORT TASKS        1,000 at a time on one connection; prints the seconds until the last has answered, and how many did
 //   gearman_peer background PORT TASKS        all at once, nobody waits for their answers; prints the seconds until all are accepted, and how many were
 //   gearman_peer latency PORT TASKS           one at a time, 20 ms apart; prints the seconds of each
 #include <libgearman/gearman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 namespace {
 
 constexpr char kFunction[] = "task";
+constexpr long kBatch = 1000;  // libgearman looks through all tasks of a run at every answer: 100,000 in one would measure that
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -43,11 +45,11 @@ int main(int argc, char** argv) {
   if (what == "foreground") {
     gearman_client_set_complete_fn(client, [](gearman_task_st*) -> gearman_return_t { return ++answered, GEARMAN_SUCCESS; });
     gearman_client_add_options(client, GEARMAN_CLIENT_FREE_TASKS);
-    for (long i = 0; i < tasks; ++i) {
+    for (long i = 0; i < tasks;) {
       gearman_return_t error = GEARMAN_SUCCESS;
-      gearman_client_add_task(client, nullptr, nullptr, kFunction, key(i).c_str(), "x", 1, &error);
+      for (const long end = std::min(tasks, i + kBatch); i < end; ++i) gearman_client_add_task(client, nullptr, nullptr, kFunction, key(i).c_str(), "x", 1, &error);
+      gearman_client_run_tasks(client);
     }
-    gearman_client_run_tasks(client);
     std::printf("%.6f %ld\n", seconds_since(start), answered);
   } else if (what == "background") {
     gearman_client_set_created_fn(client, [](gearman_task_st*) -> gearman_return_t { return ++answered, GEARMAN_SUCCESS; });

@@ -9,6 +9,8 @@ from ..machine import answer_of, package_version
 from ..processes import Failed
 from .peer import TASK, Peer, utilization
 
+NO_OUTPUT = "stdout and stderr are not captured"
+
 
 def cpu_of_children():
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -37,7 +39,7 @@ class ShellTool(Peer):
 
 class Make(ShellTool):
     name, packages, programs = "make", ("make",), ("make",)
-    note = {"A": "stdout and stderr are not captured", "D": "the start of make itself included"}
+    note = {"A": NO_OUTPUT, "B": NO_OUTPUT, "D": "the start of make itself included"}
 
     def version(self):
         return answer_of("make", "--version").split("\n")[0]
@@ -50,7 +52,7 @@ class Make(ShellTool):
 
 class Xargs(ShellTool):
     name, packages, programs = "xargs", ("findutils",), ("xargs",)
-    note = {"A": "stdout and stderr are not captured", "D": "the start of xargs itself included"}
+    note = {"A": NO_OUTPUT, "B": NO_OUTPUT, "D": "the start of xargs itself included"}
 
     def version(self):
         return answer_of("xargs", "--version").split("\n")[0]
@@ -62,7 +64,7 @@ class Xargs(ShellTool):
 
 class Parallel(ShellTool):
     name, packages, programs = "parallel", ("parallel",), ("parallel",)
-    note = {"D": "the start of parallel itself included"}
+    note = {"A": "stdout and stderr to files", "B": "stdout and stderr to files", "D": "the start of parallel itself included"}
 
     def version(self):
         return "GNU parallel " + package_version("parallel")

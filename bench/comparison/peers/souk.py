@@ -52,7 +52,10 @@ class Grid:
 class Souk(Peer):
     name, cases = "souk", "ABCDEFS"
     environment = {}
-    note = {"A": "`souk run --array`, its start, login and all outputs included; every task and result on disk", "E": "on disk when accepted"}
+    note = {"A": "`souk run --array`, its start, login and all outputs included; every task and result on disk",
+            "B": "`souk run --array`, its start, login and all outputs included; every task and result on disk",
+            "C": "one job: `souk run --service --array`, its start, login and all answers included; task and result on the manager's disk, calls under 1 ms not on the worker's",
+            "D": "task and result on disk before the client hears of it, of a call on the manager's alone", "E": "on disk when accepted"}
     names = {"S": "prosody"}
 
     def __init__(self, programs, quick):
@@ -214,7 +217,7 @@ class SoukEjabberd(Souk):
     packages, programs_needed = ("ejabberd",), "erl"
     def __init__(self, programs, quick):
         super().__init__(programs, quick)
-        self.note = {}
+        self.note = {letter: "as souk" for letter in "ABCDE"}
 
     names = {"S": "ejabberd"}
     environment = {"SOUK_PROSODY": os.path.join(ROOT, "bench", "ejabberd")}
