@@ -98,6 +98,10 @@ Commands::Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, 
     items.push_back({"", node.name, node.title});
     disco.set_info(node.name, {{{"automation", "command-node", "", node.title}}, {ns::commands, ns::form}, {}});
   }
+  for (const Node& node : {Node{"invite", "10. Invite a worker or a user"}, {"invitations", "11. Invitations"}, {"revoke", "12. Revoke an invitation"}}) {  // manager/invitations; for admins
+    items.push_back({"", node.name, node.title});
+    disco.set_info(node.name, {{{"automation", "command-node", "", node.title}}, {ns::commands, ns::form}, {}});
+  }
   disco.set_items(ns::commands, std::move(items));
   disco.set_info(ns::commands, {{{"automation", "command-list", "", "Commands of the grid"}}, {ns::commands}, {}});
 }
@@ -109,6 +113,7 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
   asker.admin = allowed(rules_.admins, asker.jid);
   const std::string node = command.findAttribute("node");
   if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));
+  if (elsewhere(iq, command, asker)) return;
   if (!known(node)) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no command '" + node + "'; there are " + node_names()));
   const gloox::Tag* payload = command.findChild(node, "xmlns", ns::job);
   if (!asker.admin && !allowed(rules_.users, asker.jid)) {

@@ -30,6 +30,9 @@ class Commands {
   /// Lists the commands with `disco` and answers them. All outlive this.
   Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Grid& grid, Rules rules);
 
+  /// Asked first: true if it has answered the command.
+  std::function<bool(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker)> elsewhere = [](const gloox::Tag&, const gloox::Tag&, const Asker&) { return false; };
+
  private:
   struct Session {
     std::string jid, node;

@@ -16,6 +16,7 @@
 #include "manager/commands.h"
 #include "manager/grid.h"
 #include "manager/hosted_room.h"
+#include "manager/invitations.h"
 #include "manager/journal.h"
 #include "manager/restoration.h"
 #include "manager/served_room.h"
@@ -71,12 +72,19 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
   // All wait for the one manager, so it does not hang back.
   souk::XmppLink link(loop, profile.account, {.retry_min = std::chrono::milliseconds(100), .retry_max = std::chrono::milliseconds(2000)});
   souk::Disco disco(link);
-  disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {}});
+  // Whoever has an account and nothing else finds the grid by this (docs/PROTOCOL.md §4.2).
+  souk::Form where;
+  where.type = "result";
+  where.add("FORM_TYPE", "hidden", "", {souk::ns::grid}).add("manager", "jid-single", "", {profile.manager}).add("room", "jid-single", "", {profile.room});
+  disco.set_info("", {{{"automation", "command-list", "", "Souk grid"}, {"client", "bot", "", "souk-manager"}}, {souk::ns::commands, souk::ns::form, souk::ns::job, souk::ns::grid}, {where}});
   const souk::MemoryShares memory(limits.memory_max());
   const std::map<std::string, std::uint64_t> facts = restored.facts;
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, workers, std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
   souk::Commands commands(loop, link, disco, grid, {admins, std::move(users), memory.requests});
+  const auto invitations = souk::Invitations::open(loop, link, {state / "invitations.json", own, profile.manager, profile.room, profile.account.component});
+  if (!invitations) return fail(invitations.error(), 1);
+  commands.elsewhere = [&](const auto& iq, const auto& command, const auto& asker) { return invitations.value()->command(iq, command, asker); };
   if (put_back) grid.set_put_back();
   // A room on the component's own domain is nobody else's to serve.
   std::unique_ptr<souk::Marketplace> market;
@@ -145,6 +153,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
     }
     spdlog::info("connected as={}", link.jid());
     conflict_since.reset();
+    invitations.value()->opened();
     room.open();
   };
   link.on_down = [&](const souk::Error& why, bool final) {

@@ -36,12 +36,18 @@ bool is_loopback(const std::string& host) {
 
 // The socket outlives its AsioConnection by as long as the last bytes need. Completion handlers hold the Wire, never the
 // connection, so gloox may delete the connection whenever it likes.
-//   resolving -> connecting -> open -> (released: flushing -> half closed) -> closed
+//   resolving -> connecting -> (asking the proxy) -> open -> (released: flushing -> half closed) -> closed
 struct AsioConnection::Wire : std::enable_shared_from_this<Wire> {
   Wire(asio::io_context& io, AsioConnection& connection)
       : owner(&connection), queue_max(connection.queue_max_), resolver(io), socket(io), deadline(io) {}
 
-  void open(const std::string& host, std::uint16_t port) {
+  void open(const std::string& host, std::uint16_t port, const std::optional<Proxy>& proxy) {
+    if (!proxy) return find(host, port);
+    handshake.emplace(*proxy, host, port);
+    find(proxy->host, proxy->port);
+  }
+
+  void find(const std::string& host, std::uint16_t port) {
     Failure failure;
     const auto address = asio::ip::make_address(host, failure);
     if (!failure) return dial({tcp::endpoint(address, port)});
@@ -49,6 +55,7 @@ struct AsioConnection::Wire : std::enable_shared_from_this<Wire> {
       return dial({tcp::endpoint(asio::ip::address_v4::loopback(), port), tcp::endpoint(asio::ip::address_v6::loopback(), port)});
     resolver.async_resolve(host, std::to_string(port), [self = shared_from_this()](Failure error, tcp::resolver::results_type found) {
       if (self->closed) return;
+      if (error && self->handshake) return self->fail(gloox::ConnConnectionRefused, "the address of the proxy cannot be found: " + error.message());
       if (error) return self->fail(gloox::ConnDnsError, error.message());
       self->dial({found.begin(), found.end()});
     });
@@ -89,12 +96,27 @@ struct AsioConnection::Wire : std::enable_shared_from_this<Wire> {
     auto endpoints = std::make_shared<std::vector<tcp::endpoint>>(std::move(found));
     asio::async_connect(socket, *endpoints, [self = shared_from_this(), endpoints](Failure error, const tcp::endpoint&) {
       if (self->closed) return;
-      if (error) return self->fail(gloox::ConnConnectionRefused, error.message());
+      if (error) return self->fail(gloox::ConnConnectionRefused, (self->handshake ? "the proxy does not answer: " : "") + error.message());
       self->connected = true;
       self->set_options();
       self->read();
-      self->owner->opened();
+      if (!self->handshake) return self->owner->opened();
+      const std::string first = self->handshake->start();
+      if (first.empty()) return self->fail(gloox::ConnConnectionRefused, self->handshake->problem());
+      self->send(first);
     });
+  }
+  void received(std::string bytes) {
+    if (!handshake) return owner->received(bytes);
+    std::string reply;
+    const auto state = handshake->feed(bytes, reply);
+    if (state == ProxyHandshake::State::failed) return fail(gloox::ConnConnectionRefused, handshake->problem());
+    if (!reply.empty()) send(reply);
+    if (state != ProxyHandshake::State::open) return;
+    bytes = handshake->rest();
+    handshake.reset();
+    owner->opened();
+    if (!bytes.empty() && owner && !closed) owner->received(bytes);
   }
   void set_options() {
     using Level = asio::detail::socket_option::integer<IPPROTO_TCP, TCP_KEEPIDLE>;
@@ -141,7 +163,7 @@ struct AsioConnection::Wire : std::enable_shared_from_this<Wire> {
       const std::size_t got = self->socket.read_some(asio::buffer(buffer), error);
       if (error == asio::error::eof) return self->fail(gloox::ConnStreamClosed, "the server closed the connection");
       if (error && error != asio::error::would_block) return self->fail(gloox::ConnIoError, error.message());
-      if (self->owner && got > 0) self->owner->received(std::string(buffer.data(), got));
+      if (self->owner && got > 0) self->received(std::string(buffer.data(), got));
       if (!self->closed) self->read();  // `owner` may be gone by now; the rest is then read and thrown away
     });
   }
@@ -167,14 +189,15 @@ struct AsioConnection::Wire : std::enable_shared_from_this<Wire> {
   tcp::resolver resolver;
   tcp::socket socket;
   asio::steady_timer deadline;
+  std::optional<ProxyHandshake> handshake;  // while a proxy is asked
   std::string pending, flying;
   std::size_t flown = 0;  // bytes of `flying` that the kernel has
   bool write_due = false, connected = false, overrun = false;
 };
 
 AsioConnection::AsioConnection(asio::io_context& io, gloox::ConnectionDataHandler* handler, std::string host, std::uint16_t port,
-                               std::size_t queue_max)
-    : ConnectionBase(handler), io_(io), host_(std::move(host)), port_(port), queue_max_(queue_max) {}
+                               std::size_t queue_max, std::optional<Proxy> proxy)
+    : ConnectionBase(handler), io_(io), host_(std::move(host)), port_(port), queue_max_(queue_max), proxy_(std::move(proxy)) {}
 AsioConnection::~AsioConnection() { release(); }
 
 std::size_t AsioConnection::queued() const { return wire_ ? wire_->queued() : 0; }
@@ -192,7 +215,7 @@ gloox::ConnectionError AsioConnection::connect() {
   m_state = gloox::StateConnecting;
   problem_.clear();
   wire_ = std::make_shared<Wire>(io_, *this);
-  wire_->open(host_, port_);
+  wire_->open(host_, port_, proxy_);
   return gloox::ConnNoError;
 }
 
@@ -205,7 +228,7 @@ bool AsioConnection::send(const std::string& bytes) {
 
 void AsioConnection::disconnect() { release(); }
 void AsioConnection::cleanup() { release(); }
-gloox::ConnectionBase* AsioConnection::newInstance() const { return new AsioConnection(io_, m_handler, host_, port_, queue_max_); }
+gloox::ConnectionBase* AsioConnection::newInstance() const { return new AsioConnection(io_, m_handler, host_, port_, queue_max_, proxy_); }
 
 void AsioConnection::opened() {
   m_state = gloox::StateConnected;

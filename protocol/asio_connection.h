@@ -9,7 +9,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+
+#include "protocol/proxy.h"
 
 namespace souk {
 
@@ -21,8 +24,9 @@ class AsioConnection final : public gloox::ConnectionBase {
  public:
   /// queue_max: bytes that may wait for the kernel to take them; one more and the connection is lost.
   /// The address is kept here and not in ConnectionBase: ClientBase::setServer() would reset its port to -1.
+  /// proxy: dialled instead, and asked for a way to host and port before the handler hears of a connection
   AsioConnection(boost::asio::io_context& io, gloox::ConnectionDataHandler* handler, std::string host, std::uint16_t port,
-                 std::size_t queue_max);
+                 std::size_t queue_max, std::optional<Proxy> proxy = std::nullopt);
   ~AsioConnection() override;
   AsioConnection(const AsioConnection&) = delete;
 
@@ -55,6 +59,7 @@ class AsioConnection final : public gloox::ConnectionBase {
   const std::string host_;
   const std::uint16_t port_;
   const std::size_t queue_max_;
+  const std::optional<Proxy> proxy_;
   std::shared_ptr<Wire> wire_;
   std::string problem_;
   long bytes_in_ = 0, bytes_out_ = 0;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string_view>
 
+#include "protocol/proxy.h"
 #include "protocol/stanza.h"
 #include "protocol/toml.h"
 
@@ -19,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kProfileMax = 64 << 10, kPasswordMax = 1024;  // bytes of either file
-constexpr std::array<std::string_view, 8> kKeys = {"jid", "password_file", "component", "host", "port", "ca_file", "manager", "room"};
+constexpr std::array<std::string_view, 9> kKeys = {"jid", "password_file", "component", "host", "port", "ca_file", "proxy", "manager", "room"};
 
 struct Descriptor {
   int fd;
@@ -69,7 +70,7 @@ class Reader {
     for (const auto& [key, value] : table_) {
       bool known = false;
       for (const auto name : kKeys) known = known || name == key.str();
-      if (!known) fault("unknown key '" + printable(shortened(key.str(), 64)) + "'", "known are: jid, password_file, component, host, port, ca_file, manager, room");
+      if (!known) fault("unknown key '" + printable(shortened(key.str(), 64)) + "'", "known are: jid, password_file, component, host, port, ca_file, proxy, manager, room");
     }
   }
 
@@ -137,6 +138,9 @@ Result<Profile> profile_from(const fs::path& file, const toml::table& table) {
   account.host = reader.text("host", false, "\"127.0.0.1\"");
   account.port = reader.port(account.component ? 5347 : 5222);
   account.ca_file = reader.path("ca_file", false, "\"ca.pem\"").string();
+  account.proxy = reader.text("proxy", false, "\"socks5://proxy.example.edu:1080\"");
+  if (!account.proxy.empty())
+    if (const auto proxy = parse_proxy(account.proxy); !proxy) reader.fault("'proxy': " + proxy.error().why, proxy.error().remedy);
   const fs::path password_file = reader.path("password_file", true, "\"user.password\"");
   profile.manager = reader.text("manager", true, "\"manager@grid.souk.localhost/souk\"");
   profile.room = reader.text("room", true, "\"market@rooms.souk.localhost\"");

@@ -16,6 +16,7 @@ namespace souk {
 /// host = "127.0.0.1"                 # where to connect; default: the domain of `jid`
 /// port = 5222
 /// ca_file = "ca.pem"                 # trusted authorities; default: the system's
+/// proxy = "socks5://proxy:1080"      # or "http://proxy:3128" (CONNECT); default: none
 /// manager = "manager@grid.souk.localhost/souk"
 /// room = "market@grid.souk.localhost"  # on the manager's own domain: served by it; elsewhere: by a room service
 struct Profile {

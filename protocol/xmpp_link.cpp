@@ -207,7 +207,15 @@ std::optional<Error> XmppLink::Impl::make_engine() {
   } else if (!jid.username().empty() && account_.password.empty()) {
     return Error{what, "no password", "set the password file"};
   }
-  tls_ = !account_.component && (!is_loopback(host_) || !account_.ca_file.empty());
+  std::optional<Proxy> proxy;
+  if (!account_.proxy.empty()) {
+    if (account_.component) return Error{what, "a component is on its server's machine and goes through no proxy", "remove `proxy`"};
+    auto read = parse_proxy(account_.proxy);
+    if (!read) return read.error();
+    proxy = std::move(read.value());
+  }
+  // What is loopback here is another machine for a proxy.
+  tls_ = !account_.component && (!is_loopback(host_) || !account_.ca_file.empty() || proxy);
   TlsSession::Context context;
   if (tls_) {
     auto made = TlsSession::context(account_.ca_file);
@@ -221,7 +229,7 @@ std::optional<Error> XmppLink::Impl::make_engine() {
   // A password is never sent readable. PLUS stays in the list always: without it the channel-binding header would contradict itself.
   base.setSASLMechanisms(gloox::SaslMechScramSha1 | gloox::SaslMechScramSha1Plus | gloox::SaslMechAnonymous |
                          (tls_ ? gloox::SaslMechPlain : 0));
-  connection_ = new AsioConnection(io_, &base, host_, account_.port, limits_.queue_max);
+  connection_ = new AsioConnection(io_, &base, host_, account_.port, limits_.queue_max, std::move(proxy));
   base.setConnectionImpl(connection_);
   if (tls_) {
     session_ = new TlsSession(&base, domain_, std::move(context));

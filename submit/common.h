@@ -24,6 +24,8 @@ constexpr int unreachable = 3;  // no grid, no server, no login
 struct Common {
   std::filesystem::path dir;  // state folder: --dir, else $SOUK_DIR, else ~/.souk; main makes it absolute before the action runs
   std::string profile;        // --profile FILE; empty: the user's profile in `dir`
+  std::string grid;           // --grid NAME: one of those that were logged in to (submit/grids.h)
+  bool elsewhere = false;     // `profile` is one of those: what runs on this machine is no part of it
   bool json = false;
 
   // The words after the options of submit, run and map. CLI11 never sees them, so that nothing in them is taken for our own.
@@ -46,6 +48,8 @@ inline std::filesystem::path user_profile(const Common& common) {
   return common.profile.empty() ? common.dir / "user.toml" : std::filesystem::path(common.profile);
 }
 
+void add_server_commands(CLI::App& app, Common& common);  // server
+void add_login_commands(CLI::App& app, Common& common);   // login, logout, grids
 void add_grid_commands(CLI::App& app, Common& common);  // up, down, status, user
 void add_job_commands(CLI::App& app, Common& common);   // submit, run, map, wait, jobs, job, tasks, cat, cancel, workers
 

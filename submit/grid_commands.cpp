@@ -129,7 +129,7 @@ int down(const Common& common) {
 int status(const Common& common, bool local) {
   const Layout at{common.dir};
   // A grid elsewhere: nothing of it runs here, so its manager tells what there is.
-  if (!local && !common.profile.empty() && !std::filesystem::exists(at.state()) && !FolderLock::held(at) && common.grid_figures) {
+  if (!local && common.grid_figures && (common.elsewhere || (!common.profile.empty() && !std::filesystem::exists(at.state()) && !FolderLock::held(at)))) {
     const auto answer = common.grid_figures();
     if (!answer) return fail(common, answer.error(), exit_code::unreachable);
     print(answer.value() + (answer.value().ends_with('\n') ? "" : "\n"));

@@ -9,6 +9,7 @@
 
 #include "protocol/standard_streams.h"
 #include "submit/common.h"
+#include "submit/grids.h"
 #include "submit/words.h"
 
 namespace {
@@ -38,7 +39,7 @@ class Help : public CLI::Formatter {
   }
   std::string make_footer(const CLI::App* app) const override {
     std::string text = CLI::Formatter::make_footer(app);
-    if (app->get_parent() != nullptr) text += "\nOptions of every command: --dir FOLDER, --profile FILE, --json (see `souk --help`)\n";
+    if (app->get_parent() != nullptr) text += "\nOptions of every command: --dir FOLDER, --profile FILE, --grid NAME, --json (see `souk --help`)\n";
     return text;
   }
 };
@@ -70,6 +71,12 @@ int parse_and_run(CLI::App& app, souk::Common& common, std::vector<std::string> 
     for (const auto* command : app.get_subcommands()) help += command->get_name() + " ";
     return souk::fail(common, souk::Error{stop.what(), "", "see `" + help + "--help`"}, souk::exit_code::usage);
   }
+  const char* const folder = std::getenv("SOUK_DIR");
+  const bool folder_given = !common.dir.empty() || (folder != nullptr && *folder != 0);
+  // `login` names a grid that is not there yet; the others of these are not about one.
+  const std::string command = app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name();
+  if (command != "login" && command != "join" && command != "logout" && command != "grids")
+    if (const auto chosen = souk::choose_grid(common, folder_given); !chosen) return souk::fail(common, chosen.error(), souk::exit_code::usage);
   const auto dir = souk::state_dir(common.dir);
   if (!dir) return souk::fail(common, dir.error(), souk::exit_code::usage);
   common.dir = dir.value();
@@ -91,11 +98,15 @@ int main(int argc, char** argv) {
     app.footer(kExamples);
     app.add_option("--dir", common.dir, "State folder (default: $SOUK_DIR, else ~/.souk)")->type_name("FOLDER");
     app.add_option("--profile", common.profile, "Who you are and which grid (default: user.toml of the state folder)")->type_name("FILE");
+    app.add_option("--grid", common.grid, "A grid you are logged in to (`souk grids`); local: the one of `souk up`")->type_name("NAME");
     app.add_flag("--json", common.json, "Print JSON, one object a line");
     souk::add_grid_commands(app, common);
     for (auto* command : app.get_subcommands([](CLI::App*) { return true; }))
       if (command->get_group() == "Subcommands") command->group("The grid");  // CLI11's name for those without a group
     souk::add_job_commands(app, common);
+    souk::add_login_commands(app, common);
+    souk::add_invite_commands(app, common);
+    souk::add_server_commands(app, common);
     std::vector<std::string> words(argv + 1, argv + argc);
     if (!words.empty() && words.front() == "--complete") {  // from the shell's completion script
       words.erase(words.begin());

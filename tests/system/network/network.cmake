@@ -7,3 +7,13 @@ foreach(part stale.Stale stale.Folder cut.Cuts cut.Frozen cut.Waiting)
   set_tests_properties(network.${story} PROPERTIES LABELS system TIMEOUT 240 SKIP_RETURN_CODE 77
     ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MANAGER=$<TARGET_FILE:souk-manager>;SOUK_WORKER=$<TARGET_FILE:souk-worker>")
 endforeach()
+
+# A server of one's own, by the written commands only; both kinds.
+foreach(story prosody.Server prosody.Findings prosody.Login ejabberd.Server ejabberd.Findings)
+  string(REPLACE "." ";" words ${story})
+  list(GET words 0 kind)
+  list(GET words 1 case)
+  add_test(NAME network.${kind}${case} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/server_test.py ${case})
+  set_tests_properties(network.${kind}${case} PROPERTIES LABELS system TIMEOUT 300 SKIP_RETURN_CODE 77
+    ENVIRONMENT "SERVER=${kind};SOUK=$<TARGET_FILE:souk>;SOUK_MANAGER=$<TARGET_FILE:souk-manager>;SOUK_WORKER=$<TARGET_FILE:souk-worker>")
+endforeach()

@@ -1,0 +1,61 @@
+// Who was invited, by whom, for how long, and who came. Pure; what it knows is one text, which the shell keeps on disk before it says anything.
+//
+//   open --use--> open ... --last use, expiry or revocation--> ended --its account is removed--> done (kept for 30 days, for people who ask)
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/result.h"
+
+namespace souk {
+
+struct Invitation {
+  enum class Role { worker, user } role = Role::worker;
+  std::string by;                     // bare JID of who invited
+  std::int64_t made_ms = 0, expires_ms = 0;
+  int uses = 1;                       // accounts it may make
+  std::vector<std::string> accounts;  // that it made, and those being made just now
+  bool revoked = false, removed = false;  // removed: its own account is gone from the server
+};
+
+class InvitationBook {
+ public:
+  static constexpr int kUsesMax = 1000;
+  static constexpr std::size_t kOpenMax = 1000;
+  static constexpr std::int64_t kLongest = 365LL * 24 * 3600 * 1000, kRemembered = 30LL * 24 * 3600 * 1000;  // ms
+
+  /// id: of the account that stands for it (its local part)
+  Result<Done> add(std::string id, Invitation invitation);
+  /// Takes one use for an account. fails: unknown, revoked, expired, used up; in words for who came
+  Result<Invitation::Role> use(const std::string& id, const std::string& account, std::int64_t now_ms);
+  /// The account could not be made after all.
+  void give_back(const std::string& id, const std::string& account);
+  /// fails: unknown
+  Result<Done> revoke(const std::string& id);
+  /// Accounts of the server that stand for invitations that have ended, and are still there.
+  std::vector<std::string> to_remove(std::int64_t now_ms) const;
+  void removed(const std::string& id);
+  /// Forgets what ended long ago, unless it made accounts, whose roles it tells.
+  void forget(std::int64_t now_ms);
+
+  bool open(const std::string& id, std::int64_t now_ms) const;
+  bool stands_for_one(const std::string& account) const { return all_.contains(account); }
+  /// Whether an account was made for a worker: it may not submit.
+  bool made_for_worker(const std::string& account) const { return roles_.contains(account) && roles_.at(account) == Invitation::Role::worker; }
+  const std::map<std::string, Invitation>& all() const { return all_; }
+
+  std::string text() const;
+  static Result<InvitationBook> read(std::string_view text);
+
+ private:
+  std::map<std::string, Invitation> all_;
+  std::map<std::string, Invitation::Role> roles_;  // of accounts
+};
+
+/// `worker` or `user`.
+const char* role_name(Invitation::Role role);
+
+}  // namespace souk

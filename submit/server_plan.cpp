@@ -1,0 +1,242 @@
+#include "submit/server_plan.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+
+#include "submit/ejabberd_start.h"
+
+namespace souk {
+namespace {
+
+constexpr std::uint64_t kUploadMax = 1ull << 30;  // bytes a file; four times that a person and day
+
+std::string manager_jid(const ServerSite& site) { return fmt::format("manager@grid.{}", site.domain); }
+
+std::string prosody_config(const ServerSite& site, const ServerSecrets& secrets) {
+  const ServerLayout at{site.dir};
+  const auto text = [](const auto& value) { return lua_string(std::string_view(value)); };
+  std::string out = fmt::format("-- Prosody 0.12 for the grid {}. Written by `souk server init`; yours from now on. It contains a secret: keep it 0600.\n", site.domain);
+  out += fmt::format("data_path = {}\npidfile = {}\numask = \"077\"\n", text(at.data().string()), text((at.server() / "prosody.pid").string()));
+  if (site.root) out += "run_as_root = true\n";
+  out += fmt::format("certificates = {}\nssl = {{ certificate = {}; key = {} }}\n", text(at.server().string()), text(site.certificate.string()), text(site.key.string()));
+  out += fmt::format("c2s_ports = {{ {} }}; https_ports = {{ {} }}\n", site.clients, site.uploads);
+  out += fmt::format("https_ssl = {{ certificate = {}; key = {} }}\n", text(site.certificate.string()), text(site.key.string()));
+  out += fmt::format("-- A component's stream knows no encryption (XEP-0114), so it is taken from this machine alone.\ncomponent_ports = {{ {} }}; component_interfaces = {{ \"127.0.0.1\" }}\n", site.component);
+  out +=
+      "c2s_direct_tls_ports = {}; legacy_ssl_ports = {}; s2s_ports = {}; s2s_direct_tls_ports = {}; http_ports = {}\n"
+      "c2s_require_encryption = true; allow_unencrypted_plain_auth = false\n"
+      "-- Without these, batches of 64 tasks fall from 80,000 to 5,000 tasks a second, and one task takes 80 ms instead of 24.\n"
+      "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }\n"
+      "gc = { mode = \"incremental\"; threshold = 200; speed = 500 }\n"
+      "-- Four times what one stanza of a grid holds. No `limits` module: it allows 22 stanzas a second.\n"
+      "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576\n"
+      "modules_enabled = { \"saslauth\", \"tls\", \"disco\", \"ping\", \"time\", \"roster\", \"offline\", \"presence\", \"message\", \"iq\", \"admin_adhoc\" }\n"
+      "modules_disabled = { \"s2s\", \"s2s_auth_certs\", \"limits\" }\n"
+      "authentication = \"internal_hashed\"; storage = \"internal\"\n"
+      "log = { { levels = { min = \"info\" }, to = \"console\", timestamps = true } }\n";
+  out += fmt::format("\nVirtualHost {}\n", text(site.domain));
+  out += fmt::format("  -- The manager makes the accounts of those who come with an invitation, and takes them away (XEP-0133).\n  admins = {{ {} }}\n", text(manager_jid(site)));
+  out += fmt::format("\n-- Only the manager makes rooms, or somebody else could own the marketplace before it does.\nComponent {} \"muc\"\n  name = \"Rooms\"\n  restrict_room_creation = true\n  admins = {{ {} }}\n",
+                     text("rooms." + site.domain), text(manager_jid(site)));
+  out += fmt::format("\nComponent {} \"http_file_share\"\n  http_host = {}\n  http_external_url = {}\n", text("upload." + site.domain), text(site.domain),
+                     text(fmt::format("https://{}:{}/", site.domain, site.uploads)));
+  out += fmt::format("  http_file_share_size_limit = {}; http_file_share_daily_quota = {}; http_file_share_expires_after = 7 * 86400\n", kUploadMax, kUploadMax * 4);
+  out += fmt::format("  http_file_share_access = {{ {} }}\n", text(site.domain));
+  out += fmt::format("\nComponent {}\n  component_secret = {}\n", text("grid." + site.domain), text(secrets.component));
+  return out;
+}
+
+std::string ejabberd_config(const ServerSite& site, const ServerSecrets& secrets) {
+  const ServerLayout at{site.dir};
+  const auto text = [](const auto& value) { return toml_string(std::string_view(value)); };  // as YAML reads it too: quotes and backslashes escaped
+  return fmt::format(
+      R"(# ejabberd 23.01 for the grid {domain}. Written by `souk server init`; yours from now on. It contains a secret: keep it 0600.
+# What is not its default, and why:
+#   shaper: none         Debian's file lets a client send 3,000 bytes a second: 8 stanzas
+#   max_stanza_size      four times what one stanza of a grid holds, so that no batch ever costs a stream
+#   max_user_sessions    all workers may share one account; 10 would be allowed
+#   backlog              1,000 workers that come back at once; 5 would be kept waiting
+#   max_users            of a hosted marketplace; 200 would get in
+#   no s2s               nobody but this grid
+loglevel: warning
+hosts: [{domain_text}]
+certfiles: [{certificate}, {key}]
+auth_method: [internal]
+auth_password_format: scram
+disable_sasl_mechanisms: ["digest-md5", "X-OAUTH2"]
+
+listen:
+  - port: {clients}
+    ip: "::"
+    module: ejabberd_c2s
+    max_stanza_size: 1048576
+    max_fsm_queue: 100000
+    backlog: 1024
+    shaper: none
+    access: all
+    starttls_required: true
+  # A component's stream knows no encryption (XEP-0114), so it is taken from this machine alone.
+  - port: {component}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    max_stanza_size: 1048576
+    max_fsm_queue: 100000
+    shaper: none
+    hosts:
+      {grid}:
+        password: {secret}
+  - port: {uploads}
+    ip: "::"
+    module: ejabberd_http
+    tls: true
+    request_handlers:
+      /upload: mod_http_upload
+
+s2s_access: none
+
+acl:
+  manager:
+    user:
+      - {manager}
+
+access_rules:
+  manager:
+    - allow: manager
+  # The manager makes the accounts of those who come with an invitation, and takes them away (XEP-0133).
+  configure:
+    - allow: manager
+  register:
+    - allow
+
+shaper_rules:
+  max_user_sessions: 100000
+  max_user_offline_messages: 1000
+
+modules:
+  mod_adhoc: {{}}
+  mod_configure: {{}}
+  mod_disco: {{}}
+  mod_time: {{}}
+  mod_last: {{}}
+  mod_ping: {{}}
+  mod_roster: {{}}
+  mod_offline: {{}}
+  mod_http_upload:
+    host: {upload_host}
+    put_url: "https://{domain}:{uploads}/upload"
+    docroot: {upload_folder}
+    max_size: {upload_max}
+  # Only the manager makes rooms, or somebody else could own the marketplace before it does.
+  mod_muc:
+    host: {rooms}
+    access: all
+    access_create: manager
+    access_admin: manager
+    max_users: 100000
+    max_user_conferences: 100
+    default_room_options:
+      max_users: 100000
+)",
+      fmt::arg("domain", site.domain), fmt::arg("domain_text", text(site.domain)), fmt::arg("certificate", text(site.certificate.string())),
+      fmt::arg("key", text(site.key.string())), fmt::arg("clients", site.clients), fmt::arg("component", site.component), fmt::arg("uploads", site.uploads),
+      fmt::arg("grid", text("grid." + site.domain)), fmt::arg("secret", text(secrets.component)), fmt::arg("manager", text(manager_jid(site))),
+      fmt::arg("upload_host", text("upload." + site.domain)), fmt::arg("upload_folder", text(at.uploads().string())), fmt::arg("upload_max", kUploadMax),
+      fmt::arg("rooms", text("rooms." + site.domain)));
+}
+
+std::string profile(const ServerSite& site, std::string_view comment, std::string_view jid, std::string_view part, bool component) {
+  std::string text = fmt::format("# {}. Written by `souk server init`.\njid = {}\npassword_file = {}\n", comment, toml_string(jid), toml_string(std::string(part) + ".password"));
+  if (component) text += fmt::format("component = true\nhost = \"127.0.0.1\"\nport = {}\n", site.component);
+  else {
+    if (!site.host.empty()) text += fmt::format("host = {}\n", toml_string(site.host));
+    text += fmt::format("port = {}\n", site.clients);
+    if (site.own_authority) text += "ca_file = \"ca.pem\"\n";
+  }
+  text += fmt::format("manager = {}\nroom = {}\n", toml_string(manager_jid(site) + "/souk"), toml_string(fmt::format("market@{}.{}", site.hosted ? "rooms" : "grid", site.domain)));
+  return text;
+}
+
+/// One word of an ExecStart= line (systemd.service(5)): quoted, and `%` and `$` are no specifiers or variables.
+std::string unit_word(const std::string& word) {
+  std::string out = "\"";
+  for (const char c : word) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '%' || c == '$') out += c;
+    out += c;
+  }
+  return out + '"';
+}
+
+std::string unit(const ServerSite& site, const std::string& about, const std::vector<std::string>& command, const std::string& unit_lines, const std::string& service_lines,
+                 const std::string& run_as) {
+  std::string line;
+  for (const auto& word : command) line += (line.empty() ? "" : " ") + unit_word(word);
+  return fmt::format(
+      "# Written by `souk server init` for {}.\n[Unit]\nDescription={}\nAfter=network-online.target\nWants=network-online.target\n{}\n[Service]\nUser={}\nExecStart={}\n{}"
+      "Restart=on-failure\nRestartSec=2\nNoNewPrivileges=true\nUMask=0077\n\n[Install]\nWantedBy=multi-user.target\n",
+      site.domain, about, unit_lines, run_as, line, service_lines);
+}
+
+}  // namespace
+
+Result<std::string> check_domain(std::string_view domain) {
+  const auto bad = [&](std::string why) { return Error{"cannot use the domain '" + std::string(domain.substr(0, 80)) + "'", std::move(why), "write one like grid.example.edu"}; };
+  std::string lower(domain);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  if (lower.empty() || lower.size() > 200) return bad("it has " + std::to_string(lower.size()) + " bytes");
+  if (lower.find('.') == std::string::npos) return bad("it has no dot");
+  std::string_view rest = lower;
+  while (true) {
+    const auto dot = rest.find('.');
+    const std::string_view label = rest.substr(0, dot);
+    if (label.empty() || label.size() > 63) return bad("a part between dots is empty or too long");
+    if (label.front() == '-' || label.back() == '-') return bad("a part begins or ends with a dash");
+    if (!std::all_of(label.begin(), label.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; }))
+      return bad("it has characters other than letters, digits, dots and dashes (an international name is written as xn--...)");
+    if (dot == std::string_view::npos) return lower;
+    rest.remove_prefix(dot + 1);
+  }
+}
+
+std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets& secrets) {
+  const ServerLayout at{site.dir};
+  const bool prosody = site.kind == ServerKind::prosody;
+  std::vector<PlannedFile> files;
+  files.push_back({at.config(site.kind), prosody ? prosody_config(site, secrets) : ejabberd_config(site, secrets)});
+  if (!prosody) {
+    files.push_back({at.start(), std::string(kEjabberdStart), true});
+    // As Erlang reads it; our passwords have nothing that needs escaping (check in server_init).
+    files.push_back({at.accounts(), fmt::format("{{<<\"{}\">>, <<\"{}\">>}}.\n{{<<\"worker\">>, <<\"{}\">>}}.\n", site.admin, secrets.admin, secrets.worker)});
+  }
+  files.push_back({at.profile("manager"), profile(site, "The manager of " + site.domain, "grid." + site.domain, "manager", true)});
+  files.push_back({at.password("manager"), secrets.component + "\n"});
+  files.push_back({at.profile("worker"), profile(site, "A worker of " + site.domain, "worker@" + site.domain, "worker", false)});
+  files.push_back({at.password("worker"), secrets.worker + "\n"});
+  files.push_back({at.profile("admin"), profile(site, "Who runs " + site.domain, site.admin + "@" + site.domain, "admin", false)});
+  files.push_back({at.password("admin"), secrets.admin + "\n"});
+
+  const std::vector<std::string> server = prosody ? std::vector<std::string>{site.server.string(), "-F", "--config", at.config(site.kind).string()}
+                                                  : std::vector<std::string>{at.start().string(), at.server().string()};
+  files.push_back({at.unit("server"), unit(site, "XMPP server of the grid " + site.domain, server, "", "LimitNOFILE=65536\n", site.run_as)});
+  files.push_back({at.unit("manager"),
+                   unit(site, "Manager of the grid " + site.domain,
+                        {site.manager.string(), "--profile", at.profile("manager").string(), "--state", (site.dir / "manager" / "state").string(), "--allow", site.domain, "--allow-worker",
+                         site.domain, "--admin", site.admin + "@" + site.domain},
+                        "After=souk-server.service\nWants=souk-server.service\n", "LimitNOFILE=65536\n", site.run_as)});
+  // For workers' machines, to which the folder `worker` goes as /etc/souk. Its first process hands back what runs (docs/OPERATIONS.md).
+  files.push_back({at.unit("worker"),
+                   unit(site, "Worker of the grid " + site.domain, {site.worker.string(), "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work"}, "",
+                        "StateDirectory=souk\nKillMode=mixed\nTimeoutStopSec=30\n", "souk")});
+  return files;
+}
+
+std::vector<std::string> remaining_commands(const ServerSite& site) {
+  const ServerLayout at{site.dir};
+  const auto word = [](const std::string& text) { return text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._/:=-") == std::string::npos ? text : "'" + text + "'"; };
+  const std::string admin = "souk --profile " + word(at.profile("admin").string());
+  return {"sudo systemctl enable --now " + word(at.unit("server").string()) + " " + word(at.unit("manager").string()), admin + " server check", admin + " invite worker --expires 7d --uses 30"};
+}
+
+}  // namespace souk

@@ -1,0 +1,381 @@
+#!/usr/bin/env python3
+"""A server of one's own by the written commands only: `souk server init`, the units' command lines, `souk server check`, `souk login`, `souk invite`, `souk-worker join`.
+
+The server, a user, workers and a proxy are in network namespaces of their own; the name of the domain is in their hosts files, and an own authority issued the certificate.
+SERVER is prosody (default) or ejabberd."""
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from site_of import PROGRAM, can_cut, run, until  # noqa: E402
+
+DOMAIN = "grid.souk.test"
+KIND = os.environ.get("SERVER", "prosody")
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Answer:
+    def __init__(self, done):
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+    @property
+    def lines(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def __repr__(self):
+        return f"exit {self.code}\n{self.out[-3000:]}\n{self.err[-3000:]}"
+
+
+class Place:
+    """Namespaces in a row: `srv` has the server; each of `direct` a cable to it; `inner` a cable to `proxy` only, which has one to the server."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="souk place ")
+        self.tag = f"p{os.getpid() % 100000}"
+        self.spaces, self.processes, self.logs = [], {}, {}
+        self.cable_count = 0
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def space(self, who):
+        return self.tag + who
+
+    def lay(self):
+        for who in ("srv", "user", "vol", "proxy", "inner"):
+            run("ip", "netns", "add", self.space(who))
+            self.spaces.append(who)
+            run("ip", "-n", self.space(who), "link", "set", "lo", "up")
+        for who in ("user", "vol", "proxy"):
+            self.cable("srv", who)
+        self.proxy_address = self.cable("proxy", "inner")
+
+    def cable(self, near, far):
+        self.cable_count += 1
+        n = self.cable_count
+        run("ip", "link", "add", f"v{n}", "netns", self.space(near), "type", "veth", "peer", "name", f"w{n}", "netns", self.space(far))
+        for who, end, last in ((near, f"v{n}", 1), (far, f"w{n}", 2)):
+            run("ip", "-n", self.space(who), "addr", "add", f"10.178.{n}.{last}/24", "dev", end)
+            run("ip", "-n", self.space(who), "link", "set", end, "up")
+        folder = f"/etc/netns/{self.space(far)}"
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "hosts"), "w") as hosts:  # `ip netns exec` shows it as /etc/hosts
+            hosts.write("127.0.0.1 localhost\n" + (f"10.178.{n}.1 {DOMAIN}\n" if near == "srv" else ""))
+        return f"10.178.{n}.1"
+
+    def words(self, who, words):
+        return ["ip", "netns", "exec", self.space(who), *map(str, words)]
+
+    def environment(self, who, **more):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("SOUK_DIR", "SOUK_GRID", "XDG_"))}
+        os.makedirs(self.path("home", who), exist_ok=True)
+        return {**clean, "HOME": self.path("home", who), **more}
+
+    def call(self, who, *words, input=None, **more):
+        return Answer(subprocess.run(self.words(who, words), input=input, capture_output=True, text=True, timeout=90, env=self.environment(who, **more),
+                                     **({} if input is not None else {"stdin": subprocess.DEVNULL})))
+
+    def souk(self, who, *words, **more):
+        return self.call(who, PROGRAM["souk"], *words, **more)
+
+    def start(self, name, who, words):
+        self.logs[name] = self.path(name + ".log")
+        with open(self.logs[name], "ab") as file:
+            self.processes[name] = subprocess.Popen(self.words(who, words), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=self.environment(who), cwd=self.folder)
+        return self.processes[name]
+
+    def log(self, name):
+        with open(self.logs[name], errors="replace") as file:
+            return file.read()
+
+    def all_logs(self):
+        return "".join(f"== {name}\n{self.log(name)[-3000:]}\n" for name in self.logs)
+
+    def end(self, name):
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    # ---- The grid
+    def authority(self, name="ca"):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "9", "-subj", f"/CN={name}", "-addext",
+            "basicConstraints=critical,CA:TRUE", "-keyout", self.path(name + ".key"), "-out", self.path(name + ".pem"))
+
+    def certificate(self, domain=DOMAIN, days=90, authority="ca", name="server"):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", days if isinstance(days, str) else str(days), "-subj", f"/CN={domain}",
+            "-addext", f"subjectAltName=DNS:{domain}", "-addext", "basicConstraints=critical,CA:FALSE", "-CA", self.path(authority + ".pem"), "-CAkey", self.path(authority + ".key"),
+            "-keyout", self.path(name + ".key"), "-out", self.path(name + ".crt"))
+
+    def init(self, *more):
+        return self.souk("srv", "server", "init", "--domain", DOMAIN, "--server", KIND, "--cert", self.path("server.crt"), "--key", self.path("server.key"), "--ca-file", self.path("ca.pem"),
+                         "--out", self.path("grid"), *more)
+
+    def unit_words(self, part):
+        """The command of a unit, as systemd would run it."""
+        with open(self.path("grid", f"souk-{part}.service")) as file:
+            line = re.search(r"^ExecStart=(.*)$", file.read(), re.M).group(1)
+        return [word.replace('\\"', '"').replace("\\\\", "\\").replace("%%", "%").replace("$$", "$") for word in re.findall(r'"((?:[^"\\]|\\.)*)"', line)]
+
+    def start_server(self):
+        self.start("server", "srv", self.unit_words("server"))
+
+    def start_manager(self, *more):
+        self.start("manager", "srv", [*self.unit_words("manager"), *more])
+        until(lambda: "market open" in self.log("manager"), "the market is open", 60)
+
+    def admin(self, who, *words, **more):
+        return self.souk(who, "--profile", self.path("grid", "admin", "admin.toml"), *words, **more)
+
+    def secret(self, part):
+        with open(self.path("grid", part, part + ".password")) as file:
+            return file.read()
+
+    def close(self):
+        for name in reversed(list(self.processes)):
+            self.end(name)
+        for who in self.spaces:
+            subprocess.run(["ip", "netns", "del", self.space(who)], capture_output=True)
+            shutil.rmtree(f"/etc/netns/{self.space(who)}", ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+class Grid(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.place = Place()
+        cls.addClassCleanup(cls.place.close)
+        cls.place.lay()
+        cls.place.authority()
+        cls.place.certificate()
+        cls.written = cls.place.init()
+        assert cls.written.code == 0, cls.written
+        cls.place.start_server()
+        cls.place.start_manager()
+
+    def findings(self, answer):
+        return {line["about"]: line for line in answer.lines}
+
+    def check(self, who="user", *words):
+        return self.place.admin(who, "server", "check", "--json", *words)
+
+
+class Server(Grid):
+    def test_what_init_writes_is_for_its_owner_only_and_not_written_twice(self):
+        for folder, _, names in os.walk(self.place.path("grid")):
+            self.assertEqual(mode(folder) & 0o077, 0, folder)
+            for name in names:
+                path = os.path.join(folder, name)
+                if not stat.S_ISSOCK(os.stat(path).st_mode) and "mnesia" not in path and ".log" not in name:
+                    self.assertEqual(mode(path) & 0o077, 0, path)
+        before = self.place.secret("admin")
+        again = self.place.init()
+        self.assertEqual(again.code, 2, again)
+        self.assertIn("is there already", again.err)
+        forced = self.place.init("--force")
+        self.assertEqual(forced.code, 0, forced)
+        self.assertEqual(self.place.secret("admin"), before, "passwords stay")
+        self.assertEqual(len(re.findall(r"^  \d\. ", self.written.out, re.M)), 3, self.written)
+
+    def test_a_certificate_that_does_not_do_is_refused_before_anything_is_written(self):
+        self.place.certificate(domain="other.test", name="other")
+        self.place.authority("stranger")
+        for cert, key, ca, why in (("other.crt", "other.key", "ca.pem", "not for " + DOMAIN), ("server.crt", "other.key", "ca.pem", "another certificate"),
+                                   ("server.crt", "server.key", "stranger.pem", "does not do"), ("server.key", "server.key", "ca.pem", "no PEM certificate")):
+            done = self.place.souk("srv", "server", "init", "--domain", DOMAIN, "--cert", self.place.path(cert), "--key", self.place.path(key), "--ca-file", self.place.path(ca), "--out", self.place.path("no"))
+            self.assertEqual(done.code, 2, done)
+            self.assertIn(why, done.err)
+            self.assertFalse(os.path.exists(self.place.path("no")))
+
+    def test_check_finds_nothing_wrong_and_says_what_it_looked_at(self):
+        done = self.check()
+        self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+        found = self.findings(done)
+        print({about: line["what"] for about, line in found.items()})
+        for about in ("connection", "encryption", "tls-chain", "tls-name", "tls-days", "mechanisms", "login", "round-trip", "stanza-size", "rooms", "uploads", "manager", "clock"):
+            self.assertEqual(found[about]["level"], "ok", found[about])
+        self.assertIn("SCRAM-SHA-1", found["mechanisms"]["what"])
+        self.assertIn("10" if KIND == "prosody" else "1024", found["uploads"]["what"])
+
+    def test_a_stranger_sees_the_outside_only_and_a_wrong_authority_keeps_passwords_at_home(self):
+        found = self.findings(self.place.souk("user", "server", "check", "--domain", DOMAIN, "--json", "--ca-file", self.place.path("ca.pem")))
+        self.assertEqual(found["tls-chain"]["level"], "ok")
+        self.assertNotIn("round-trip", found)
+        self.place.authority("impostor")
+        done = self.check("user", "--ca-file", self.place.path("impostor.pem"))
+        self.assertEqual(done.code, 1)
+        self.assertEqual(self.findings(done)["tls-chain"]["level"], "wrong")
+        self.assertIn("no password goes", self.findings(done)["login"]["what"])
+
+    def test_a_worker_and_a_user_on_other_machines_work(self):
+        worker = self.place.unit_words("worker")
+        worker[worker.index("--profile") + 1] = self.place.path("grid", "worker", "worker.toml")
+        worker[worker.index("--work") + 1] = self.place.path("work")
+        self.place.start("worker", "vol", worker)
+        self.addCleanup(lambda: self.place.end("worker"))
+        until(lambda: len(self.place.admin("user", "workers", "--json").lines) == 1, "the worker is in the market", 60)
+        done = self.place.admin("user", "run", "--array", "1-20", "--", "echo", "{}")
+        self.assertEqual((done.code, done.out), (0, "".join(f"{i}\n" for i in range(1, 21))), (done, self.place.all_logs()))
+
+    def test_a_manager_that_is_away_is_found_missing(self):
+        self.place.end("manager")
+        try:
+            done = self.check()
+            self.assertEqual(done.code, 1, done)
+            self.assertEqual(self.findings(done)["manager"]["level"], "wrong")
+            self.assertEqual(self.findings(done)["round-trip"]["level"], "ok")
+        finally:
+            self.place.start_manager()
+
+
+class Findings(Grid):
+    """Servers that somebody set up in another way."""
+
+    def again(self, change):
+        path = self.place.path("grid", "server", "prosody.cfg.lua" if KIND == "prosody" else "ejabberd.yml")
+        with open(path) as file:
+            text = file.read()
+        changed = change(text)
+        self.assertNotEqual(changed, text)
+        with open(path, "w") as file:
+            file.write(changed)
+        try:
+            self.place.end("server")
+            self.place.start_server()
+            until(lambda: self.place.call("user", sys.executable, "-c", f"import socket; socket.create_connection(('{DOMAIN}', 5222), 2)").code == 0, "it listens", 60)
+            until(lambda: self.findings(self.place.souk("user", "server", "check", "--domain", DOMAIN, "--json", "--ca-file", self.place.path("ca.pem"))).get("mechanisms"), "it answers", 30)
+            return self.findings(self.check())
+        finally:
+            with open(path, "w") as file:
+                file.write(text)
+
+    def test_small_stanzas_only(self):
+        found = self.again(lambda text: text.replace("c2s_stanza_size_limit = 1048576", "c2s_stanza_size_limit = 100000") if KIND == "prosody" else text.replace("1048576", "100000", 1))
+        self.assertEqual(found["stanza-size"]["level"], "wrong", found)
+        found = self.again(lambda text: text.replace("c2s_stanza_size_limit = 1048576", "c2s_stanza_size_limit = 262144") if KIND == "prosody" else text.replace("1048576", "262144", 1))
+        self.assertEqual(found["stanza-size"]["level"], "warning", found)
+
+    @unittest.skipIf(KIND != "prosody", "only Prosody's sockets need tuning")
+    def test_sockets_that_are_not_tuned(self):
+        found = self.again(lambda text: re.sub(r"network_settings = .*", "", text))
+        self.assertEqual(found["round-trip"]["level"], "warning", found["round-trip"])
+        self.assertIn("min_wait", found["round-trip"]["remedy"])
+
+    @unittest.skipIf(KIND != "prosody", "of Prosody")
+    def test_a_rate_limit(self):
+        found = self.again(lambda text: text.replace(', "limits" }', " }").replace('"admin_adhoc" }', '"admin_adhoc", "limits" }\nlimits = { c2s = { rate = "10kb/s" } }'))
+        self.assertEqual(found["round-trip"]["level"], "wrong", found["round-trip"])
+
+    @unittest.skipIf(KIND != "prosody", "of Prosody")
+    def test_no_rooms_and_no_need_of_encryption(self):
+        found = self.again(lambda text: re.sub(r'(?s)Component "rooms.*?\n\n', "", text).replace("c2s_require_encryption = true; allow_unencrypted_plain_auth = false", "c2s_require_encryption = false; allow_unencrypted_plain_auth = true"))
+        self.assertEqual(found["rooms"]["level"], "warning", found)
+        self.assertEqual(found["encryption"]["level"], "warning", found)
+
+
+class Login(Grid):
+    def log_in(self, who, *words, password=None, jid=f"admin@{DOMAIN}"):
+        secret = password or self.place.secret("admin")
+        return self.place.souk(who, "login", jid, "--password-file", "-", "--ca-file", self.place.path("ca.pem"), *words, input=secret)
+
+    def grids(self, who):
+        return {line["grid"]: line for line in self.place.souk(who, "grids", "--json").lines}
+
+    def test_an_account_is_all_it_takes_and_grids_stand_side_by_side(self):
+        done = self.log_in("user")
+        self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+        home = self.place.path("home", "user", ".config", "souk", "grids", DOMAIN)
+        for name in ("profile.toml", "password", "ca.pem"):
+            self.assertEqual(mode(os.path.join(home, name)), 0o600)
+        self.assertEqual(mode(home), 0o700)
+        done = self.place.souk("user", "jobs", "--json")
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(self.log_in("user", "--grid", "second").code, 0)
+        self.assertEqual({name: grid["default"] for name, grid in self.grids("user").items()}, {"local": False, DOMAIN: True, "second": False})
+        self.assertEqual(self.place.souk("user", "--grid", "second", "submit", "--hold", "true").code, 0)
+        self.assertEqual(self.place.souk("user", "grids", "--use", "second").code, 0)
+        self.assertTrue(self.grids("user")["second"]["default"])
+        self.assertIn("no grid in", self.place.souk("user", "--grid", "local", "jobs").err, "there is none on this machine")
+        unknown = self.place.souk("user", "--grid", "third", "jobs")
+        self.assertEqual(unknown.code, 2)
+        self.assertIn("known are", unknown.err)
+        self.assertEqual(self.place.souk("user", "logout", "--grid", DOMAIN).code, 0)
+        self.assertFalse(os.path.exists(home))
+        self.assertEqual(self.place.souk("user", "logout").code, 0, "the usual one")
+        self.assertEqual(set(self.grids("user")), {"local"})
+        self.assertTrue(self.grids("user")["local"]["default"])
+
+    def test_what_does_not_work_is_not_kept(self):
+        done = self.log_in("vol", password="wrong\n")
+        self.assertEqual(done.code, 3, done)
+        self.assertIn("wrong user name or password", done.err)
+        self.assertEqual(set(self.grids("vol")), {"local"})
+        self.assertEqual(self.place.souk("vol", "login", f"admin@{DOMAIN}").code, 2, "no terminal, no password")
+        self.place.authority("impostor")
+        done = self.place.souk("vol", "login", f"admin@{DOMAIN}", "--password-file", self.place.path("grid", "admin", "admin.password"), "--ca-file", self.place.path("impostor.pem"))
+        self.assertEqual(done.code, 3, done)
+        self.assertEqual(set(self.grids("vol")), {"local"})
+
+    def test_through_a_proxy_and_only_through_it(self):
+        self.assertEqual(self.log_in("inner").code, 3, "it knows no way to the server")
+        self.place.start("proxy", "proxy", [sys.executable, os.path.join(HERE, "small_proxy.py"), self.place.proxy_address, "8080"])
+        self.addCleanup(lambda: self.place.end("proxy"))
+        until(lambda: "port" in self.place.log("proxy"), "the proxy listens")
+        for scheme, name in (("http", "web"), ("socks5", "socks")):
+            done = self.log_in("inner", "--grid", name, "--proxy", f"{scheme}://{self.place.proxy_address}:8080")
+            self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+            self.assertIn(f"tunnel {scheme} {DOMAIN}:5222", self.place.log("proxy"), "the name was looked up there")
+            done = self.place.souk("inner", "--grid", name, "jobs", "--json")
+            self.assertEqual(done.code, 0, done)
+            done = self.place.souk("inner", "--grid", name, "server", "check", "--json")
+            self.assertEqual(done.code, 0, done)
+            self.assertIn("through", self.findings(done)["connection"]["what"])
+        # A worker, too.
+        profile = self.place.path("proxied.toml")
+        with open(self.place.path("grid", "worker", "worker.toml")) as file:
+            text = file.read().replace('"worker.password"', f'"{self.place.path("grid", "worker", "worker.password")}"').replace('"ca.pem"', f'"{self.place.path("ca.pem")}"')
+        with open(profile, "w") as file:
+            file.write(text + f'proxy = "socks5://{self.place.proxy_address}:8080"\n')
+        self.place.start("worker", "inner", [PROGRAM["worker"], "--profile", profile, "--work", self.place.path("work inner"), "--name", "inner", "--slots", 1])
+        self.addCleanup(lambda: self.place.end("worker"))
+        until(lambda: self.place.souk("inner", "--grid", "web", "workers", "--json").lines, "it is in the market", 60)
+        done = self.place.souk("inner", "--grid", "web", "run", "echo", "here")
+        self.assertEqual((done.code, done.out), (0, "here\n"), done)
+
+    def test_a_proxy_that_refuses_is_named(self):
+        self.place.start("refusing", "proxy", [sys.executable, os.path.join(HERE, "small_proxy.py"), self.place.proxy_address, "8081", "refuse"])
+        self.addCleanup(lambda: self.place.end("refusing"))
+        until(lambda: "port" in self.place.log("refusing"), "the proxy listens")
+        for scheme, why in (("http", "403 Forbidden"), ("socks5", "name and password")):
+            done = self.log_in("inner", "--grid", "no", "--proxy", f"{scheme}://{self.place.proxy_address}:8081")
+            self.assertEqual(done.code, 3, done)
+            self.assertIn(why, done.err)
+        done = self.log_in("inner", "--grid", "no", "--proxy", "http://ada:s3cret@proxy:1")
+        self.assertEqual(done.code, 2)
+        self.assertNotIn("s3cret", done.err)
+
+
+if __name__ == "__main__":
+    if why := can_cut():
+        print("skipped: " + why)
+        sys.exit(77)
+    if not shutil.which("prosody" if KIND == "prosody" else "erl"):
+        print(f"skipped: there is no {KIND}")
+        sys.exit(77)
+    unittest.main(verbosity=2)
