@@ -45,7 +45,7 @@ class Invitations {
   /// One of the server's administration commands, both its stages.
   void administrate(const std::string& what, Form form, Told told);
   void add_account(const std::string& name, const std::string& password, Told told);
-  void delete_accounts(const std::vector<std::string>& names, Told told);
+  void delete_accounts(std::vector<std::string> names, Told told);
 
   void answer(const gloox::Tag& iq, const Form& form, const std::string& status = "completed");
   void refuse(const gloox::Tag& iq, const std::string& why);

@@ -136,7 +136,7 @@ class XmppLink::Impl : public std::enable_shared_from_this<Impl>, private gloox:
   TlsSession* session_ = nullptr;
   XmlStream xml_;
   State state_ = State::idle;
-  bool deaf_ = true, was_up_ = false, ever_up_ = false, warned_ = false;
+  bool deaf_ = true, was_up_ = false, ever_up_ = false, removed_ = false, warned_ = false;
   std::uint64_t generation_ = 0;  // counts connections; what was posted for an older one does nothing
   std::optional<std::pair<Error, bool>> cause_;  // why we gave the connection up, and whether for good
   std::string condition_, condition_text_;       // of the stream error or SASL failure
@@ -301,9 +301,11 @@ void XmppLink::Impl::onDisconnect(gloox::ConnectionError reason) {
     Downfall fall{reason, account_.component, was_up_, tls_, session_ && session_->untrusted(), domain_, account_.jid, host_,
                   account_.port, connection_->problem(), session_ ? session_->problem() : "", condition_, condition_text_};
     auto [error, final] = judge(fall);
-    if (ever_up_ && limits_.refused_again && (reason == gloox::ConnAuthenticationFailed || condition_ == "not-authorized")) final = false;
+    if (ever_up_ && limits_.refused_again && !removed_ && (reason == gloox::ConnAuthenticationFailed || condition_ == "not-authorized")) final = false;
     cause_.emplace(std::move(error), final);
   }
+  // What a server says to the sessions of an account that was deleted: Prosody the one, ejabberd the other.
+  if (was_up_) removed_ = condition_ == "not-authorized" || (condition_ == "conflict" && condition_text_ == "User removed");
   if (was_up_ && Clock::now() - up_since_ >= limits_.retry_max) attempts_ = 0;
   auto [error, final] = std::move(*cause_);
   if (!final && limits_.attempts_max > 0 && attempts_ >= limits_.attempts_max) {

@@ -24,6 +24,7 @@
 #include "protocol/stanza.h"
 #include "worker/fill.h"
 #include "worker/grid_name.h"
+#include "worker/join.h"
 #include "worker/owner.h"
 #include "worker/probe.h"
 #include "worker/process.h"
@@ -377,6 +378,7 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   souk::keep_standard_streams();
+  if (argc > 1 && std::strcmp(argv[1], "join") == 0) return souk::worker::join_main(argc - 1, argv + 1);
   souk::worker::Options options;
   CLI::App app{"Offers this host's slots in a Souk marketplace and runs what the manager sends.", "souk-worker"};
   app.set_version_flag("--version", "souk-worker " SOUK_VERSION);
@@ -429,6 +431,7 @@ int main(int argc, char** argv) {
       "What cannot be found out about a host breaks no rule. Tasks that are handed back run again elsewhere, and it counts as no failure of theirs.\n"
       "Exit code: 0 stopped or drained, 2 usage, 3 cannot work (profile, login, folder).\n"
       "Examples:\n"
+      "  souk-worker join 'xmpp:grid.example.edu?register;preauth=...'      by an invitation, in one command: souk-worker join --help\n"
       "  souk-worker --profile ~/.souk/worker.toml\n"
       "  souk-worker --profile lab.toml --slots 4 --name lab-7 --tag gpu=a100 --tag room=2.14\n"
       "  souk-worker --profile lab.toml --resource license.matlab=2 --resource fpga=[left,right]\n"

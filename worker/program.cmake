@@ -7,5 +7,5 @@ target_link_libraries(souk_spool PUBLIC souk_worker_core Boost::headers PRIVATE 
 add_library(souk_worker_session STATIC room.cpp session.cpp command_store.cpp)
 target_link_libraries(souk_worker_session PUBLIC souk_worker_core souk_spool souk_xmpp spdlog::spdlog)
 
-add_executable(souk-worker main.cpp owner.cpp running.cpp)
+add_executable(souk-worker main.cpp join.cpp owner.cpp running.cpp)
 target_link_libraries(souk-worker PRIVATE souk_worker_session souk_worker_core souk_executor souk_xmpp CLI11::CLI11)

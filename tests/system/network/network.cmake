@@ -9,7 +9,7 @@ foreach(part stale.Stale stale.Folder cut.Cuts cut.Frozen cut.Waiting)
 endforeach()
 
 # A server of one's own, by the written commands only; both kinds.
-foreach(story prosody.Server prosody.Findings prosody.Login ejabberd.Server ejabberd.Findings)
+foreach(story prosody.Server prosody.Findings prosody.Login prosody.Invitations ejabberd.Server ejabberd.Findings ejabberd.Invitations)
   string(REPLACE "." ";" words ${story})
   list(GET words 0 kind)
   list(GET words 1 case)

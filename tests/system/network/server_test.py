@@ -371,6 +371,127 @@ class Login(Grid):
         self.assertNotIn("s3cret", done.err)
 
 
+class Invitations(Grid):
+    def invite(self, *words):
+        done = self.place.admin("user", "invite", *words, "--json")
+        self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+        return done.lines[0]
+
+    def join(self, link, folder, *words, who="vol"):
+        return self.place.call(who, PROGRAM["worker"], "join", link, "--dir", self.place.path(folder), "--ca-file", self.place.path("ca.pem"), "--no-start", *words)
+
+    def work(self, name, folder, who="vol"):
+        process = self.place.start(name, who, [PROGRAM["worker"], "--profile", self.place.path(folder, "worker.toml"), "--work", self.place.path("work " + name), "--name", name, "--slots", 1])
+        until(lambda: name in self.names(), "it is in the market", 60)
+        return process
+
+    def names(self):
+        return [line["worker"] if "worker" in line else line["name"] for line in self.place.admin("user", "workers", "--json").lines]
+
+    def test_one_link_lets_in_as_many_machines_as_it_says(self):
+        invited = self.invite("worker", "--expires", "7d", "--uses", 2)
+        self.assertRegex(invited["link"], rf"^xmpp:{DOMAIN}\?register;preauth=invite-[a-z0-9]+\.[a-z0-9]{{32}};manager=")
+        self.assertEqual(invited["command"], f"souk-worker join '{invited['link']}'")
+        for folder in ("first", "second"):
+            done = self.join(invited["link"], folder)
+            self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+            self.assertRegex(done.out, r"speed \d+\.\d")
+            self.assertEqual(mode(self.place.path(folder)), 0o700)
+            for name in ("worker.toml", "worker.password"):
+                self.assertEqual(mode(self.place.path(folder, name)), 0o600)
+        again = self.join(invited["link"], "first")
+        self.assertEqual(again.code, 2, "it joined already")
+        third = self.join(invited["link"], "third")
+        self.assertEqual(third.code, 3, third)
+        self.assertRegex(third.err, "as often as it may be|used up")
+        self.assertFalse(os.path.exists(self.place.path("third", "worker.toml")))
+        self.work("joined", "first")
+        self.addCleanup(lambda: self.place.end("joined"))
+        self.assertEqual(self.place.admin("user", "run", "echo", "works").out, "works\n")
+        refused = self.place.souk("vol", "--profile", self.place.path("first", "worker.toml"), "submit", "true")
+        self.assertEqual(refused.code, 2, refused)
+        self.assertIn("made for a worker", refused.err)
+        self.assertEqual(mode(self.place.path("grid", "manager", "state", "invitations.json")), 0o600)
+        listed = self.place.admin("user", "invite", "list")
+        self.assertIn("2/2 used", listed.out)
+
+    def test_what_is_revoked_lets_nobody_in_and_throws_out_at_once(self):
+        invited = self.invite("worker", "--uses", 5)
+        self.assertEqual(self.join(invited["link"], "stays").code, 0)
+        worker = self.work("stays", "stays")
+        self.assertEqual(self.place.admin("user", "invite", "revoke", invited["id"]).code, 0)
+        refused = self.join(invited["link"], "late")
+        self.assertEqual(refused.code, 3, refused)
+        self.assertIn("revoked", refused.err)
+        self.assertIn("stays", self.names())
+        began = time.monotonic()
+        done = self.place.admin("user", "invite", "revoke", invited["id"], "--with-accounts")
+        self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+        self.place.processes.pop("stays")
+        try:
+            self.assertEqual(worker.wait(20), 3, self.place.log("stays"))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise
+        until(lambda: "stays" not in self.names(), "the manager knows")
+        print(f"  out after {time.monotonic() - began:.1f} s")
+        self.assertEqual(self.place.admin("user", "invite", "revoke", "invite-none").code, 2)
+
+    def test_what_expired_lets_nobody_in(self):
+        invited = self.invite("worker", "--expires", "1s")
+        time.sleep(1.1)
+        done = self.join(invited["link"], "old")
+        self.assertEqual(done.code, 3, done)
+        self.assertIn("expired", done.err)
+
+    def test_a_person_comes_in_by_a_link_and_is_no_admin(self):
+        invited = self.invite("user", "--uses", 2)
+        ca = ("--ca-file", self.place.path("ca.pem"))
+        taken = self.place.souk("vol", "join", invited["link"], "--as", "manager", *ca)
+        self.assertEqual(taken.code, 2, taken)
+        done = self.place.souk("vol", "join", invited["link"], "--as", "ada", *ca)
+        self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+        self.assertEqual(self.place.souk("vol", "submit", "--hold", "true").code, 0)
+        refused = self.place.souk("vol", "invite", "worker")
+        self.assertEqual(refused.code, 2, refused)
+        self.assertIn("only admins", refused.err)
+        again = self.place.souk("user", "join", invited["link"], "--as", "ada", *ca)
+        self.assertEqual(again.code, 2, again)
+        self.assertEqual(self.place.souk("user", "join", invited["link"], "--as", "bob", *ca).code, 0, "what failed spent no use")
+        self.assertEqual(self.join(self.invite("user")["link"], "wrong").code, 3, "no worker comes in by it")
+
+    def test_an_invitation_can_do_nothing_but_join(self):
+        link = self.invite("worker")["link"]
+        name, secret = re.search(r"preauth=(invite-\w+)\.(\w+)", link).groups()
+        done = self.place.souk("vol", "login", f"{name}@{DOMAIN}", "--grid", "sneak", "--password-file", "-", "--ca-file", self.place.path("ca.pem"), input=secret)
+        self.assertEqual(done.code, 0, done)
+        for words in (("submit", "true"), ("workers",), ("invite", "worker")):
+            done = self.place.souk("vol", "--grid", "sneak", *words)
+            self.assertEqual(done.code, 2, done)
+            self.assertIn("nothing but join", done.err)
+        self.place.souk("vol", "logout", "--grid", "sneak")
+
+    def test_what_was_invited_is_known_after_the_manager_died(self):
+        link = self.invite("worker")["link"]
+        manager = self.place.processes.pop("manager")
+        manager.kill()
+        manager.wait()
+        self.place.start_manager()
+        self.assertEqual(self.join(link, "after").code, 0)
+
+    def test_it_goes_on_as_the_worker_and_can_be_a_service(self):
+        link = self.invite("worker", "--uses", 2)["link"]
+        self.place.start("straight", "vol", [PROGRAM["worker"], "join", link, "--ca-file", self.place.path("ca.pem"), "--", "--slots", 1, "--name", "straight", "--work", self.place.path("straight")])
+        self.addCleanup(lambda: self.place.end("straight"))
+        until(lambda: "straight" in self.names(), "it is in the market", 60)
+        self.place.call("user", "true")
+        done = self.place.call("user", PROGRAM["worker"], "join", link, "--ca-file", self.place.path("ca.pem"), "--install", "--", "--slots", 2)
+        unit = self.place.path("home", "user", ".config", "systemd", "user", "souk-worker.service")
+        self.assertTrue(os.path.exists(unit), done)
+        with open(unit) as file:
+            self.assertIn('"--slots" "2"\n', file.read())
+
+
 if __name__ == "__main__":
     if why := can_cut():
         print("skipped: " + why)

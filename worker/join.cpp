@@ -1,0 +1,291 @@
+#include "worker/join.h"
+
+#include <fcntl.h>
+#include <gloox/tag.h>
+#include <spawn.h>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "protocol/invitation.h"
+#include "protocol/proxy.h"
+#include "protocol/stanza.h"
+#include "protocol/xmpp_link.h"
+#include "worker/probe.h"
+
+extern char** environ;
+
+namespace souk::worker {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kUsage = 2, kFailed = 3;  // as souk-worker's
+
+struct Options {
+  std::string link, folder, host, ca_file, proxy;
+  std::uint16_t port = 5222;
+  bool install = false, no_start = false;
+  std::vector<std::string> words;  // for the worker
+};
+
+int failed(const Error& error, int code = kFailed) {
+  std::fprintf(stderr, "souk-worker join: %s\n", printable(error.text()).c_str());
+  return code;
+}
+
+/// A file only its owner reads, in one step.
+Result<Done> write_private(const fs::path& file, const std::string& text) {
+  const std::string fresh = file.string() + ".new";
+  const auto bad = [&] {
+    const Error error{"cannot write " + file.string(), std::strerror(errno), "choose another folder: --dir FOLDER"};
+    ::unlink(fresh.c_str());
+    return error;
+  };
+  const int out = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (out < 0) return bad();
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const auto wrote = ::write(out, text.data() + at, text.size() - at);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) break;
+    at += static_cast<std::size_t>(wrote);
+  }
+  const bool whole = at == text.size() && ::fchmod(out, 0600) == 0 && ::fsync(out) == 0;
+  if (::close(out) != 0 || !whole || ::rename(fresh.c_str(), file.c_str()) != 0) return bad();
+  return Done{};
+}
+
+Result<Done> private_folder(const fs::path& folder) {
+  std::error_code ignored;
+  fs::create_directories(folder.parent_path(), ignored);
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return Error{"cannot make the folder " + folder.string(), std::strerror(errno), "choose another one: --dir FOLDER"};
+  struct stat status{};
+  if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != ::geteuid()) return Error{"cannot use " + folder.string(), "it is no folder of yours", "choose another one: --dir FOLDER"};
+  if (::chmod(folder.c_str(), 0700) != 0 || ::access(folder.c_str(), W_OK) != 0) return Error{"cannot use " + folder.string(), std::strerror(errno), "choose another one: --dir FOLDER"};
+  return Done{};
+}
+
+/// $NAME, else ~/REST.
+Result<fs::path> below_home(const char* name, const char* rest) {
+  if (const char* set = std::getenv(name); set != nullptr && set[0] == '/') return fs::path(set);
+  const char* home = std::getenv("HOME");
+  if (home == nullptr || home[0] != '/') return Error{"no folder for the account", "HOME is not set", "choose one: --dir FOLDER"};
+  return fs::path(home) / rest;
+}
+
+struct Credentials {
+  std::string jid, password, manager, room;
+};
+
+Result<Credentials> redeem(const InvitationLink& link, const Options& options) {
+  Account account;
+  account.jid = link.account();
+  account.password = link.secret;
+  account.host = options.host, account.port = options.port, account.ca_file = options.ca_file, account.proxy = options.proxy;
+  boost::asio::io_context loop(1);
+  XmppLink xmpp(loop, account, XmppLink::Limits{.attempts_max = 1});
+  std::optional<Error> down;
+  std::optional<Result<Credentials>> made;
+  xmpp.on_down = [&](const Error& why, bool) {
+    down = why.why.starts_with("wrong user name or password") ? Error{"the invitation is not good", "the server does not know it (any more): it was used up, revoked, or has expired", "ask whoever sent it for another one"} : why;
+  };
+  const auto answered = [&](const Answer& answer) -> Result<Credentials> {
+    const Error bad{"cannot join", "", ""};
+    if (!answer) return Error{bad.what, "the manager does not answer (" + answer.error.condition + ")", "it may be away just now: try again; the invitation is still good"};
+    const gloox::Tag* command = answer.iq->findChild("command");
+    if (command == nullptr) return Error{bad.what, "the manager's answer cannot be read", "is it of another version?"};
+    if (const gloox::Tag* note = command->findChild("note"); note != nullptr && note->findAttribute("type") == "error") return Error{bad.what, note->cdata(), ""};
+    const auto form = form_in(*command);
+    if (!form) return form.error();
+    const auto text = [&](const char* var) { return std::string(form.value().text(var)); };
+    Credentials credentials{text("jid"), text("password"), text("manager"), text("room")};
+    if (text("role") != "worker") return Error{bad.what, "the invitation is for a person", "use it where you work: souk join LINK --as NAME"};
+    // It goes into a file that others read by lines.
+    for (const std::string* one : {&credentials.jid, &credentials.password, &credentials.manager, &credentials.room})
+      if (one->empty() || one->size() > 1024 || !is_printable(*one) || one->find_first_of("\"\\\r\n\t") != std::string::npos) return Error{bad.what, "the manager's answer cannot be used", "is it of another version?"};
+    if (domain_of(credentials.jid) != link.domain) return Error{bad.what, "the manager names an account on another server, " + credentials.jid, "do not trust this invitation"};
+    return credentials;
+  };
+  xmpp.on_up = [&] {
+    auto iq = element("iq", {}, {{"type", "set"}, {"to", link.manager}});
+    auto& command = child(*iq, "command", ns::commands, {{"node", "join"}, {"action", "execute"}});
+    Form form;
+    form.type = "submit";
+    form.add("name", "text-single", "", {"worker"});
+    add_form(command, form);
+    xmpp.request(std::move(iq), 30s, [&](const Answer& answer) { made = answered(answer); });
+  };
+  xmpp.start();
+  const auto work = boost::asio::make_work_guard(loop);
+  const auto until = Clock::now() + 60s;
+  while (!made && !down && Clock::now() < until) loop.run_one_until(until);
+  xmpp.on_up = [] {};
+  xmpp.on_down = [](const Error&, bool) {};
+  if (!made) return down ? *down : Error{"cannot join", "no answer within a minute", "try again; the invitation is still good"};
+  bool gone = false;
+  xmpp.stop([&] { gone = true; });
+  const auto goodbye = Clock::now() + 200ms;
+  while (!gone && Clock::now() < goodbye) loop.run_one_until(goodbye);
+  return *made;
+}
+
+/// One word of an ExecStart= line (systemd.service(5)).
+std::string unit_word(const std::string& word) {
+  std::string out = "\"";
+  for (const char c : word) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '%' || c == '$') out += c;
+    out += c;
+  }
+  return out + '"';
+}
+
+bool run(const std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  pid_t pid = 0;
+  if (::posix_spawnp(&pid, argv[0], nullptr, nullptr, argv.data(), environ) != 0) return false;
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+int install(const std::vector<std::string>& command) {
+  const auto base = below_home("XDG_CONFIG_HOME", ".config");
+  if (!base) return failed(base.error());
+  const fs::path unit = base.value() / "systemd" / "user" / "souk-worker.service";
+  std::string line;
+  for (const auto& word : command) line += (line.empty() ? "" : " ") + unit_word(word);
+  std::error_code ignored;
+  fs::create_directories(unit.parent_path(), ignored);
+  // An account that was taken away does not come back by trying (exit code 3), nor does a wrong option (2).
+  if (const auto done = write_private(unit, "# Written by `souk-worker join`.\n[Unit]\nDescription=Works for a Souk grid\n\n[Service]\nExecStart=" + line +
+                                                "\nRestart=on-failure\nRestartSec=5\nRestartPreventExitStatus=2 3\nKillMode=mixed\nTimeoutStopSec=30\n\n[Install]\nWantedBy=default.target\n"); !done)
+    return failed(done.error());
+  std::printf("Wrote %s\n", unit.c_str());
+  std::fflush(stdout);
+  if (!run({"systemctl", "--user", "daemon-reload"}) || !run({"systemctl", "--user", "enable", "--now", "souk-worker.service"})) {
+    std::printf("systemd did not start it (no user session here?). Later: systemctl --user enable --now souk-worker\n");
+    return kFailed;
+  }
+  std::printf("It works now, and whenever you are logged in; also when you are not: loginctl enable-linger\nTo stop it: systemctl --user disable --now souk-worker\n");
+  return 0;
+}
+
+int join(const Options& options) {
+  const auto link = parse_invitation(options.link);
+  if (!link) return failed(link.error(), kUsage);
+  if (!options.proxy.empty())
+    if (const auto proxy = parse_proxy(options.proxy); !proxy) return failed(proxy.error(), kUsage);
+  fs::path folder = options.folder;
+  if (folder.empty()) {
+    const auto base = below_home("XDG_CONFIG_HOME", ".config");
+    if (!base) return failed(base.error());
+    if (const auto made = private_folder(base.value() / "souk"); !made) return failed(made.error());
+    folder = base.value() / "souk" / ("worker-" + link.value().domain);
+  }
+  folder = fs::absolute(folder);
+  std::error_code ignored;
+  const fs::path profile = folder / "worker.toml";
+  if (fs::exists(profile, ignored)) return failed({"nothing was done", "this machine joined " + link.value().domain + " already", "start it: souk-worker --profile " + profile.string() + "; or join anew after removing " + folder.string()}, kUsage);
+  if (const auto made = private_folder(folder); !made) return failed(made.error());  // before a use of the invitation is spent
+
+  ProbeOptions probing;
+  probing.work = folder;
+  const Offer offer = probe(probing);
+  std::printf("This machine: %d processors (%s), %.1f GiB memory, speed %.1f (1.0: a cloud processor of 2022)\n", offer.cpus, printable(offer.cpu_model).c_str(), static_cast<double>(offer.memory_bytes) / (1ull << 30), offer.speed);
+  std::printf("Tasks run as this user, %s: join only grids that you trust (docs/VOLUNTEERS.md)\n", ::geteuid() == 0 ? "root" : "with what it may read and do");
+  std::fflush(stdout);
+
+  const auto credentials = redeem(link.value(), options);
+  if (!credentials) return failed(credentials.error());
+  std::string text = "# A worker, written by `souk-worker join`.\njid = \"" + credentials.value().jid + "\"\npassword_file = \"worker.password\"\n";
+  if (!options.host.empty()) text += "host = \"" + options.host + "\"\n";
+  text += "port = " + std::to_string(options.port) + "\n";
+  if (!options.ca_file.empty()) {
+    std::error_code failure;
+    fs::copy_file(options.ca_file, folder / "ca.pem", fs::copy_options::overwrite_existing, failure);
+    if (failure) return failed({"cannot copy " + options.ca_file, failure.message(), ""});
+    text += "ca_file = \"ca.pem\"\n";
+  }
+  if (!options.proxy.empty()) text += "proxy = \"" + options.proxy + "\"\n";
+  text += "manager = \"" + credentials.value().manager + "\"\nroom = \"" + credentials.value().room + "\"\n";
+  if (const auto done = write_private(folder / "worker.password", credentials.value().password + "\n"); !done) return failed(done.error());
+  if (const auto done = write_private(profile, text); !done) return failed(done.error());
+  std::printf("Joined %s as %s; the account is in %s\n", link.value().domain.c_str(), credentials.value().jid.c_str(), folder.c_str());
+
+  const std::string self = fs::read_symlink("/proc/self/exe", ignored).string();
+  std::vector<std::string> command{self, "--profile", profile.string()};
+  command.insert(command.end(), options.words.begin(), options.words.end());
+  bool installs = options.install;
+  if (!installs && !options.no_start && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
+    std::printf("Start it whenever you log in, as a service of yours? [y/N] ");
+    std::fflush(stdout);
+    std::string answer;
+    std::getline(std::cin, answer);
+    installs = answer == "y" || answer == "Y" || answer == "yes";
+  }
+  if (installs) return install(command);
+  std::string shown;
+  for (const auto& word : command) shown += (shown.empty() ? "" : " ") + (word.find_first_of(" '\"$;&|<>*?()\\") == std::string::npos ? word : "'" + word + "'");
+  std::printf("%s: %s\n", options.no_start ? "Start it" : "Working now (Ctrl-C stops it); the next time", shown.c_str());
+  std::fflush(stdout);
+  if (options.no_start) return 0;
+  std::vector<char*> argv;
+  for (const auto& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  ::execv(self.c_str(), argv.data());
+  return failed({"cannot start " + self, std::strerror(errno), ""});
+}
+
+}  // namespace
+
+int join_main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  spdlog::set_level(spdlog::level::off);
+  Options options;
+  CLI::App app{"Joins a grid by an invitation: makes an account, keeps it, and works.", "souk-worker join"};
+  app.add_option("link", options.link, "The invitation, in quotes: 'xmpp:DOMAIN?register;preauth=...'")->required()->type_name("");
+  app.add_option("--dir", options.folder, "Where the account is kept (default: ~/.config/souk/worker-DOMAIN)")->type_name("FOLDER");
+  app.add_option("--host", options.host, "Where the server is (default: the domain)")->type_name("HOST")->check([](const std::string& text) {
+    return text.find_first_of("\"\\\r\n\t ") == std::string::npos ? std::string() : std::string("that is no name of a host");
+  });
+  app.add_option("--port", options.port, "And its port")->check(CLI::Range(1, 65535))->capture_default_str();
+  app.add_option("--ca-file", options.ca_file, "Authorities to trust instead of the system's, PEM; a copy is kept")->check(CLI::ExistingFile)->type_name("FILE");
+  app.add_option("--proxy", options.proxy, "Go through a proxy: http://HOST:PORT or socks5://HOST:PORT")->type_name("URL");
+  app.add_flag("--install", options.install, "Start it as a service of yours (systemd --user), now and whenever you log in; asked for on a terminal");
+  app.add_flag("--no-start", options.no_start, "Only make the account");
+  app.add_option("words", options.words, "Options of the worker, behind --")->type_name("");
+  app.footer(
+      "Examples:\n  souk-worker join 'xmpp:grid.example.edu?register;preauth=...'\n  souk-worker join 'xmpp:...' --install -- --slots 2 --only-idle 10m\n"
+      "Measures the machine (15 ms) and says what it found; `speed` goes into the worker's offer. To leave: stop the worker and remove the folder.\nExit code: 0 joined, 2 usage, 3 it did not work.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  try {
+    return join(options);
+  } catch (const std::exception& error) {
+    return failed({"cannot join", error.what(), ""});
+  }
+}
+
+}  // namespace souk::worker
