@@ -117,6 +117,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, souk
       if (!error) loop.stop();
     });
   };
+  room.on_hello = [&](const souk::Occupant& occupant, const gloox::Tag& said, gloox::Tag& answer) { return grid.pool().hello(occupant, said, answer); };
   room.on_present = [&](const souk::Occupant& occupant) { grid.pool().present(occupant); };
   room.on_gone = [&](const std::string& jid) { grid.pool().gone(jid); };
   room.on_open = [&] {

@@ -5,6 +5,10 @@
 
 #include "protocol/result.h"
 
+namespace gloox {
+class Tag;
+}
+
 namespace souk {
 
 struct Occupant {
@@ -24,6 +28,9 @@ class Marketplace {
   /// The room is there, is ours, and everybody in it has been told of.
   std::function<void()> on_open = [] {};
   std::function<void(const Occupant&)> on_present = [](const Occupant&) {};  // joined, or changed
+  /// In place of on_present, in a room that the manager serves itself: who comes in said what a hello asks for. True: that was taken, and a hello put into `answer`,
+  /// the presence by which it hears that it is in. False: it comes in like others.
+  std::function<bool(const Occupant&, const gloox::Tag& said, gloox::Tag& answer)> on_hello = [](const Occupant&, const gloox::Tag&, gloox::Tag&) { return false; };
   std::function<void(const std::string& jid)> on_gone = [](const std::string&) {};
   std::function<void(const Error&)> on_trouble = [](const Error&) {};  // tried again by itself
 };

@@ -36,6 +36,7 @@ Held held_of(const wire::Attempt& a) { return {{{a.epoch()}, a.number()}, {{a.jo
 void write(const Held& held, wire::Attempt& a) {
   a.set_epoch(held.attempt.epoch.value), a.set_number(held.attempt.number), a.set_job(held.task.job.value), a.set_task(held.task.task.value);
 }
+std::string_view major(std::string_view version) { return version.substr(0, version.find('.')); }
 WorkerState state_of(wire::WorkerState state) {
   switch (state) {
     case wire::DRAINING: return WorkerState::draining;
@@ -164,6 +165,7 @@ void Pool::closed() {
     if (now - when <= kLeftTogether) await(jid);
   std::vector<WorkerId> workers;
   for (auto& [jid, peer] : peers_) {
+    peer.cut = true;
     ask(peer, peer.queued = false);  // what was asked gets no answer
     if (peer.joined) workers.push_back(peer.id);  // what these hold is known, and nobody else gets it
   }
@@ -219,11 +221,8 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
   Peer& greeted = peers_[jid];
   ask(greeted, true);
   flush(greeted);  // what it was given before must come before the hello, or it would say that it does not have it
-  wire::Hello greeting;
-  greeting.set_epoch(epoch_.value), greeting.set_version(SOUK_VERSION);
-  greeting.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
   auto iq = iq_to(greeted);
-  add_payload(*iq, "hello", ns::task, greeting);
+  add_payload(*iq, "hello", ns::task, greeting());
   link_.request(std::move(iq), kDeadline, [this, jid, offer](const Answer& answer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
@@ -236,33 +235,63 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     wire::HelloAnswer hello;
     if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax)
       return later(jid, answer ? "malformed answer" : answer.error.condition + " " + answer.error.text);
-    peer.owed = false;
-    peer.failures = 0;
     ask(peer, false);
     next();
-    if (!fenced_ && hello.jobs_seen() > 0) on_job_seen(jid, {hello.jobs_seen()});
-    if (fenced_) return;
-    auto [id, fresh] = ids_.try_emplace(jid, WorkerId{last_id_.value + 1});
-    if (fresh) last_id_ = id->second;
-    peer.id = id->second;
-    peer.joined = true;
-    is_back(jid);
-    peer.said = state_of(hello.state());
-    peer.has_command.clear();
-    jids_[peer.id] = jid;
-    nicks_[peer.id] = peer.occupant.nick;
-    Member& member = members_[peer.id];
-    member = {peer.id, peer.occupant.nick, jid, offer, member.since_ms ? member.since_ms : Clocks::read().now_ms, rule_of(hello.rule()), hello.until_ms()};
-    hosts_[peer.id] = offer.hostname;
-    // What it offers now may be less than its machine has, by its owner's rules, but never more.
-    const int slots = hello.slots() == 0 ? 1 : static_cast<int>(std::min<std::uint32_t>(hello.slots(), static_cast<std::uint32_t>(offer.slots)));
-    WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, peer.said), {}, until_of(hello.until_ms())};
-    for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
-    spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={} rule=\"{}\"", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
-                 joined.held.size(), printable(hello.version()), member.rule);
-    tell(joined);
-    on_answered();
+    joins(jid, offer, hello);
   });
+}
+
+wire::Hello Pool::greeting() const {
+  wire::Hello greeting;
+  greeting.set_epoch(epoch_.value), greeting.set_version(SOUK_VERSION);
+  greeting.set_lease_ms(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()));
+  return greeting;
+}
+
+/// Of a worker whose offer is known that saves two stanzas of five. Not of one that we may have given something after it said what it holds; nor of one
+/// that has to refuse us: an iq brings that back.
+bool Pool::hello(const Occupant& occupant, const gloox::Tag& said, gloox::Tag& answer) {
+  if (fenced_ || !allowed(allow_, occupant.jid)) return false;
+  const auto known = offers_.find(occupant.caps_hash);
+  if (occupant.caps_hash.empty() || known == offers_.end() || !known->second) return false;
+  const auto at = peers_.find(occupant.jid);
+  if (at == peers_.end() ? peers_.size() >= kPeersMax : at->second.asking || at->second.queued || (at->second.joined && !at->second.cut)) return false;
+  wire::HelloAnswer hello;
+  if (!payload_in(said, hello) || hello.held_size() > kHeldMax || hello.epoch_seen() > epoch_.value) return false;
+  if (major(hello.version()) != major(SOUK_VERSION)) return false;
+  peers_[occupant.jid].occupant = occupant;
+  add_payload(answer, "hello", ns::task, greeting());
+  joins(occupant.jid, *known->second, hello);
+  return true;
+}
+
+/// It is greeted, and said what it holds.
+void Pool::joins(const std::string& jid, const Offer& offer, const wire::HelloAnswer& hello) {
+  Peer& peer = peers_.at(jid);
+  peer.owed = peer.cut = false;
+  peer.failures = 0;
+  if (!fenced_ && hello.jobs_seen() > 0) on_job_seen(jid, {hello.jobs_seen()});
+  if (fenced_) return;
+  auto [id, fresh] = ids_.try_emplace(jid, WorkerId{last_id_.value + 1});
+  if (fresh) last_id_ = id->second;
+  peer.id = id->second;
+  peer.joined = true;
+  is_back(jid);
+  peer.said = state_of(hello.state());
+  peer.has_command.clear();
+  jids_[peer.id] = jid;
+  nicks_[peer.id] = peer.occupant.nick;
+  Member& member = members_[peer.id];
+  member = {peer.id, peer.occupant.nick, jid, offer, member.since_ms ? member.since_ms : Clocks::read().now_ms, rule_of(hello.rule()), hello.until_ms()};
+  hosts_[peer.id] = offer.hostname;
+  // What it offers now may be less than its machine has, by its owner's rules, but never more.
+  const int slots = hello.slots() == 0 ? 1 : static_cast<int>(std::min<std::uint32_t>(hello.slots(), static_cast<std::uint32_t>(offer.slots)));
+  WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, peer.said), {}, until_of(hello.until_ms())};
+  for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
+  spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={} rule=\"{}\"", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
+               joined.held.size(), printable(hello.version()), member.rule);
+  tell(joined);
+  on_answered();
 }
 
 void Pool::gone(const std::string& jid) {

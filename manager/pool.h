@@ -63,6 +63,8 @@ class Pool {
 
   // From the marketplace.
   void present(const Occupant& occupant);
+  /// One that comes in says what a hello asks for. True: it is in the grid, and `answer` got our hello; false: tell present() of it.
+  bool hello(const Occupant& occupant, const gloox::Tag& said, gloox::Tag& answer);
   void gone(const std::string& jid);
   /// An admin of the grid wants that worker to get nothing more, until it is said otherwise or this life ends; what it has it finishes.
   void drain(const std::string& jid, bool drained);
@@ -118,6 +120,7 @@ class Pool {
     Occupant occupant;
     WorkerId id;
     bool joined = false, asking = false, queued = false;  // asking: a question of ours is on its way; queued: it waits for its turn
+    bool cut = false;   // our link was lost since it was greeted: nothing that we gave it can still be on its way
     bool owed = false;  // a greeting, of one that may be a worker; tried again by tick()
     WorkerState said = WorkerState::free;  // by itself, last
     int failures = 0;
@@ -139,6 +142,8 @@ class Pool {
   void next();
   void learn(const std::string& jid);
   void greet(const std::string& jid, const Offer& offer);
+  wire::Hello greeting() const;
+  void joins(const std::string& jid, const Offer& offer, const wire::HelloAnswer& said);
   void later(const std::string& jid, const std::string& why);
   void no_worker(const std::string& jid);
   void is_back(const std::string& jid);

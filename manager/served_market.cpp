@@ -83,6 +83,7 @@ void Market::enter(const Came& event, Occupant& who) {
   who.caps_node = event.caps_node, who.caps_hash = event.caps_hash, who.show = event.show, who.status = shortened(event.status, kStatusMax);
   const bool person = who.kind == Kind::person;
   out_.push_back(manager_for(event.jid, person));
+  std::get<Show>(out_.back()).unless_greeted = !person && event.says_hello;
   if (person) {
     for (const auto* list : {&people_, &shown_})
       for (const std::string& jid : *list)

@@ -50,6 +50,7 @@ struct Came {  // an available presence
   bool joins = false;  // says that it enters; else it is a change of somebody who thinks it is in
   bool worker = false;
   std::string caps_node, caps_hash, show, status;
+  bool says_hello = false;  // of itself, what the manager would ask
 };
 struct Left { std::string jid, nick; };                 // an unavailable presence
 struct Bounced { std::string jid; };                    // what we sent came back
@@ -72,6 +73,7 @@ struct Show {  // a presence from the room
   bool gone = false;
   std::vector<int> codes;  // XEP-0045 §15.6
   std::string new_nick, reason, by;
+  bool unless_greeted = false;  // not needed if the next one brings the manager's hello
 };
 struct Subject { std::string to, text; };
 struct Relay { std::string to, nick, id, body; };

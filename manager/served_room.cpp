@@ -72,10 +72,21 @@ void ServedRoom::set_trouble(const std::string& why) { tell(served::Troubled{why
 // ---- What the room says ------------------------------------------------------------------------------------------------------------
 
 bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
-  bool fine = true;
-  for (const served::Action& action : market_.step(Clocks::read().now, event)) {
+  bool fine = true, greeted = false;
+  const served::Show* waits = nullptr;  // of the manager, that is not needed if the next one tells of it
+  const auto actions = market_.step(Clocks::read().now, event);
+  for (const served::Action& action : actions) {
     if (const auto* show = std::get_if<served::Show>(&action)) {
-      perform(*show);
+      if (show->unless_greeted) {
+        waits = show;
+        continue;
+      }
+      if (const auto* manager = std::exchange(waits, nullptr)) {
+        greeted = greet(*show, stanza);
+        if (greeted) continue;
+        link_.send(stanza_of(*manager));
+      }
+      link_.send(stanza_of(*show));
     } else if (const auto* refused = std::get_if<served::Refuse>(&action)) {
       fine = false;
       if (!stanza) continue;
@@ -92,7 +103,7 @@ bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
       child(*message, "body", {}, {}, relay->body);
       link_.send(std::move(message));
     } else if (const auto* present = std::get_if<served::Present>(&action)) {
-      on_present({present->nick, present->jid, present->caps_node, present->caps_hash, present->entered});
+      if (!std::exchange(greeted, false)) on_present({present->nick, present->jid, present->caps_node, present->caps_hash, present->entered});
     } else if (const auto* gone = std::get_if<served::Gone>(&action)) {
       on_gone(gone->jid);
     } else if (const auto* drain = std::get_if<served::Drain>(&action)) {
@@ -114,7 +125,17 @@ bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
   return fine;
 }
 
-void ServedRoom::perform(const served::Show& show) {
+bool ServedRoom::greet(const served::Show& show, const gloox::Tag* said) {
+  const gloox::Tag* hello = said ? said->findChild("hello", "xmlns", ns::task) : nullptr;
+  if (!hello) return false;
+  auto presence = stanza_of(show);
+  if (!on_hello({show.nick, show.jid, show.caps_node, show.caps_hash, true}, *hello, *presence)) return false;
+  if (gloox::Tag* answer = presence->findChild("hello", "xmlns", ns::task)) answer->addAttribute("nick", served::kManagerNick);
+  link_.send(std::move(presence));
+  return true;
+}
+
+souk::Stanza ServedRoom::stanza_of(const served::Show& show) const {
   auto presence = element("presence", {}, {{"from", room_ + '/' + show.nick}, {"to", show.to}});
   if (show.gone) presence->addAttribute("type", "unavailable");
   if (!show.gone) {
@@ -128,7 +149,7 @@ void ServedRoom::perform(const served::Show& show) {
   if (!show.by.empty()) child(item, "actor", {}, {{"jid", bare(show.by)}});
   if (!show.reason.empty()) child(item, "reason", {}, {}, show.reason);
   for (const int code : show.codes) child(x, "status", {}, {{"code", std::to_string(code)}});
-  link_.send(std::move(presence));
+  return presence;
 }
 
 void ServedRoom::wake() {
@@ -159,6 +180,7 @@ void ServedRoom::take_presence(const gloox::Tag& presence) {
   served::Came came{from, resource_of(to), joins, false, {}, {}, text_in(presence, "show"), text_in(presence, "status")};
   if (const gloox::Tag* caps = presence.findChild("c", "xmlns", ns::caps)) came.caps_node = caps->findAttribute("node"), came.caps_hash = caps->findAttribute("ver");
   came.worker = came.caps_node == kCapsNode;
+  came.says_hello = joins && came.worker && presence.findChild("hello", "xmlns", ns::task) != nullptr;
   tell(came, &presence);
 }
 

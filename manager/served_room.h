@@ -37,7 +37,9 @@ class ServedRoom final : public Marketplace {
   using Stanza = souk::Stanza;
   /// Says what came of it; the stanza in hand is refused if need be. False: it was.
   bool tell(const served::Event& event, const gloox::Tag* stanza = nullptr);
-  void perform(const served::Show& show);
+  souk::Stanza stanza_of(const served::Show& show) const;
+  /// It comes in, and in the same two stanzas both sides say who they are. False: not so.
+  bool greet(const served::Show& show, const gloox::Tag* said);
   void take_presence(const gloox::Tag& presence);
   void take_message(const gloox::Tag& message);
   void take_ping(const gloox::Tag& iq);

@@ -74,11 +74,12 @@ void Agent::on(Greeted& event) {
   greeted_ = true;
   lease_ = std::clamp<Duration>(event.lease, kLeaseMin, kLeaseMax);
   lease_due_ = now_ + lease_ / 6;  // the answer itself renews all
-  lease_now_ = false;
+  lease_now_ = event.outdated;
   lease_before_hello_ = last_lease_;
   lease_again_.reset();
   lease_failures_ = 0;
-  actions_.emplace_back(AnswerHello{state(), all_held(), rule(), allowed_.until_ms, jobs_seen_, event.epoch, std::chrono::duration_cast<std::chrono::milliseconds>(event.lease)});
+  actions_.emplace_back(hello());
+  std::get<AnswerHello>(actions_.back()).lease = std::chrono::duration_cast<std::chrono::milliseconds>(event.lease);
   if (allowed_.offered > 0 && allowed_.offered < limits_.slots) lease_now_ = true;  // a hello's answer tells of all slots
   // What was on its way may have reached an earlier life of the manager. The same result twice is harmless.
   flights_.clear();
@@ -90,6 +91,10 @@ void Agent::on(Greeted& event) {
   for (auto entry = held_.begin(); entry != held_.end(); ++entry) {
     if (entry->second.phase == Phase::queued || entry->second.phase == Phase::sent) queue(entry);
   }
+}
+
+AnswerHello Agent::hello() const {
+  return {state(), all_held(), rule(), allowed_.until_ms, jobs_seen_, obeyed_, std::chrono::duration_cast<std::chrono::milliseconds>(lease_)};
 }
 
 void Agent::on(Restored& event) {

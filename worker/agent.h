@@ -68,7 +68,8 @@ struct Restored {
   Epoch epoch;      // the highest obeyed
   JobId jobs_seen;  // the highest that came
 };
-struct Greeted { Epoch epoch; Duration lease; };
+/// outdated: what the manager has of us is what we said before, and not so any more.
+struct Greeted { Epoch epoch; Duration lease; bool outdated = false; };
 struct Assigned { Epoch epoch; std::vector<Assignment> assignments; };
 struct StopAsked { std::vector<AttemptId> attempts; };
 struct Finished { int slot; Outcome outcome; };
@@ -187,6 +188,8 @@ class Agent {
   std::size_t owed() const { return held_.size() - waiting_count_ - running_count_; }
   std::size_t owed_bytes() const { return owed_bytes_; }
   bool greeted() const { return greeted_; }
+  /// What the answer to a hello would be now.
+  AnswerHello hello() const;
   Epoch epoch() const { return obeyed_; }          // the highest obeyed, also in earlier lives; 0: none
   JobId jobs_seen() const { return jobs_seen_; }  // the highest that came, also in earlier lives
 

@@ -43,7 +43,7 @@ const char* show_of(Availability state) {
 }  // namespace
 
 Room::Room(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Place place)
-    : link_(link), disco_(disco), place_(std::move(place)), retry_(loop), ping_timer_(loop),
+    : link_(link), disco_(disco), place_(std::move(place)), served_(domain_of(place_.room) == domain_of(place_.manager)), retry_(loop), ping_timer_(loop),
       registration_(link.on_presence([this](const gloox::Tag& presence) { take(presence); })) {
   wish_ = printable(place_.nick).substr(0, kNickMax);
   wish_.erase(std::remove_if(wish_.begin(), wish_.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }), wish_.end());
@@ -97,6 +97,7 @@ void Room::join() {
   manager_nick_.reset();
   auto presence = presence_here();
   child(child(*presence, "x", ns::muc), "history", {}, {{"maxstanzas", "0"}});
+  if (served_) on_join(*presence);
   link_.send(std::move(presence));
   await_answer();
 }
@@ -249,7 +250,10 @@ void Room::take_own(const gloox::Tag& presence, const gloox::Tag& x) {
   tries_ = unanswered_ = 0;
   trouble_.clear();
   ping();
+  const gloox::Tag* hello = served_ ? presence.findChild("hello", "xmlns", ns::task) : nullptr;
+  if (hello != nullptr) manager_nick_ = hello->findAttribute("nick");  // it is not shown to us by a stanza of its own
   on_inside();
+  if (hello != nullptr) on_hello(*hello);
 }
 
 void Room::take_own_end(const gloox::Tag& x) {

@@ -33,6 +33,9 @@ class Room {
   std::function<void()> on_inside = [] {};
   std::function<void(const Error& why)> on_outside = [](const Error&) {};  // and it tries again
   std::function<void()> on_manager_gone = [] {};                           // seen here before, and now no more
+  /// Puts into our join what the manager would ask for, in a room that it serves itself; and what it answered to that, once we are inside.
+  std::function<void(gloox::Tag& presence)> on_join = [](gloox::Tag&) {};
+  std::function<void(const gloox::Tag& hello)> on_hello = [](const gloox::Tag&) {};
   std::function<void(const Error& why)> on_banned = [](const Error&) {};   // there will be no other try
 
   /// The link is up: joins, and again whenever it finds itself outside.
@@ -68,6 +71,7 @@ class Room {
   XmppLink& link_;
   Disco& disco_;
   const Place place_;
+  const bool served_;  // the room is on the manager's own domain, for which nobody else can speak
   State state_ = State::outside;
   bool wanted_ = false;
   std::string nick_, wish_;

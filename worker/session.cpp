@@ -26,6 +26,7 @@ constexpr auto kLeaseWithin = 10s;
 constexpr auto kTermTogether = 20ms;  // between a TERM that ended a task and the one to us, if somebody sent both
 constexpr int kTakenOverMax = 3;     // times that who shares our name, and seems to be the copy, is given to notice
 constexpr auto kTakenOverWithin = 5min;
+constexpr std::size_t kHeldInJoin = 500;  // attempts: with more it joins without a word, and is asked by an iq, which no room copies
 constexpr auto kHelloLate = 5s;  // in the market so long without a hello: the owner should hear of it
 
 AttemptId attempt_of(const wire::Attempt& message) { return {Epoch{message.epoch()}, message.number()}; }
@@ -52,6 +53,19 @@ wire::WorkerState state_of(Availability state) {
     case Availability::paused: return wire::PAUSED;
   }
   return wire::FREE;
+}
+
+wire::HelloAnswer message_of(const AnswerHello& what, int slots, bool joining) {
+  wire::HelloAnswer message;
+  message.set_version(SOUK_VERSION);
+  message.set_slots(static_cast<std::uint32_t>(slots));
+  message.set_state(state_of(what.state));
+  message.set_rule(what.rule);
+  message.set_until_ms(what.until_ms);
+  message.set_jobs_seen(what.jobs_seen.value);
+  if (joining) message.set_epoch_seen(what.epoch.value);
+  for (const Held& held : what.held) write(held.attempt, held.task, *message.add_held());
+  return message;
 }
 
 std::string_view major(std::string_view version) { return version.substr(0, version.find('.')); }
@@ -87,14 +101,14 @@ Limits limits_of(const Session::Setup& setup) {
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
     : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), agent_(limits_of(setup)),
       link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_),
-      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), state_is_copied_(setup.state_is_copied) {
+      room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), enters_(setup.enters), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());
   registrations_.push_back(link_.on_iq("", ns::task, [this](const gloox::Tag& iq, const gloox::Tag& payload) { take(iq, payload); }));
   link_.on_up = [this] {
     spdlog::info("logged in jid={}", link_.jid());
     trouble_.clear();
-    room_.enter();
+    if (enters_) room_.enter();
   };
   link_.on_down = [this](const Error& why, bool final) {
     if (stopped_) return;
@@ -109,6 +123,8 @@ Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool*
     spdlog::info("in the marketplace room={} nick=\"{}\" state={}", room_.name(), room_.nick(), name_of(agent_.state()));
     expect_hello();
   };
+  room_.on_join = [this](gloox::Tag& presence) { say_hello(presence); };
+  room_.on_hello = [this](const gloox::Tag& payload) { take_hello_here(payload); };
   room_.on_outside = [this](const Error& why) {
     spdlog::warn("not in the marketplace why=\"{}\"", printable(why.text()));
     tell(ManagerGone{});
@@ -141,6 +157,11 @@ void Session::give_way() {
 }
 
 void Session::start() { link_.start(); }
+
+void Session::enter() {
+  enters_ = true;
+  if (link_.up()) room_.enter();
+}
 
 void Session::expect_hello() {
   hello_late_.expires_after(kHelloLate);
@@ -191,6 +212,27 @@ void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
   hello_late_.cancel();
   asked_ = &iq;
   tell(Greeted{Epoch{hello.epoch()}, std::chrono::milliseconds(ms)});
+}
+
+/// What the manager would ask for, so that it need not: half of the stanzas of a worker that comes in.
+void Session::say_hello(gloox::Tag& join) {
+  said_.clear();
+  if (agent_.waiting() + agent_.running() + agent_.owed() > kHeldInJoin) return;
+  const wire::HelloAnswer message = message_of(agent_.hello(), slot_count_, true);
+  said_ = message.SerializeAsString();
+  add_payload(join, "hello", ns::task, message);
+}
+
+/// It was heard. Should this not be a hello to obey, the manager learns of that with the first tasks it gives, and greets us by an iq.
+void Session::take_hello_here(const gloox::Tag& payload) {
+  wire::Hello hello;
+  const auto read = payload_in(payload, hello);
+  if (said_.empty() || !read || major(hello.version()) != major(SOUK_VERSION) || Epoch{hello.epoch()} < agent_.epoch())
+    return spdlog::warn("hello of the market not taken manager={} why=\"{}\"", manager_, !read ? printable(read.error().text()) : "of another version or an older epoch");
+  const auto ms = std::min<std::uint64_t>(hello.lease_ms(), static_cast<std::uint64_t>(kLeaseMax.count()));
+  hello_late_.cancel();
+  const bool outdated = std::exchange(said_, {}) != message_of(agent_.hello(), slot_count_, true).SerializeAsString();
+  tell(Greeted{Epoch{hello.epoch()}, std::chrono::milliseconds(ms), outdated});
 }
 
 void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
@@ -285,17 +327,11 @@ void Session::wake_in_time() {
 }
 
 void Session::perform(AnswerHello& action) {
-  wire::HelloAnswer message;
-  message.set_version(SOUK_VERSION);
-  message.set_slots(static_cast<std::uint32_t>(slot_count_));
-  message.set_state(state_of(action.state));
-  message.set_rule(action.rule);
-  message.set_until_ms(action.until_ms);
-  message.set_jobs_seen(action.jobs_seen.value);
-  for (const Held& held : action.held) write(held.attempt, held.task, *message.add_held());
-  auto answer = result_of(*asked_);
-  add_payload(*answer, "hello", ns::task, message);
-  link_.send(std::move(answer));
+  if (asked_ != nullptr) {  // else it was said on joining
+    auto answer = result_of(*asked_);
+    add_payload(*answer, "hello", ns::task, message_of(action, slot_count_, false));
+    link_.send(std::move(answer));
+  }
   lease_ = action.lease;
   spdlog::info("greeted manager={} epoch={} lease_ms={} held={}", manager_, action.epoch.value, lease_.count(), action.held.size());
 }

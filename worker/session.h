@@ -25,6 +25,7 @@ class Session {
     Limits limits;      // slots and capacity are taken from the offer
     std::vector<int> processors;  // that pinned attempts are bound to
     std::chrono::milliseconds ping_every{60'000};
+    bool enters = true;           // the market, as soon as it is logged in; false: when enter() says so
     bool state_is_copied = false;  // as far as can be seen: another worker may have the same name (Spool::Found)
   };
   /// How attempts run; all are called from the loop, and so must be what start() is given. The calls of one turn end with calls_made().
@@ -42,6 +43,9 @@ class Session {
   std::function<void(const Error& why)> on_end = [](const Error&) {};   // for good: login refused, banned, ...
 
   void start();
+  bool up() const { return link_.up(); }
+  /// Into the market, and from now on after each login.
+  void enter();
   /// Leaves the room and closes the stream; `done` is called once, from the loop.
   void stop(std::function<void()> done);
   void drain() { tell(Drain{}); }
@@ -57,6 +61,8 @@ class Session {
  private:
   void take(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_hello(const gloox::Tag& iq, const gloox::Tag& payload);
+  void say_hello(gloox::Tag& join);
+  void take_hello_here(const gloox::Tag& payload);
   void take_assign(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_command(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_stop(const gloox::Tag& iq, const gloox::Tag& payload);
@@ -102,10 +108,10 @@ class Session {
   boost::asio::steady_timer wake_, hello_late_;
   std::optional<Instant> wakes_at_;
   std::deque<Event> events_;  // told while one is being handled
-  bool handling_ = false, stopped_ = false, calls_made_ = false;
+  bool enters_, handling_ = false, stopped_ = false, calls_made_ = false;
   const gloox::Tag* asked_ = nullptr;  // the iq that the event being told came from, until it is answered
   std::chrono::milliseconds lease_{30'000};
-  std::string trouble_;
+  std::string trouble_, said_;  // said_: on joining
   bool state_is_copied_;
   int taken_over_ = 0;  // times in a row that another session took our name
   std::chrono::steady_clock::time_point taken_over_at_{};

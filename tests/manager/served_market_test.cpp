@@ -76,6 +76,24 @@ TEST(ServedMarket, AWorkerSeesTheManagerAndItselfWhoeverElseIsThere) {
   EXPECT_EQ(stage.tell(Left{"w1@grid/w", "w1"}), "gone w1") << "it reads nothing any more, and w2 never knew it";
 }
 
+TEST(ServedMarket, AWorkerThatSaysHelloNeedNotBeShownTheManagerIfItIsGreeted) {
+  Stage stage;
+  const auto unneeded = [&] {
+    std::vector<std::string> nicks;
+    for (const Action& action : stage.actions)
+      if (const auto* show = std::get_if<Show>(&action); show && show->unless_greeted) nicks.push_back(show->nick);
+    return nicks;
+  };
+  Came w1 = Stage::worker("w1"), ada = Stage::person("ada");
+  w1.says_hello = ada.says_hello = true;
+  EXPECT_EQ(stage.joins(w1), "w1<manager; w1<w1 110; present w1") << "what greets rides in the one behind";
+  EXPECT_EQ(unneeded(), std::vector<std::string>{"manager"});
+  stage.joins(Stage::worker("w2"));
+  EXPECT_TRUE(unneeded().empty());
+  stage.joins(ada);
+  EXPECT_TRUE(unneeded().empty()) << "a person looks for the manager whatever it says";
+}
+
 TEST(ServedMarket, PeopleSeeManagerPeopleAndWorkers) {
   Stage stage;
   stage.joins(Stage::worker("w1"));

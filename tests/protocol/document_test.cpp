@@ -74,9 +74,10 @@ std::unique_ptr<Message> make() {
 }
 using Maker = std::unique_ptr<Message> (*)();
 
-/// The table of §7: element and type of iq (or `message`) to message. Null: it carries none.
+/// The table of §7: element and type of iq (or `message`) to message; in presences, `join` is to the room and `presence` from it. Null: it carries none.
 const std::map<std::pair<std::string, std::string>, Maker> kMessages = {
     {{"hello", "set"}, make<wire::Hello>},          {{"hello", "result"}, make<wire::HelloAnswer>},
+    {{"hello", "presence"}, make<wire::Hello>},     {{"hello", "join"}, make<wire::HelloAnswer>},
     {{"assign", "set"}, make<wire::Assign>},        {{"assign", "result"}, make<wire::AssignAnswer>},
     {{"command", "set"}, make<wire::CommandPart>},  {{"stop", "set"}, make<wire::Stop>},
     {{"report", "set"}, make<wire::Report>},        {{"report", "result"}, make<wire::ReportAnswer>},
@@ -132,7 +133,10 @@ int stanzas_in(const std::string& text, std::string& problem) {
 std::vector<Payload> payloads() {
   std::vector<Payload> all;
   for (const auto& block : blocks("xml"))
-    if (const auto stanza = example(block)) collect(*stanza, stanza->findAttribute("type"), block.line, all);
+    if (const auto stanza = example(block)) {
+      const bool room = stanza->findAttribute("from").starts_with("market@");
+      collect(*stanza, stanza->name() != "presence" ? stanza->findAttribute("type") : room ? "presence" : "join", block.line, all);
+    }
   return all;
 }
 

@@ -31,6 +31,7 @@ class RoomStage : public ::testing::Test {
       ++joins;
       joined_at.push_back(std::chrono::steady_clock::now());
       last_nick = nick;
+      if (const gloox::Tag* hello = presence.findChild("hello", "xmlns", ns::task)) said.push_back(hello->cdata());
       if (!refusal.empty()) service.send(error_of(presence, "cancel", refusal, "because"));
       else if (answers) welcome(nick, {"110"});
     }));
@@ -52,6 +53,8 @@ class RoomStage : public ::testing::Test {
     room->on_outside = [this](const Error& why) { outside.push_back(why.text()); };
     room->on_manager_gone = [this] { ++manager_gone; };
     room->on_banned = [this](const Error& why) { banned = why.text(); };
+    room->on_join = [](gloox::Tag& join) { child(join, "hello", ns::task, {}, "of mine"); };
+    room->on_hello = [this](const gloox::Tag& hello) { hellos.push_back(hello.cdata()); };
     link.on_up = [this] { room->enter(); };
     link.start();
     return *room;
@@ -76,7 +79,7 @@ class RoomStage : public ::testing::Test {
   std::string refusal, ping_refusal, last_nick, banned;
   bool answers = true;
   int joins = 0, left = 0, updates = 0, pings = 0, destroyed = 0, inside = 0, manager_gone = 0;
-  std::vector<std::string> outside;
+  std::vector<std::string> outside, hellos, said;
   std::vector<std::chrono::steady_clock::time_point> joined_at;
 };
 
@@ -184,6 +187,39 @@ TEST_F(RoomStage, SeesItsManagerGoAndNobodyElse) {
   EXPECT_EQ(manager_gone, 0);
   service.send(occupant("chief", kManager, {}, "unavailable"));
   ASSERT_TRUE(until([&] { return manager_gone == 1; }));
+}
+
+TEST_F(RoomStage, SaysHelloOnJoiningAndTakesTheManagersForSeeingIt) {
+  answers = false;
+  enter();
+  ASSERT_TRUE(until([&] { return joins == 1; }));
+  EXPECT_EQ(said, std::vector<std::string>{"of mine"});
+  auto own = occupant("anvil", link.jid(), {"110"});
+  child(*own, "hello", ns::task, {{"nick", "boss"}}, "of its");
+  service.send(std::move(own));
+  ASSERT_TRUE(until([&] { return inside == 1; }));
+  EXPECT_EQ(hellos, std::vector<std::string>{"of its"});
+  EXPECT_TRUE(room->sees_manager()) << "though no stanza showed it";
+  service.send(occupant("boss", kManager, {}, "unavailable"));
+  ASSERT_TRUE(until([&] { return manager_gone == 1; }));
+}
+
+TEST_F(RoomStage, SaysAndTakesNoHelloInARoomThatOthersServe) {
+  room.emplace(loop, link, disco, worker::Room::Place{kScripted, "anvil", "manager@elsewhere.souk.localhost/souk", 60s});
+  room->on_join = [](gloox::Tag& join) { child(join, "hello", ns::task, {}, "of mine"); };
+  room->on_hello = [this](const gloox::Tag& hello) { hellos.push_back(hello.cdata()); };
+  room->on_inside = [this] { ++inside; };
+  link.on_up = [this] { room->enter(); };
+  link.start();
+  answers = false;
+  ASSERT_TRUE(until([&] { return joins == 1; }));
+  EXPECT_TRUE(said.empty()) << "everybody in it would be shown that";
+  auto own = occupant("anvil", link.jid(), {"110"});
+  child(*own, "hello", ns::task, {{"nick", "manager"}}, "of somebody");
+  service.send(std::move(own));
+  ASSERT_TRUE(until([&] { return inside == 1; }));
+  EXPECT_TRUE(hellos.empty());
+  EXPECT_FALSE(room->sees_manager());
 }
 
 TEST_F(RoomStage, ComesBackWhenTheRoomEnds) {

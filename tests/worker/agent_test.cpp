@@ -634,6 +634,17 @@ TEST(Agent, AStopOfTheManagersIsNoHandingBack) {
   EXPECT_EQ(std::get<SendReport>(stage.actions.front()).results.front().outcome->why, "");
 }
 
+TEST(Agent, SaysAtOnceWhatIsNotAsItSaidWhenItJoined) {
+  Stage stage;
+  EXPECT_EQ(stage.tell(Greeted{Epoch{1}, 30s, false}), "hello: free, holds nothing");
+  stage.tell(ManagerGone{});
+  const AnswerHello said = stage.agent.hello();
+  EXPECT_EQ(said.state, Availability::free);
+  EXPECT_EQ(said.epoch, Epoch{1});
+  stage.tell(Pause{});
+  EXPECT_EQ(stage.tell(Greeted{Epoch{2}, 30s, true}), "hello: paused, holds nothing; lease nothing paused");
+}
+
 TEST(Agent, TellsOfTheRuleInForce) {
   Stage stage(4);
   stage.greet();

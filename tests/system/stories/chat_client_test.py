@@ -6,70 +6,13 @@ import sys
 import unittest
 from xml.etree import ElementTree
 
-from slixmpp import ClientXMPP
 from slixmpp.exceptions import IqError, IqTimeout
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from grid import Grid, HOSTED
+from people import PATIENCE, Person
 
 MANAGER, ROOM = "grid.souk.localhost", "market@rooms.souk.localhost" if HOSTED else "market@grid.souk.localhost"
-PATIENCE = 20
-
-
-class Person:
-    def __init__(self, grid, name):
-        with open(os.path.join(grid.folder, "users", name + ".password")) as file:
-            password = file.read().strip()
-        self.jid = f"{name}@souk.localhost"
-        self.client = ClientXMPP(self.jid + "/phone", password)
-        for plugin in ("xep_0030", "xep_0004", "xep_0050", "xep_0045", "xep_0199"):
-            self.client.register_plugin(plugin)
-        self.messages = asyncio.Queue()
-        self.seen = {}  # nick -> (show, status) in the room
-        self.changed = asyncio.Event()
-        self.up = asyncio.get_event_loop().create_future()
-        self.client.add_event_handler("session_start", lambda _: self.up.done() or self.up.set_result(True))
-        self.client.add_event_handler("message", lambda m: m["type"] == "chat" and self.messages.put_nowait(m))
-        self.client.add_event_handler("groupchat_presence", self.on_presence)
-        self.client.connect(("127.0.0.1", grid.port()), force_starttls=False, disable_starttls=True)
-
-    def on_presence(self, presence):
-        self.seen[presence["muc"]["nick"]] = (presence["type"] if presence["type"] in ("unavailable",) else presence["show"], presence["status"])
-        self.changed.set()
-
-    async def online(self, available=True):
-        await asyncio.wait_for(self.up, PATIENCE)
-        if available:
-            self.client.send_presence()
-        return self
-
-    async def sees(self, true, what):
-        async def wait():
-            while not true(self.seen):
-                self.changed.clear()
-                await self.changed.wait()
-        try:
-            await asyncio.wait_for(wait(), PATIENCE)
-        except asyncio.TimeoutError:
-            raise AssertionError(f"never seen in the room: {what}; seen: {self.seen}")
-
-    async def command(self, node, session=None, action="execute", to=MANAGER, **fields):
-        iq = self.client.make_iq_set(ito=to)
-        iq["command"]["node"], iq["command"]["action"] = node, action
-        if session:
-            iq["command"]["sessionid"] = session
-        if fields:
-            form = self.client["xep_0004"].make_form(ftype="submit")
-            for var, value in fields.items():
-                form.add_field(var=var, value=value)
-            iq["command"].append(form)
-        return (await iq.send(timeout=PATIENCE))["command"]
-
-    async def message(self):
-        return await asyncio.wait_for(self.messages.get(), PATIENCE)
-
-    async def leave(self):
-        await self.client.disconnect()
 
 
 def values(command):

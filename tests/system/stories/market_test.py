@@ -2,87 +2,22 @@
 """People in a market that the manager serves itself, with a stock client (slixmpp): who sees whom, who may talk, what admins can do, and what a client
 finds out about the room (XEP-0045, XEP-0030, XEP-0410)."""
 import asyncio
+import base64
 import os
 import signal
 import sys
 import unittest
+from xml.etree import ElementTree
 
-from slixmpp import ClientXMPP
-from slixmpp.exceptions import IqError, PresenceError
+from slixmpp.exceptions import PresenceError
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from grid import Grid
+from people import DOMAIN, MUC, PATIENCE, Person
 
-SERVICE, ROOM, DOMAIN = "grid.souk.localhost", "market@grid.souk.localhost", "souk.localhost"
-MUC = "http://jabber.org/protocol/muc"
-PATIENCE = 20
-
-
-class Person:
-    """One who is logged in, and what it was told of the room: `ada 110`, `(dnd)worker-1`, `-bob 307`, `ada: hello`."""
-
-    def __init__(self, grid, name, resource="phone"):
-        with open(os.path.join(grid.folder, "users", name + ".password")) as file:
-            password = file.read().strip()
-        self.name = name
-        self.client = ClientXMPP(f"{name}@{DOMAIN}/{resource}", password)
-        for plugin in ("xep_0030", "xep_0004", "xep_0045", "xep_0199"):
-            self.client.register_plugin(plugin)
-        self.room = self.client["xep_0045"]
-        self.heard, self.changed, self.statuses = [], asyncio.Event(), {}
-        self.up = asyncio.get_event_loop().create_future()
-        self.client.add_event_handler("session_start", lambda _: self.up.done() or self.up.set_result(True))
-        self.client.add_event_handler("groupchat_presence", self.on_presence)
-        self.client.add_event_handler("groupchat_message", lambda m: self.note(f"{m['mucnick']}: {m['body']}"))
-        self.client.add_event_handler("groupchat_message_error", lambda m: self.note(f"no: {m['error']['condition']}"))
-        self.client.add_event_handler("message_error", lambda m: self.note(f"no: {m['error']['condition']}"))
-        self.client.connect(("127.0.0.1", grid.port()), force_starttls=False, disable_starttls=True)
-
-    def note(self, what):
-        self.heard.append(what)
-        self.changed.set()
-
-    def on_presence(self, presence):
-        codes = sorted(int(one.get("code")) for one in presence.xml.iter(f"{{{MUC}#user}}status"))
-        kind = "-" if presence["type"] == "unavailable" else f"({presence['show']})" if presence["show"] else ""
-        self.statuses[presence["muc"]["nick"]] = presence["status"]
-        self.note(kind + presence["muc"]["nick"] + "".join(f" {code}" for code in codes))
-
-    async def online(self):
-        await asyncio.wait_for(self.up, PATIENCE)
-        self.client.send_presence()
-        return self
-
-    async def join(self, nick=None):
-        return await self.room.join_muc_wait(ROOM, nick or self.name, timeout=PATIENCE)
-
-    async def hears(self, *all_of):
-        async def wait():
-            while not set(all_of) <= set(self.heard):
-                self.changed.clear()
-                await self.changed.wait()
-        try:
-            await asyncio.wait_for(wait(), PATIENCE)
-        except asyncio.TimeoutError:
-            raise AssertionError(f"{self.name} never heard {set(all_of) - set(self.heard)}; heard {self.heard}")
-
-    def say(self, body, to=ROOM, kind="groupchat"):
-        self.client.send_message(mto=to, mbody=body, mtype=kind)
-
-    async def answer_to(self, asked):
-        try:
-            return await asked
-        except IqError as error:
-            return error.condition
-
-    async def ping(self, to):
-        iq = self.client.make_iq_get(ito=to)
-        iq.enable("ping")
-        answer = await self.answer_to(iq.send(timeout=PATIENCE))
-        return answer if isinstance(answer, str) else "pong"
-
-    async def leave(self):
-        await self.client.disconnect()
+SERVICE, ROOM = "grid.souk.localhost", "market@grid.souk.localhost"
 
 
 class ServedMarket(unittest.IsolatedAsyncioTestCase):
@@ -100,7 +35,7 @@ class ServedMarket(unittest.IsolatedAsyncioTestCase):
         asyncio.get_running_loop().set_debug(False)  # its remarks on slow steps would bury a failure
 
     async def person(self, name, resource="phone"):
-        person = await Person(self.grid, name, resource).online()
+        person = await Person(self.grid, name, resource, ROOM).online()
         self.addAsyncCleanup(person.leave)
         return person
 
@@ -111,7 +46,7 @@ class ServedMarket(unittest.IsolatedAsyncioTestCase):
         await alice.hears("manager", "worker-1", "worker-2", "alice 100 110")
         self.assertEqual({nick: (alice.room.get_jid_property(ROOM, nick, "affiliation"), alice.room.get_jid_property(ROOM, nick, "role")) for nick in alice.room.get_roster(ROOM)},
                          {"manager": ("owner", "moderator"), "worker-1": ("none", "visitor"), "worker-2": ("none", "visitor"), "alice": ("none", "participant")})
-        self.assertEqual(alice.statuses["manager"], "2 workers")
+        await alice.sees(lambda seen: seen["manager"][1] == "2 workers", "how many there are")  # told once a second
         await bob.join()
         await alice.hears("bob")
         bob.say("hello")
@@ -167,6 +102,54 @@ class ServedMarket(unittest.IsolatedAsyncioTestCase):
             await alice.room.join_muc_wait("other@grid.souk.localhost", "alice", timeout=PATIENCE)
         self.assertEqual(refused.exception.condition, "item-not-found")
 
+    async def test_a_worker_that_says_hello_is_greeted_in_the_stanza_that_lets_it_in(self):
+        offer = []  # the caps hash of worker-1, whose offer the manager knows
+
+        def look(presence):
+            caps = presence.xml.find("{http://jabber.org/protocol/caps}c")
+            if presence["muc"]["nick"] == "worker-1" and caps is not None and presence["type"] != "unavailable":
+                offer[:] = [caps.get("ver")]
+        alice = await self.person("alice")
+        alice.client.add_event_handler("groupchat_presence", look)
+        await alice.join()
+        await alice.hears("worker-1")
+
+        def varint(number):
+            return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+        version = self.grid.souk("--version").text.split()[-1].encode()
+
+        async def joins(nick, ver, epoch_seen):
+            """What one hears that joins with a hello, until it was greeted in either way: names of presences, `hello` behind them if it rode there, or an iq's `asked`."""
+            one = Person(self.grid, "alice", nick, ROOM)
+            self.addAsyncCleanup(one.leave)
+            heard, greeted = [], asyncio.Event()
+
+            def on_stanza(stanza):
+                hello = stanza.find("{urn:souk:task:1}hello")
+                if stanza.tag.endswith("presence") and stanza.get("from", "").startswith(ROOM):
+                    heard.append(stanza.get("from").split("/")[1] + (" hello of " + hello.get("nick") if hello is not None else ""))
+                if stanza.tag.endswith("iq") and hello is not None:
+                    heard.append("asked")
+                if hello is not None:
+                    greeted.set()
+            one.client.register_handler(Callback("all", MatchXPath("{jabber:client}presence"), lambda stanza: on_stanza(stanza.xml)))
+            one.client.register_handler(Callback("iqs", MatchXPath("{jabber:client}iq"), lambda stanza: on_stanza(stanza.xml)))
+            await one.online(available=False)
+            presence = one.client.make_presence(pto=f"{ROOM}/{nick}")
+            hello = b"\x0a" + varint(len(version)) + version + b"\x10\x01\x40" + varint(epoch_seen)
+            for text in (f"<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://souk.invalid/caps' ver='{ver}'/>", f"<x xmlns='{MUC}'/>",
+                         f"<hello xmlns='urn:souk:task:1'>{base64.b64encode(hello).decode()}</hello>"):
+                presence.append(ElementTree.fromstring(text))
+            presence.send()
+            await asyncio.wait_for(greeted.wait(), PATIENCE)
+            return heard
+        listed = lambda: {one["worker"] for one in self.grid.souk("workers", "--json").json}
+        self.assertEqual(await joins("quick", offer[0], 1), ["quick hello of manager"])
+        self.assertIn("quick", await asyncio.to_thread(listed))
+        # Who has obeyed a later manager has to say so in its own words.
+        self.assertEqual(await joins("late", offer[0], 1000), ["manager", "late", "asked"])
+
     async def test_the_settings_can_be_read_and_not_changed(self):
         alice = await self.person("alice")
         form = await alice.room.get_room_config(ROOM)
@@ -192,13 +175,12 @@ class ServedMarket(unittest.IsolatedAsyncioTestCase):
         done = await asyncio.to_thread(lambda: self.grid.souk("run", "--array", "1-4", "sh", "-c", "echo $SOUK_WORKER"))
         self.assertEqual(set(done.text.split()), {"worker-2"}, done)
         # Its next life is the same worker.
+        before = len(alice.heard)
         self.grid.kill("worker-1")
-        await boss.hears("-worker-1")
-        alice.heard.clear()
-        await alice.hears("(xa)worker-1")
-        alice.heard.clear()
+        await alice.hears_in_order("-worker-1", "(xa)worker-1", since=before)
+        before = len(alice.heard)
         await boss.room.set_role(ROOM, "worker-1", "participant")
-        await alice.hears("worker-1")
+        await alice.hears_in_order("worker-1", since=before)
         self.assertEqual(await asyncio.to_thread(states), {"worker-1": "free", "worker-2": "free"})
         await boss.room.set_role(ROOM, "alice", "none", reason="too loud")
         await alice.hears("-alice 110 307")
