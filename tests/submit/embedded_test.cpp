@@ -77,6 +77,7 @@ TEST(Embedded, ConfiguresAServerThatIsPrivateAndFast) {
   EXPECT_TRUE(contains(config, "c2s_ports = { 20001 }; component_ports = { 20002 }"));
   EXPECT_TRUE(contains(config, "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }"));
   EXPECT_TRUE(contains(config, "gc = { mode = \"incremental\"; threshold = 200; speed = 500 }"));  // a third of its work was to collect
+  EXPECT_TRUE(contains(config, "\nc2s_timeout = 60\n"));  // it remembers connections that long
   EXPECT_TRUE(contains(config, "modules_disabled = { \"s2s\", \"s2s_auth_certs\", \"limits\" }"));
   EXPECT_TRUE(contains(config, "component_secret = \"secret\""));
   EXPECT_FALSE(contains(config, "run_as_root"));

@@ -129,7 +129,7 @@ class Stale(unittest.TestCase):
         until(lambda: self.site.log("manager").count("market open") > opened, "the market is open")
         early = self.site.start("submit", "true")
         with self.assertRaises(subprocess.TimeoutExpired):
-            early.wait(1.5)  # an answer takes some milliseconds
+            early.wait(0.5)  # an answer takes some milliseconds
         self.site.thaw("w1")
         _, err = early.communicate(timeout=60)
         self.assertNotEqual(early.returncode, 0, self.site.all_logs())

@@ -54,13 +54,16 @@ def processes_with(mark):
 class Grid:
     def __init__(self, *options):
         self.folder = tempfile.mkdtemp(prefix="souk story ")  # with spaces, as people have them
-        self.mark = "SOUK_STORY=" + self.folder
         done = self.souk("up", *(["--hosted"] if HOSTED else []), *options)
         assert done.code == 0, done
 
     def environment(self):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "SOUK_DIR"))}
         return {**clean, "SOUK_DIR": self.folder, "LANG": "C.UTF-8", "SOUK_STORY": self.folder}
+
+    def processes(self):
+        """All of the grid: programs and tasks have SOUK_STORY; services, which get an environment of their own, a TMPDIR below the folder."""
+        return processes_with(self.folder)
 
     def start(self, *words, stdin=subprocess.DEVNULL):
         return subprocess.Popen([SOUK, *map(str, words)], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment())
@@ -114,7 +117,7 @@ class Grid:
 
     def close(self):
         done = self.souk("down")
-        left = processes_with(self.mark)
+        left = self.processes()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert done.code == 0, done
         assert not left, f"left running: {left}"

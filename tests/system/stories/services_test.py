@@ -1,6 +1,7 @@
 """Stories of service tasks on a real grid: what services do right and wrong, and what becomes of the calls."""
 import json
 import os
+import random
 import shlex
 import signal
 import sys
@@ -76,6 +77,9 @@ class Services(unittest.TestCase):
         self.assertLessEqual(len(set(pids)), 2, "one process a slot")
         again = self.run_ok("--service", "moody", "pid").text.strip()
         self.assertIn(again, pids)
+        services = set(self.moody_pids())
+        self.assertTrue(services)
+        self.assertLessEqual(services, set(self.grid.processes()), "or one that is left behind would not be seen")
 
     def test_words_items_and_input_are_what_it_is_asked(self):
         self.assertEqual(self.run_ok("--service", "moody", "a", "b c").text, "a b c")
@@ -86,8 +90,9 @@ class Services(unittest.TestCase):
         self.assertEqual(self.run_ok("--service", "moody", "who").text.split(" ", 1)[1], "run 1\n")
 
     def test_huge_empty_and_binary(self):
-        self.assertEqual(self.run_ok("--service", "moody", "--stdin", "-", input=b"x" * (8 << 20)).out[:1] * 1, b"x")
-        self.assertEqual(len(self.run_ok("--service", "moody", "--output-max", "16MiB", "bytes 4000000").out), 8000000)
+        asked = random.Random(1).randbytes(8 << 20)
+        self.assertTrue(self.run_ok("--service", "moody", "--output-max", "16MiB", "--stdin", "-", input=asked).out == asked, "all of it comes back")  # assertEqual would print it
+        self.assertTrue(self.run_ok("--service", "moody", "--output-max", "16MiB", "bytes 4000000").out == b"\x00\xff" * 4000000)
         for service in ("moody", "lines"):
             self.assertEqual(self.run_ok("--service", service, "bytes 3").out, b"\x00\xff" * 3)
             self.assertEqual(self.grid.souk("map", "--service", service, ":::", "", "").out, b"")

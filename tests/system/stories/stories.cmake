@@ -5,6 +5,9 @@ foreach(story Batches Losses Graphs Users)
 endforeach()
 add_test(NAME story.ChatClient COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/chat_client_test.py)
 set_tests_properties(story.ChatClient PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+# What users' programs and the manager say to each other, and what is lost on the way.
+add_test(NAME story.Wire COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/wire_test.py)
+set_tests_properties(story.Wire PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
 # People in a market that the manager serves itself.
 add_test(NAME story.ServedMarket COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/market_test.py)
 set_tests_properties(story.ServedMarket PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
