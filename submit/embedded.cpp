@@ -115,6 +115,8 @@ std::string render_server_config(const EmbeddedGrid& grid, std::string_view comp
   text += "gc = { mode = \"incremental\"; threshold = 200; speed = 500 }\n";
   // Four times what one stanza of ours may hold, so that no batch ever costs a stream. No `limits` module: it allows 22 stanzas a second.
   text += "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576\n";
+  // It keeps what it knows of each connection that long, also of one that has ended: with the default, 300 s, 300 workers that come and go all the time held 30 MiB.
+  text += "c2s_timeout = 60\n";
   // Encryption is offered for chat clients that want it. Our own programs go without: nothing leaves this machine, and passwords do not cross it (SCRAM).
   text += "c2s_require_encryption = false; allow_unencrypted_plain_auth = false\n";
   // `offline` and `roster` for people's chat clients: the outcome of a job reaches an owner who is away.
