@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A whole grid on this machine, side by side with what a user would type instead. Prints machine, commit, medians and spread.
 
-  bench/grid_bench.py [--rounds 5] [--tasks 1000] [--json]
+  bench/run_bench.py [--rounds 5] [--tasks 1000] [--json]
 
 Needs a release build (scripts/build); starts a private grid of 2 slots in a temporary folder and stops it again.
 """
