@@ -25,7 +25,7 @@ struct Account {
   std::string host;  // to dial; empty: the domain
   std::uint16_t port = 5222;
   std::string ca_file;  // PEM; empty: the system's authorities
-  std::string proxy;    // http://host:port or socks5://host:port; empty: none. Through one all is encrypted, loopback or not
+  std::string proxy = {};  // http://host:port or socks5://host:port; empty: none. Through one all is encrypted, loopback or not
 };
 
 /// A stanza error (RFC 6120 §8.3), or one of our own conditions: `timeout` (no answer in time), `disconnected`.

@@ -127,6 +127,7 @@ modules:
     put_url: "https://{domain}:{uploads}/upload"
     docroot: {upload_folder}
     max_size: {upload_max}
+    access: all  # its default is a rule that nobody has made: then nobody may
   # Only the manager makes rooms, or somebody else could own the marketplace before it does.
   mod_muc:
     host: {rooms}

@@ -65,6 +65,12 @@ std::string without(const std::string& key) {
   return text.erase(at, text.find('\n', at) + 1 - at);
 }
 
+TEST_F(ProfileTest, MayNameAProxy) {
+  EXPECT_EQ(load(kUser + "proxy = \"socks5://proxy.example.edu:1080\"\n").value().account.proxy, "socks5://proxy.example.edu:1080");
+  EXPECT_EQ(load(kUser).value().account.proxy, "");
+  EXPECT_NE(why(kUser + "proxy = \"proxy:3128\"\n").find("socks5://HOST:PORT"), std::string::npos);
+}
+
 TEST_F(ProfileTest, ReadsAUser) {
   const auto profile = load(kUser);
   ASSERT_TRUE(profile) << profile.error().text();

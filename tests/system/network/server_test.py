@@ -223,6 +223,13 @@ class Server(Grid):
         self.assertEqual(self.findings(done)["tls-chain"]["level"], "wrong")
         self.assertIn("no password goes", self.findings(done)["login"]["what"])
 
+    def test_a_file_is_sent_and_fetched_by_a_stock_client(self):
+        with open(self.place.path("file"), "wb") as file:
+            file.write(os.urandom(5_000_000))
+        done = self.place.call("user", "/usr/bin/python3", os.path.join(HERE, "put_file.py"), f"admin@{DOMAIN}", self.place.path("grid", "admin", "admin.password"), DOMAIN, 5222, self.place.path("ca.pem"),
+                               self.place.path("file"), f"upload.{DOMAIN}")
+        self.assertIn("same", done.out, (done, self.place.all_logs()))
+
     def test_a_worker_and_a_user_on_other_machines_work(self):
         worker = self.place.unit_words("worker")
         worker[worker.index("--profile") + 1] = self.place.path("grid", "worker", "worker.toml")
