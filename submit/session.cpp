@@ -21,6 +21,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kTick = 100ms;
 constexpr int kRestartsMax = 2;  // of a submission in parts whose session the manager has forgotten
+constexpr std::size_t kEarlyMax = 64;  // jobs whose news are kept before somebody watches them
 constexpr std::size_t kPartMax = kStanzaMax - 1024;  // of the job in one SubmitRequest, which adds key and framing
 
 /// Conditions that say nobody is there to answer, or not yet (RFC 6120 §8.3.3): worth asking again.
@@ -403,13 +404,19 @@ void Session::heard(const gloox::Tag& message) {
   if (!decode(content->cdata(), content->findAttribute("encoding") == "zlib", event)) return;
   sign_ = Clock::now();
   quiet_ = limits_.quiet;
-  if (const gloox::Tag* results = message.findChild("results"); results && results->xmlns() == ns::job && watched_.contains(event.job().job())) {
-    wire::ResultsAnswer answer;
-    if (payload_in(*results, answer)) {
-      *answer.mutable_job() = event.job();
-      brought_[event.job().job()] = std::move(answer);
-    }
+  std::optional<wire::ResultsAnswer> brought;
+  if (const gloox::Tag* results = message.findChild("results"); results && results->xmlns() == ns::job) {
+    brought.emplace();
+    if (payload_in(*results, *brought)) *brought->mutable_job() = event.job();
+    else brought.reset();
   }
+  const std::uint64_t job = event.job().job();
+  if (!watched_.contains(job)) {
+    if (early_.size() >= kEarlyMax && !early_.contains(job)) early_.erase(early_.begin());  // the oldest number
+    if (Early& known = early_[job]; !ended(known.status)) known = {event.job(), std::move(brought)};
+    return;
+  }
+  if (brought) brought_[job] = std::move(*brought);
   note_status(event.job());
 }
 
@@ -418,6 +425,10 @@ void Session::watching(std::uint64_t job) {
   renewed_ = sign_ = Clock::now();
   quiet_ = limits_.quiet;
   lost_ = false;
+  auto early = early_.extract(job);  // the answer with the number and the news of the end may come in one piece
+  if (early.empty()) return;
+  if (early.mapped().results) brought_[job] = std::move(*early.mapped().results);
+  note_status(early.mapped().status);
 }
 
 Result<Done> Session::watch(const std::vector<std::uint64_t>& jobs) {

@@ -161,6 +161,11 @@ class Session {
   std::set<std::uint64_t> watched_;
   std::map<std::uint64_t, wire::JobStatus> news_;
   std::map<std::uint64_t, wire::ResultsAnswer> brought_;  // results that came with the end of a watched job, until asked for
+  struct Early {
+    wire::JobStatus status;
+    std::optional<wire::ResultsAnswer> results;
+  };
+  std::map<std::uint64_t, Early> early_;  // newest news of jobs that nobody watches yet: that of a short one comes with its number
   bool fresh_ = false;
   std::uint64_t stranger_ = 0;  // a watched job whose number is another job's now
   Clock::time_point renewed_{};             // when the watches were last asked for
