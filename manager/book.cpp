@@ -186,6 +186,14 @@ void make_grouped(wire::Job& job) {
   one.set_require(job.require()), one.set_rank(job.rank()), one.set_retries(job.retries());
 }
 
+PackedLines::PackedLines(const wire::Lines& lines) {
+  std::size_t bytes = 0;
+  for (const auto& line : lines.line()) bytes += line.size();
+  text_.reserve(bytes);
+  ends_.reserve(static_cast<std::size_t>(lines.line_size()));
+  for (const auto& line : lines.line()) ends_.push_back(static_cast<std::uint32_t>((text_ += line).size()));
+}
+
 std::uint32_t JobEntry::group_of(TaskNumber task) const {
   const auto after = std::upper_bound(places.begin(), places.end(), task.value, [](std::uint64_t number, const Place& place) { return number < place.first; });
   return after == places.begin() ? 0 : static_cast<std::uint32_t>(after - places.begin() - 1);
@@ -200,8 +208,8 @@ std::string item_of(const JobEntry& entry, TaskNumber task) {
     const std::uint64_t step = std::max<std::uint64_t>(1, group.range().step());
     return std::to_string(static_cast<std::int64_t>(static_cast<std::uint64_t>(group.range().first()) + position * step));
   }
-  if (group.has_lines() && position < static_cast<std::uint64_t>(group.lines().line_size())) return group.lines().line(static_cast<int>(position));
-  return {};
+  const PackedLines& lines = entry.places[at].lines;
+  return position < lines.size() ? lines[static_cast<std::size_t>(position)] : std::string();
 }
 
 std::string shown(const wire::Command& command) {
@@ -254,7 +262,7 @@ std::vector<JobEntry::Place> places_of(const wire::Job& job, const std::string& 
   std::vector<JobEntry::Place> places;
   std::uint64_t first = 1;
   for (const auto& group : job.groups()) {
-    places.push_back({first, group.command().ByteSizeLong(), group.name()});
+    places.push_back({first, group.command().ByteSizeLong(), group.name(), {}});
     first += tasks_of(group);
   }
   if (places.empty())
@@ -264,7 +272,7 @@ std::vector<JobEntry::Place> places_of(const wire::Job& job, const std::string& 
       std::uint64_t tasks = 0;
       const auto [end, failure] = std::from_chars(line.data(), line.data() + line.size(), tasks);
       if (failure != std::errc{} || end == line.data() + line.size()) break;
-      places.push_back({first, 0, std::string(end + 1, line.data() + line.size())});
+      places.push_back({first, 0, std::string(end + 1, line.data() + line.size()), {}});
       first += tasks;
     }
   if (places.empty()) places.emplace_back();
@@ -289,6 +297,7 @@ void JobBook::ended(JobEntry& entry) {
   by_end_.insert({entry.listed_ms = entry.row.ended_ms, entry.row.id});
   entry.row.spec.clear();
   entry.job.Clear();
+  for (auto& place : entry.places) place.lines = {};
   open_.erase(entry.row.id);
 }
 
@@ -297,6 +306,11 @@ void JobBook::reopened(JobEntry& entry, wire::Job job) {
   entry.job = std::move(job);
   make_grouped(entry.job);
   entry.places = places_of(entry.job, entry.row.layout);
+  for (int at = 0; at < entry.job.groups_size(); ++at)
+    if (wire::Group& group = *entry.job.mutable_groups(at); group.has_lines()) {
+      entry.places[static_cast<std::size_t>(at)].lines = PackedLines(group.lines());
+      group.clear_lines();
+    }
   by_end_.erase({entry.listed_ms, entry.row.id});
   open_.insert(entry.row.id);
   for (const auto& after : entry.job.after()) ++waited_for_[{after.job()}];

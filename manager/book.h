@@ -22,14 +22,28 @@ constexpr std::size_t kNameMax = 200;  // bytes of the name of a job or group
 constexpr std::chrono::milliseconds kRetryDelayMax = std::chrono::hours(24 * 30);
 constexpr std::chrono::milliseconds kDeadlineMax = std::chrono::hours(24 * 366 * 10);  // from now
 
+/// The lines of a group, one behind the other: their message keeps each as a string of its own, which takes up to 80 bytes more.
+class PackedLines {
+ public:
+  PackedLines() = default;
+  explicit PackedLines(const wire::Lines& lines);
+  std::size_t size() const { return ends_.size(); }
+  std::string operator[](std::size_t at) const { return text_.substr(at == 0 ? 0 : ends_[at - 1], ends_[at] - (at == 0 ? 0 : ends_[at - 1])); }
+
+ private:
+  std::string text_;
+  std::vector<std::uint32_t> ends_;  // of a message, which is below 2 GiB
+};
+
 struct JobEntry {
   struct Place {
     std::uint64_t first = 1;         // task of this group
     std::uint64_t command_size = 0;  // serialized
     std::string name;
+    PackedLines lines{};
   };
   JobRow row;
-  wire::Job job;              // always in groups, as make_grouped() has it; cleared when the job ended
+  wire::Job job;              // always in groups, as make_grouped() has it, and without their lines, which the places have; cleared when the job ended
   std::vector<Place> places;  // of the groups, in order; kept when the job ended
   std::uint64_t memory = 0;   // as memory_of() has it; 0 once it ended
   bool end_saved = true;      // once it ended: that is on disk

@@ -71,10 +71,12 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     wire::Job job;
     const bool open = row.ended_ms == 0, readable = !open || (job.ParseFromString(row.spec) && (job.has_command() || job.groups_size() > 0));
     if (!readable) spdlog::error("stored job cannot be read job={}", row.id.value);
+    JobRestored event;
+    if (open) event.job = event_of(row.id, row.owner, job, clocks), event.canceled = row.canceled;  // the book packs its lines
+    const std::uint64_t memory = open ? memory_of(job, row.tasks) : 0;
     JobEntry& entry = book_.add(std::move(row), std::move(job));
     if (!open) continue;
-    opened(entry, memory_of(entry.job, entry.row.tasks));
-    JobRestored event{event_of(entry.row.id, entry.row.owner, entry.job, clocks), {}, entry.row.canceled};
+    opened(entry, memory);
     if (!readable) event.job.groups.front().tasks = entry.row.tasks;
     event.job.terms.hold = entry.row.held;
     event.born = born(event.job.job);

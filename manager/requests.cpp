@@ -1,8 +1,10 @@
 // What users can do to jobs: submit, cancel, hold, release, run again.
+#include <malloc.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <tuple>
 
 #include "manager/grid.h"
@@ -18,6 +20,7 @@ constexpr std::uint32_t kJobsMax = 500;         // jobs in one status answer
 constexpr std::size_t kMatchesMax = 100;        // groups told of in a dry run
 constexpr std::size_t kWarnedMax = 10;          // different requests that a job is warned of: each looks at every worker
 constexpr std::size_t kWarningsMax = 5;
+constexpr std::size_t kTrimFrom = 1u << 20;     // bytes of a job, whose message gives its memory back to the system
 
 Instant now() { return Clocks::read().now; }
 
@@ -142,18 +145,20 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   row.tasks = tasks.value(), row.retries = job.retries(), row.notify = job.notify(), row.submitted_ms = clocks.now_ms;
   row.priority = job.priority(), row.held = job.hold(), row.deadline_ms = job.deadline_ms(), row.layout = layout_of(job);
   row.spec = job.SerializeAsString();
+  const bool large = row.spec.size() > kTrimFrom;
   journal_->add(row);
   auto event = std::make_shared<const JobSubmitted>(event_of(row.id, row.owner, job, clocks));
   spdlog::info("job submitted job={} owner={} tasks={} groups={}", row.id.value, row.owner, row.tasks, event->groups.size());
   answer.set_job(row.id.value);
   match(job, *event, false, answer);
   opened(book_.add(std::move(row), std::move(job)), memory);
-  journal_->commit([this, event, answer, watch = given.watch, jid = asker.jid, reply] {
+  journal_->commit([this, event, answer, large, watch = given.watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event->job, jid);
     reply(answer);
     if (const JobEntry* entry = book_.find(event->job))
       for (const JobKnown& known : book_.ended_before(entry->job)) handle(known);
     handle(*event);
+    if (large) boost::asio::post(loop_, [] { ::malloc_trim(0); });  // it came as hundreds of thousands of strings, and is kept as one
   });
 }
 

@@ -67,6 +67,26 @@ TEST(Book, CountsTasksOfRangesListsAndSingleJobs) {
   EXPECT_EQ(item_of(entry_of(book, job), {3}), "");
 }
 
+TEST(Book, KeepsLinesOnceAndOnlyUntilTheJobEnds) {
+  JobBook book;
+  wire::Job job;
+  for (const char* line : {"", "one", "", "three"}) add_group(job, line).mutable_lines()->add_line(line), job.mutable_groups(job.groups_size() - 1)->mutable_lines()->add_line("second");
+  const JobEntry& entry = entry_of(book, job);
+  for (const auto& group : entry.job.groups()) EXPECT_FALSE(group.has_lines()) << group.name();
+  EXPECT_EQ(item_of(entry, {1}), "");
+  EXPECT_EQ(item_of(entry, {3}), "one");
+  EXPECT_EQ(item_of(entry, {7}), "three");
+  EXPECT_EQ(item_of(entry, {8}), "second");
+  EXPECT_EQ(item_of(entry, {9}), "");
+  JobEntry& ended = *book.find({1});
+  ended.row.ended_ms = 1;
+  book.ended(ended);
+  EXPECT_EQ(item_of(ended, {3}), "");
+  EXPECT_EQ(ended.places.at(1).lines.size(), 0u);
+  book.reopened(ended, job);
+  EXPECT_EQ(item_of(ended, {7}), "three");
+}
+
 TEST(Book, NumbersTasksThroughTheGroupsInOrder) {
   wire::Job job;
   add_group(job, "prepare");
