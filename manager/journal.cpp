@@ -28,6 +28,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kAgain = 1s;          // between two tries to write what the disk refused
 constexpr auto kLater = 500ms;       // what is in no hurry waits so long for something to ride along with
+constexpr int kLogPages = 4000;      // of the log, above which they are brought to their places: what was written is on disk already, so nobody waits for that
 constexpr auto kSweep = 2000us;      // of one transaction that takes old rows away: what a commit may have to wait for
 constexpr auto kSweepPause = 4ms;    // between two of them, at least; twice the time that the last one took
 
@@ -43,6 +44,8 @@ class SqliteJournal final : public Journal {
   SqliteJournal(const std::filesystem::path& file, boost::asio::io_context& loop, Restored& restored)
       : loop_(loop), folder_(file.has_parent_path() ? file.parent_path() : "."), lock_(file), db_(open_store(file)) {
     reader_.restore(restored);
+    sqlite3_wal_hook(  // in place of SQLite's own, which does that within the commit
+        db_->getHandle(), [](void* pages, sqlite3*, const char*, int now) { return *static_cast<int*>(pages) = now, SQLITE_OK; }, &log_pages_);
     forgetting_ = sweeper_.jobs();
     thread_ = std::thread([this] { run(); });
   }
@@ -194,6 +197,7 @@ class SqliteJournal final : public Journal {
       }
       for (const auto& read : reads) read();
       if (closing) return;  // all is written, or the disk refuses it
+      if (log_pages_ >= kLogPages) tidy_log();
       if (unwritten.empty() && !sweeper_.idle() && Clock::now() >= sweep_at_) sweep();
     }
   }
@@ -222,6 +226,12 @@ class SqliteJournal final : public Journal {
     return good;
   }
 
+  /// What it cannot move now, since it is being read or the disk is full, the next commit tries again.
+  void tidy_log() {
+    log_pages_ = 0;
+    sqlite3_wal_checkpoint_v2(db_->getHandle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  }
+
   void sweep() {
     try {
       const auto began = Clock::now();
@@ -244,6 +254,7 @@ class SqliteJournal final : public Journal {
   StoreReader reader_{statements_};
   StoreSweeper sweeper_{statements_};
   Clock::time_point again_{}, sweep_at_{};  // the thread's
+  int log_pages_ = 0;                       // the thread's: at the last commit
   std::atomic<std::size_t> pending_ = 0, forgetting_ = 0;
   Batch gathered_;       // the loop's
   boost::asio::steady_timer later_{loop_};

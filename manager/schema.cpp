@@ -82,7 +82,7 @@ std::unique_ptr<SQLite::Database> open_store(const std::filesystem::path& file) 
   if (const std::string mode = db->execAndGet("PRAGMA journal_mode=WAL").getString(); mode != "wal") throw std::runtime_error("its disk cannot do SQLite's WAL mode (" + mode + ")");
   db->exec("PRAGMA synchronous=FULL");
   db->exec("PRAGMA wal_autocheckpoint=4000");
-  db->exec("PRAGMA journal_size_limit=16777216");  // a log that was long once gives its room back
+  db->exec("PRAGMA journal_size_limit=25165824");  // a log that was long once gives its room back; above its usual size, since a file that grows again takes longer to sync
   db->exec("BEGIN IMMEDIATE");
   const int version = version_of(*db);
   for (int step = version; step < kSchemaVersion; ++step) db->exec(kSteps[step]);

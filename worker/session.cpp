@@ -308,7 +308,12 @@ void Session::tell(Event event) {
   while (!events_.empty() && !stopped_) {
     Event next = std::move(events_.front());
     events_.pop_front();
-    for (Action& action : agent_.step(now(), std::move(next))) std::visit([this](auto& what) { perform(what); }, action);
+    std::vector<Action> actions = agent_.step(now(), std::move(next));
+    // What is to begin begins first: the rest writes to the disk and the wire, which takes as long as a short task does.
+    const auto rest = std::stable_partition(actions.begin(), actions.end(), [](const Action& action) { return std::holds_alternative<Start>(action) || std::holds_alternative<Call>(action); });
+    for (auto action = actions.begin(); action != rest; ++action) std::visit([this](auto& what) { perform(what); }, *action);
+    if (rest != actions.end() && std::exchange(calls_made_, false)) slots_.calls_made();
+    for (auto action = rest; action != actions.end(); ++action) std::visit([this](auto& what) { perform(what); }, *action);
     if (events_.empty() && std::exchange(calls_made_, false)) slots_.calls_made();  // which may tell more
   }
   wake_in_time();
