@@ -1,6 +1,7 @@
 // What running a task through the executor costs, against the bare loop that nobody can beat by much: posix_spawn, two pipes, one thread a slot.
 // Rounds alternate, so that a busy machine slows both. Prints medians, and the median of the ratios of rounds.
-//   executor_bench [SLOTS [TASKS_A_ROUND [ROUNDS]]]        SOUK_NAMESPACES=0: without PID namespaces
+// With `sandbox` the same in sandboxes, in the same rounds, and what that costs against without.
+//   executor_bench [SLOTS [TASKS_A_ROUND [ROUNDS [sandbox]]]]        SOUK_NAMESPACES=0: without PID namespaces
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
@@ -86,17 +87,25 @@ double runners_cpu() {
 
 int main(int argc, char** argv) {
   const int slots = argc > 1 ? std::atoi(argv[1]) : 2, tasks = argc > 2 ? std::atoi(argv[2]) : 1000, rounds = argc > 3 ? std::atoi(argv[3]) : 3;
-  if (slots < 1 || tasks < slots || rounds < 1) return std::fprintf(stderr, "usage: executor_bench [SLOTS [TASKS_A_ROUND [ROUNDS]]]\n"), 2;
+  if (slots < 1 || tasks < slots || rounds < 1) return std::fprintf(stderr, "usage: executor_bench [SLOTS [TASKS_A_ROUND [ROUNDS [sandbox]]]]\n"), 2;
   char folder[] = "/tmp/souk-bench-XXXXXX";
   if (mkdtemp(folder) == nullptr) return 1;
   boost::asio::io_context loop(1);
-  std::vector<double> bare_rates, rates, ratios;
-  double bare_cpu = 0, worker_cpu = 0, helper_cpu = 0;
+  const bool with_sandbox = argc > 4;
+  std::vector<double> bare_rates, rates, ratios, boxed_rates, boxed_ratios, boxed_cpu_ratios;
+  double bare_cpu = 0, worker_cpu = 0, helper_cpu = 0, boxed_worker_cpu = 0, boxed_helper_cpu = 0, task_cpu[2] = {0, 0};
   int failed = 0;
   bool namespaces = false;
   {
     souk::Executor executor(loop, slots, folder, SOUK_RUNNER);
     namespaces = executor.has_namespaces();
+    if (with_sandbox) {
+      auto sandbox = souk::Sandbox::find({SOUK_RUNNER, folder, {}, ""});
+      if (!sandbox) return std::fprintf(stderr, "%s\n", sandbox.error().text().c_str()), 1;
+      std::printf("sandbox    %s\n", sandbox.value().note().c_str());
+      executor.use(std::move(sandbox.value()));
+    }
+    bool boxed = false;
     int left = 0, running = 0, number = 0;
     std::function<void(int)> next = [&](int slot) {
       if (left == 0) return running == 0 ? loop.stop() : void();
@@ -107,8 +116,13 @@ int main(int argc, char** argv) {
       launch.env = {{"PATH", "/usr/bin:/bin"}};
       launch.folder = std::to_string(++number);
       launch.time_limit = std::chrono::minutes(1);
+      if (boxed) {
+        launch.box = souk::Boxed{"job", false, false, {}};
+        launch.box->bounds.memory = 1 << 30, launch.box->bounds.disk = launch.box->bounds.file = 1 << 30;
+      }
       executor.start(slot, std::move(launch), [&, slot](souk::Outcome outcome) {
         --running;
+        task_cpu[boxed] += std::chrono::duration<double>(outcome.cpu).count();
         failed += !outcome.succeeded();
         next(slot);
       });
@@ -126,16 +140,35 @@ int main(int argc, char** argv) {
         for (auto& thread : threads) thread.join();
       });
       bare_cpu += own_cpu() - from;
+      const auto through = [&](int number_of) {
+        return timed([&] {
+          left = number_of;
+          for (int slot = 0; slot < slots; ++slot) next(slot);
+          loop.restart();
+          loop.run();
+        });
+      };
+      if (with_sandbox) through(slots);  // runners are replaced outside of the measurement
       from = own_cpu();
-      const double helpers = runners_cpu();
-      const double rate = timed([&] {
-        left = tasks;
-        for (int slot = 0; slot < slots; ++slot) next(slot);
-        loop.restart();
-        loop.run();
-      });
+      double helpers = runners_cpu();
+      const double tasks_before = task_cpu[0];
+      const double rate = through(tasks);
+      const double used = own_cpu() - from + runners_cpu() - helpers + task_cpu[0] - tasks_before;
       worker_cpu += own_cpu() - from;
       helper_cpu += runners_cpu() - helpers;
+      if (with_sandbox) {
+        boxed = true;
+        through(slots);
+        from = own_cpu();
+        helpers = runners_cpu();
+        const double boxed_tasks_before = task_cpu[1];
+        boxed_rates.push_back(through(tasks));
+        boxed_ratios.push_back(boxed_rates.back() / rate);
+        boxed_cpu_ratios.push_back((own_cpu() - from + runners_cpu() - helpers + task_cpu[1] - boxed_tasks_before) / used);
+        boxed_worker_cpu += own_cpu() - from;
+        boxed_helper_cpu += runners_cpu() - helpers;
+        boxed = false;
+      }
       bare_rates.push_back(bare);
       rates.push_back(rate);
       ratios.push_back(rate / bare);
@@ -148,6 +181,14 @@ int main(int argc, char** argv) {
   std::printf("executor   %7.0f tasks/s (%.0f to %.0f), worker %.1f us, runners %.1f us a task\n", median(rates), *std::min_element(rates.begin(), rates.end()),
               *std::max_element(rates.begin(), rates.end()), worker_cpu / all, helper_cpu / all);
   std::printf("ratio      %7.2f (%.2f to %.2f)\n", median(ratios), *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()));
+  if (with_sandbox) {
+    std::printf("tasks      %.1f us of CPU each, %.1f us in a sandbox\n", task_cpu[0] / all, task_cpu[1] / all);
+    std::printf("sandboxed  %7.0f tasks/s (%.0f to %.0f), worker %.1f us, runners %.1f us a task\n", median(boxed_rates), *std::min_element(boxed_rates.begin(), boxed_rates.end()),
+                *std::max_element(boxed_rates.begin(), boxed_rates.end()), boxed_worker_cpu / all, boxed_helper_cpu / all);
+    std::printf("to bare    %7.2f (%.2f to %.2f) of the tasks/s, %.2f (%.2f to %.2f) of the CPU\n", median(boxed_ratios), *std::min_element(boxed_ratios.begin(), boxed_ratios.end()),
+                *std::max_element(boxed_ratios.begin(), boxed_ratios.end()), median(boxed_cpu_ratios), *std::min_element(boxed_cpu_ratios.begin(), boxed_cpu_ratios.end()),
+                *std::max_element(boxed_cpu_ratios.begin(), boxed_cpu_ratios.end()));
+  }
   std::filesystem::remove_all(folder);
   return failed != 0;
 }

@@ -238,6 +238,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     for (const auto& [name, resource] : offer.resources) (*o.mutable_resources())[name] = written(resource);
     for (const auto& name : offer.services) o.add_services(name);
     o.set_speed(offer.speed);
+    o.set_sandbox(std::string(name_of(offer.sandbox))), o.set_sandbox_note(printable(offer.sandbox_note)), o.set_network(offer.network);
     w.set_rule(member.rule), w.set_until_ms(member.until_ms);
     w.set_set_aside(printable(load->set_aside));
   }

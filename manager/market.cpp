@@ -67,6 +67,10 @@ Value OfferAttributes::attribute(std::string_view name) const {
   if (name == "version") return text(offer_.version);
   if (name == "gpu") return offer_.gpus.empty() ? Value(Undefined{}) : text(offer_.gpus.front());
   if (name == "hostname") return text(offer_.hostname);
+  if (name == "network") return Value(offer_.network);
+  if (name == "sandbox") return number(static_cast<int>(offer_.sandbox));
+  if (name == "bwrap") return number(static_cast<int>(SandboxLevel::bwrap));
+  if (name == "cgroup") return number(static_cast<int>(SandboxLevel::cgroup));
   if (name.starts_with("software.")) {
     const std::string* version = named(offer_.software, name.substr(9));
     return version ? Value(Version{*version}) : Value(Undefined{});
@@ -182,6 +186,8 @@ WorkerClassId Market::worker_class(const Offer& offer) {
   for (const auto& [name, resource] : offer.resources) add(key, name), add(key, resource.amount);
   add(key, "|");
   for (const auto& name : offer.services) add(key, name);
+  add(key, "|");
+  add(key, static_cast<std::uint64_t>(offer.sandbox)), add(key, static_cast<std::uint64_t>(offer.network));
   const auto [at, fresh] = by_worker_key_.try_emplace(key, static_cast<WorkerClassId>(workers_.size()));
   if (fresh) workers_.push_back({std::make_shared<const Offer>(offer), room_of(offer), key});
   return at->second;

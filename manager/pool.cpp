@@ -432,9 +432,9 @@ void Pool::flush(Peer& peer) {
       const wire::Needs& needs = entry->job.groups(static_cast<int>(group)).needs();
       const std::uint64_t size = entry->places[group].command_size;
       const bool large = size > kCommandInline;
-      const bool introduces = !named.contains(key) && (!large || needs.ByteSizeLong() > 0);
+      const bool introduces = !named.contains(key);
       const std::string item = item_of(*entry, task.task);
-      const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + (large ? 0 : size) + 16 : 0);
+      const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 : 0);
       if (!attempts.empty() && bytes + adds > kStanzaMax) break;
       if (large && !peer.has_command.contains(key) && link_.queued() > kQueueHigh) {
         peer.to_assign.assign(assignments.begin() + static_cast<std::ptrdiff_t>(next), assignments.end());
@@ -447,7 +447,7 @@ void Pool::flush(Peer& peer) {
       if (introduces) {
         named.insert(key);
         auto& with = *assign.add_commands();
-        with.set_job(task.job.value), with.set_group(group);
+        with.set_job(task.job.value), with.set_group(group), with.set_owner(entry->row.owner);
         if (needs.ByteSizeLong() > 0) *with.mutable_needs() = needs;
         if (!large) *with.mutable_command() = command;
       }

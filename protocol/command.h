@@ -17,6 +17,9 @@ constexpr std::size_t kSubmitMax = 64u << 20;     // bytes of a serialized job
 constexpr int kRetriesMax = 1000;
 constexpr std::chrono::milliseconds kGraceDefault{2000};
 
+/// What a job says about the sandbox of its tasks; the worker's owner decides what it may have.
+enum class Sandboxing : std::uint8_t { by_owner, none, required };
+
 /// What one attempt executes. Strings are bytes, not text: a file name need not be UTF-8. None may hold a NUL byte, but `input` may.
 struct Command {
   std::vector<std::string> argv;  // never empty; with `shell`, one line handed to /bin/sh -c
@@ -29,6 +32,8 @@ struct Command {
   bool fill = false;  // `{}` and `{#}` in argv stand for the item and the task's number; with `shell`, quoted for sh
   bool json = false;  // the item is a JSON object: `{key}` stands for its field too
   bool pin = false;   // bound to processors of its own, as many as it asks cpus
+  bool network = false;  // in a sandbox: with the host's network
+  Sandboxing sandbox = Sandboxing::by_owner;
   std::string service{};  // not empty: this service of the worker answers, and nothing is started; argv may be empty then
 };
 

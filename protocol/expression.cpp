@@ -960,7 +960,7 @@ void collect(const Node& node, std::set<std::string>& names) {
 }
 
 const std::vector<std::string>& attribute_names() {
-  static const std::vector<std::string> names{"arch", "cpu_model", "cpus", "disk", "gpu", "gpus", "hostname", "load", "memory", "name", "os", "owner", "reliability", "running", "slots",
+  static const std::vector<std::string> names{"arch", "bwrap", "cgroup", "cpu_model", "cpus", "disk", "gpu", "gpus", "hostname", "load", "memory", "name", "network", "os", "owner", "reliability", "running", "sandbox", "slots",
       "speed", "version", "job.cpus", "job.gpus", "job.memory", "job.name", "job.owner", "job.priority", "job.tasks"};
   return names;
 }

@@ -180,6 +180,9 @@ Form to_form(const Offer& offer) {
   if (!resources.empty()) form.add("resource", "text-multi", "", std::move(resources));
   if (!offer.services.empty()) form.add("service", "text-multi", "", {offer.services.begin(), offer.services.end()});
   if (const auto tenths = std::lround(std::clamp(offer.speed, 0.0, kSpeedMax) * 10); tenths > 0) add("speed", std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10));
+  if (offer.sandbox != SandboxLevel::none) add("sandbox", std::string(name_of(offer.sandbox)));
+  if (!offer.sandbox_note.empty()) add("sandbox-note", entry(offer.sandbox_note));
+  if (offer.network) add("network", "true");
   return form;
 }
 
@@ -218,6 +221,12 @@ Result<Offer> offer_from(const Form& form) {
   const auto tempo = speed(form);
   if (!tempo) return tempo.error();
   offer.speed = tempo.value();
+  const std::string_view sandbox = form.text("sandbox");
+  for (const SandboxLevel level : {SandboxLevel::bwrap, SandboxLevel::cgroup})
+    if (sandbox == name_of(level)) offer.sandbox = level;  // a level that we do not know is none: nobody relies on it
+  if (form.find("sandbox-note") != nullptr)
+    if (const auto read = text(form, "sandbox-note", offer.sandbox_note); !read) return read.error();
+  offer.network = form.text("network") == "true";
   return offer;
 }
 

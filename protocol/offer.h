@@ -23,6 +23,14 @@ struct OfferedResource {
   friend bool operator==(const OfferedResource&, const OfferedResource&) = default;
 };
 
+/// How well a worker can keep tasks from its host, the better the higher. In expressions `sandbox >= bwrap`.
+enum class SandboxLevel : std::uint8_t {
+  none,
+  bwrap,   // own namespaces, read-only system, filtered system calls; memory limited for each process
+  cgroup,  // and memory and processes of the whole attempt limited by the kernel
+};
+constexpr std::string_view name_of(SandboxLevel level) { return level == SandboxLevel::cgroup ? "cgroup" : level == SandboxLevel::bwrap ? "bwrap" : "none"; }
+
 struct Offer {
   int slots = 1;  // 1 to kSlotsMax
   int cpus = 0;   // logical processors this worker may use
@@ -35,6 +43,9 @@ struct Offer {
   std::map<std::string, OfferedResource> resources;  // --resource name=2 or name=[a,b]
   std::set<std::string> services;  // names: --service name=COMMAND
   double speed = 0;  // of one processor, 1.0: the reference machine, in steps of a tenth; 0: not measured
+  SandboxLevel sandbox = SandboxLevel::none;  // the most it can keep a task in
+  std::string sandbox_note;                   // for people: what is in force, or why there is none
+  bool network = false;                       // its owner lets tasks in a sandbox have the network, or it keeps none in one
   friend bool operator==(const Offer&, const Offer&) = default;
 };
 
@@ -56,7 +67,7 @@ inline constexpr const char* kOfferForm = "urn:souk:offer:1";
 /// `slots`, `resources` and `services` must be in range; a speed is brought into 0 to kSpeedMax and rounded to tenths.
 Form to_form(const Offer& offer);
 /// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, on values over 256 bytes,
-/// and on resources as parse_resource() does, or more than kResourcesMax, and on names that check_service_name() refuses. `resource`, `service` and `speed` may be missing.
+/// and on resources as parse_resource() does, or more than kResourcesMax, and on names that check_service_name() refuses. `resource`, `service`, `speed`, `sandbox`, `sandbox-note` and `network` may be missing.
 Result<Offer> offer_from(const Form& form);
 
 }  // namespace souk

@@ -271,6 +271,7 @@ void write(const Command& command, wire::Command& message) {
   message.set_grace_ms(std::max<std::uint64_t>(1, count(command.grace)));
   message.set_output_max(std::max<std::size_t>(1, command.output_max));
   message.set_fill(command.fill), message.set_json(command.json), message.set_pin(command.pin);
+  message.set_network(command.network), message.set_sandbox(static_cast<wire::Sandbox>(command.sandbox));
   message.set_service(command.service);
 }
 
@@ -281,6 +282,8 @@ Result<Command> read(const wire::Command& message) {
   for (const auto& variable : message.env()) command.env.emplace_back(variable.name(), variable.value());
   command.input = message.input();
   command.fill = message.fill(), command.json = message.json(), command.pin = message.pin();
+  command.network = message.network();
+  command.sandbox = message.sandbox() == wire::UNBOXED ? Sandboxing::none : message.sandbox() == wire::BY_OWNER ? Sandboxing::by_owner : Sandboxing::required;
   command.service = message.service();
   if (message.output_max() != 0) command.output_max = message.output_max();
   if (!take(message.time_limit_ms(), command.time_limit)) command.time_limit = std::chrono::milliseconds::max();  // check() names it

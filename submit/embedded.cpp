@@ -89,7 +89,8 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
     const std::string name = "worker-" + std::to_string(number);
     ProgramPlan worker{.name = name, .argv = {programs.worker.string(), "--profile", at.profile("worker").string()}, .log = at.log(name)};
     worker.argv.insert(worker.argv.end(), {"--slots", std::to_string(grid.slots), "--work", (grid.dir / "work" / name).string(), "--state",
-                                                (grid.dir / "results" / name).string(), "--name", name});
+                                                (grid.dir / "results" / name).string(), "--name", name, "--sandbox", grid.sandbox});
+    if (grid.sandbox != "none") worker.argv.insert(worker.argv.end(), {"--owner", at_domain(grid.user)});
     for (const auto& service : grid.services) worker.argv.insert(worker.argv.end(), {"--service", service});
     all.push_back(std::move(worker));
   }

@@ -34,6 +34,7 @@ struct EmbeddedGrid {
   int slots = 1;                       // of each worker, 1 to kSlotsMax
   std::vector<std::string> admins;     // JIDs that see and cancel everybody's jobs
   std::vector<std::string> allowed;    // JIDs or domains that may submit besides the owner; empty: everybody with an account
+  std::string sandbox = "none";             // as the workers' --sandbox has it: who has an account here is trusted, unless told otherwise
   std::vector<std::string> services;        // as the workers' --service has them
   std::vector<std::string> shares, limits;  // as the manager's --share and --limit have them
   std::string memory_max;                   // and its --memory-max; empty: its default

@@ -219,6 +219,8 @@ void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_flag("--restored", options.restored, "The state folder was put back from a copy: jobs that were open then are held, and numbers are left out for what is lost");
   command.add_flag("--hosted", options.hosted, "Let the server's room service keep the marketplace, not the manager itself: slow beyond a hundred workers, but a room with settings");
   command.add_option("--admin", options.admins, "JID that sees and cancels everybody's jobs (may be repeated)")->allow_extra_args(false);
+  command.add_option("--sandbox", options.sandbox, "none: tasks run as this user (default); auto: those of other users in a sandbox; bwrap: all in one (docs/SECURITY.md)")
+      ->check(CLI::IsMember({"auto", "none", "bwrap"}))->type_name("auto|none|bwrap");
   command.add_option("--service", options.services, "A service of each worker, as souk-worker --service has it: NAME=COMMAND or NAME=json:COMMAND (may be repeated)")
       ->type_name("NAME=COMMAND")->allow_extra_args(false)->delimiter('\0');
   command.add_option("--allow", options.allowed, "JID or domain that may submit, besides you (may be repeated; default: everybody with an account)")

@@ -218,8 +218,10 @@ void add_job_commands(CLI::App& app, Common& common) {
   }
   {
     auto* workers = command("workers", "List the workers in the market and what they offer", "The grid");
-    workers->footer("Examples:\n  souk workers\n  souk workers --json | jq -s 'map(.slots) | add'");
-    workers->callback([&common] { common.action = [&common] { return workers_command(common); }; });
+    const auto name = std::make_shared<std::string>();
+    workers->add_option("worker", *name, "All that this one offers, and what keeps its tasks from it and it from its tasks")->type_name("NAME");
+    workers->footer("Examples:\n  souk workers\n  souk workers ant-7\n  souk workers --json | jq -s 'map(.slots) | add'");
+    workers->callback([&common, name] { common.action = [&common, name] { return workers_command(common, *name); }; });
   }
   {
     auto* completion = command("completion", "Print a script that completes commands and options on Tab", "The grid");

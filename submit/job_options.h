@@ -73,7 +73,7 @@ int job_command(const Common& common, const std::vector<std::string>& jobs);
 int tasks_command(const Common& common, const TasksOptions& options);
 int cat_command(const Common& common, const CatOptions& options);
 int cancel_command(const Common& common, const CancelOptions& options);
-int workers_command(const Common& common);
+int workers_command(const Common& common, const std::string& name = {});
 // control_commands.cpp
 int why_command(const Common& common, const std::vector<std::string>& targets);
 int hold_command(const Common& common, const std::vector<std::string>& jobs, bool hold);

@@ -270,6 +270,36 @@ void WorkerColumns::see(const wire::WorkerStatus& worker) {
   note = note || !worker_note(worker).empty();
 }
 
+std::string details(const wire::WorkerStatus& worker, WallTime now) {
+  const auto& offer = worker.offer();
+  std::string text;
+  const auto line = [&](std::string_view key, const std::string& value) {
+    if (!value.empty()) text += fmt::format("{:<10} {}\n", key, value);
+  };
+  const auto joined = [](const auto& map) {
+    std::vector<std::string> words;
+    for (const auto& [key, value] : map) words.push_back(value.empty() ? key : key + "=" + value);
+    std::sort(words.begin(), words.end());
+    return plain(fmt::format("{}", fmt::join(words, " ")), 4000);
+  };
+  line("worker", plain(worker.nick()));
+  line("address", plain(worker.jid(), 1000));
+  line("state", std::string(worker_state_name(worker.state())) + fmt::format(", {} of {} slots taken, {} tasks done, {} failed", worker.running(), worker.slots(), worker.succeeded(), worker.failed()));
+  line("note", worker_note(worker));
+  if (worker.since_ms() != 0) line("here for", seconds_text(now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())}));
+  line("host", plain(offer.hostname() + ", " + offer.os() + "/" + offer.arch() + ", " + offer.cpu_model(), 1000));
+  line("offers", fmt::format("{} cpus, {} memory, {} disk", offer.cpus(), size_text(offer.memory_bytes()), size_text(offer.disk_bytes())) + (offer.speed() > 0 ? fmt::format(", speed {:.1f}", offer.speed()) : ""));
+  line("gpus", plain(fmt::format("{}", fmt::join(offer.gpus(), ", ")), 4000));
+  line("tags", joined(offer.tags()));
+  line("resources", joined(offer.resources()));
+  line("services", plain(fmt::format("{}", fmt::join(offer.services(), " ")), 4000));
+  line("software", joined(offer.software()));
+  line("sandbox", offer.sandbox().empty() ? "" : plain(offer.sandbox()) + (offer.sandbox_note().empty() ? "" : ": " + plain(offer.sandbox_note(), 1000)));
+  line("network", offer.sandbox().empty() ? "" : offer.network() ? "for tasks that ask for it" : "for tasks of its owner only");
+  line("version", plain(offer.version()));
+  return text;
+}
+
 Table workers_table(WorkerColumns with) {
   using enum Table::Align;
   std::vector<Table::Column> columns{{"WORKER"}, {"STATE"}, {"SLOTS", right}, {"RUNNING", right}, {"DONE", right}, {"FAILED", right}, {"HERE FOR", right}, {"CPUS", right}};
@@ -295,6 +325,7 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with,
   std::sort(tags.begin(), tags.end());  // a protobuf map has no order of its own
   for (const auto& gpu : offer.gpus()) tags.push_back("gpu:" + gpu);
   for (const auto& name : offer.services()) tags.push_back("service:" + name);
+  if (!offer.sandbox().empty() && offer.sandbox() != "none") tags.push_back("sandbox:" + offer.sandbox());
   const auto here = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())};
   std::vector<std::string> cells{plain(worker.nick(), 40), worker.set_aside().empty() || worker.state() > wire::BUSY ? std::string(worker_state_name(worker.state())) : "set aside", std::to_string(worker.slots()), std::to_string(worker.running()),
              std::to_string(worker.succeeded()), std::to_string(worker.failed()),
@@ -473,6 +504,9 @@ std::string json_of(const wire::WorkerStatus& worker) {
   for (const auto& name : offer.services()) services.push_back(plain(name));
   json["services"] = std::move(services);
   json["speed"] = offer.speed() > 0 ? Json(offer.speed()) : Json(nullptr);
+  json["sandbox"] = plain(offer.sandbox());
+  json["sandbox_note"] = plain(offer.sandbox_note(), 1000);
+  json["network"] = offer.network();
   json["rule"] = plain(worker.rule(), 1000);
   json["set_aside"] = plain(worker.set_aside(), 1000);
   json["until_ms"] = time_json(worker.until_ms());

@@ -229,7 +229,7 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
   // For workers' machines, to which the folder `worker` goes as /etc/souk. Its first process hands back what runs (docs/OPERATIONS.md).
   files.push_back({at.unit("worker"),
                    unit(site, "Worker of the grid " + site.domain, {site.worker.string(), "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work"}, "",
-                        "StateDirectory=souk\nKillMode=mixed\nTimeoutStopSec=30\n", "souk")});
+                        "StateDirectory=souk\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n", "souk")});
   return files;
 }
 

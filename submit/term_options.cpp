@@ -21,6 +21,9 @@ void add_term_options(CLI::App& command, TermOptions& terms) {
   text("--require", terms.require, "Only workers for which this holds: 'os == \"linux\" && has(python)'", "EXPR");
   text("--rank", terms.rank, "Rather those for which this is higher: 'speed * 2 - load'", "EXPR");
   command.add_flag("--pin", terms.pin, "Bind each task to as many processors as it asks, to no other's")->group(group);
+  command.add_flag("--network", terms.network, "Workers that keep tasks in a sandbox let these use the network, or do not take them")->group(group);
+  command.add_option("--sandbox", terms.sandbox, "required: always in a sandbox, also on own workers; none: only where they run without one (default: as each worker's owner has it)")
+      ->check(CLI::IsMember({"none", "required"}))->type_name("none|required")->group(group);
 
   group = "When, and how often";
   command.add_option("--priority", terms.priority, "Among my own jobs, from -1000 to 1000: higher goes first")->type_name("N")->group(group);

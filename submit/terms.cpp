@@ -268,6 +268,8 @@ Result<Done> fill_terms(const TermOptions& options, const Calendar& calendar, wi
     job.set_rank(options.rank);
   }
   if (options.pin) job.mutable_command()->set_pin(true);
+  if (options.network) job.mutable_command()->set_network(true);
+  if (!options.sandbox.empty()) job.mutable_command()->set_sandbox(options.sandbox == "none" ? wire::UNBOXED : wire::BOXED);
 
   if (!options.retry_delay.empty() || !options.retry_delay_max.empty() || !options.retry_on.empty()) {
     if (job.retries() == 0) return Error{"cannot submit", "it is said how to run failed tasks again, but not how often", "add --retries N"};
@@ -298,6 +300,8 @@ std::string_view task_term(const TermOptions& options) {
   if (!options.require.empty()) return "--require";
   if (!options.rank.empty()) return "--rank";
   if (options.pin) return "--pin";
+  if (options.network) return "--network";
+  if (!options.sandbox.empty()) return "--sandbox";
   if (!options.retry_delay.empty()) return "--retry-delay";
   if (!options.retry_delay_max.empty()) return "--retry-delay-max";
   if (!options.retry_on.empty()) return "--retry-on";

@@ -28,7 +28,8 @@ struct TermOptions {
   std::optional<int> cpus{}, gpus{};
   std::string memory{}, disk{}, require{}, rank{}, retry_delay{}, retry_delay_max{}, retry_on{};
   std::vector<std::string> resources{};  // NAME=N
-  bool pin = false;
+  bool pin = false, network = false;
+  std::string sandbox{};  // none or required
   // of the job
   std::optional<int> priority{}, crash_limit{};
   std::optional<std::int64_t> max_fails{};

@@ -111,6 +111,7 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   if (grid.lease_s > 0) words.insert(words.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
   if (grid.restored) words.push_back("--restored");
   if (grid.hosted) words.push_back("--hosted");
+  if (grid.sandbox != "none") words.insert(words.end(), {"--sandbox", grid.sandbox});
   if (!grid.keep.empty()) words.insert(words.end(), {"--keep", grid.keep});
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
@@ -189,7 +190,7 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.admins = options.admins;
   grid.allowed = options.allowed;
   grid.services = options.services, grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep, grid.memory_max = options.memory_max;
-  grid.hosted = options.hosted;
+  grid.hosted = options.hosted, grid.sandbox = options.sandbox;
   grid.restored = options.restored, grid.lease_s = options.lease_s;
   grid.root = ::geteuid() == 0;
   return grid;

@@ -58,6 +58,8 @@ struct Assignment {
   unsigned run = 1;                        // which run of the task this is
   std::uint32_t group = 0;                 // of its job
   Needs needs{};
+  std::string submitter{};  // bare JID; empty: an older manager does not say
+  std::string refusal{};    // why this worker will not run it (worker/confine.h); empty: it will
 };
 
 // ---- Events ---------------------------------------------------------------------------------------------------------------------

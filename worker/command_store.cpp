@@ -39,7 +39,7 @@ Result<Done> CommandStore::take(CommandId id, std::uint64_t offset, std::uint64_
     } else {
       received->command = std::make_shared<const Command>(std::move(command.value()));
     }
-    if (kept.whole) received->needs = kept.whole->needs;  // those of a job's group never change
+    if (kept.whole) received->needs = kept.whole->needs, received->owner = kept.whole->owner;  // those of a job's group never change
     bytes_ -= kept.whole_bytes;  // those of the part stay: they now count for the whole
     kept.whole = std::move(received);
     kept.whole_bytes = kept.part.size();
@@ -49,8 +49,11 @@ Result<Done> CommandStore::take(CommandId id, std::uint64_t offset, std::uint64_
   return Done{};
 }
 
-void CommandStore::tell_needs(CommandId id, const Needs& needs) {
-  if (const auto found = kept_.find(id); found != kept_.end() && found->second.whole) found->second.whole->needs = needs;
+void CommandStore::tell_needs(CommandId id, const Needs& needs, const std::string& owner) {
+  const auto found = kept_.find(id);
+  if (found == kept_.end() || !found->second.whole) return;
+  found->second.whole->needs = needs;
+  found->second.whole->owner = owner;
 }
 
 const Received* CommandStore::find(CommandId id) {

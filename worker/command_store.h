@@ -25,6 +25,7 @@ struct Received {
   std::shared_ptr<const Command> command;
   std::string problem;
   Needs needs;  // of its tasks; those of one cpu until told otherwise
+  std::string owner{};  // of the job
 };
 
 class CommandStore {
@@ -36,8 +37,8 @@ class CommandStore {
   /// Fails on parts that do not follow each other or do not fit their stated size: the rest of that command is dropped and reported as missing later.
   Result<Done> take(CommandId id, std::uint64_t offset, std::uint64_t size, std::string_view part);
 
-  /// Remembers with the command what its tasks need; without a whole command there is nothing to remember it with.
-  void tell_needs(CommandId id, const Needs& needs);
+  /// Remembers with the command what its tasks need, and whose job it is; without a whole command there is nothing to remember it with.
+  void tell_needs(CommandId id, const Needs& needs, const std::string& owner = {});
 
   /// What came for that group of the job, or null when nothing whole did.
   const Received* find(CommandId id);

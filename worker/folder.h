@@ -1,5 +1,6 @@
 // Removes what attempts leave on disk. Shared by the runner and the executor, and so without the C++ library.
 #pragma once
+#include <cstdint>
 
 namespace souk {
 
@@ -7,5 +8,9 @@ namespace souk {
 /// long. Follows no symbolic link and enters no mount; it detaches mounts instead, so that a folder bound into an attempt's survives.
 /// yields: 0, also if there was nothing; else the errno of the first thing that stayed
 int remove_tree(int parent, const char* name);
+
+/// Bytes that it takes on disk, with all in it, without following links or entering mounts. Looks at no more than `entries_max` and counts them in `entries`;
+/// what it cannot look into, or lies deeper than 64 folders, counts as more than anybody may have.
+std::uint64_t space_taken(int parent, const char* name, std::uint64_t entries_max, std::uint64_t& entries);
 
 }  // namespace souk

@@ -22,6 +22,7 @@
 #include "protocol/profile.h"
 #include "protocol/standard_streams.h"
 #include "protocol/stanza.h"
+#include "worker/confine.h"
 #include "worker/fill.h"
 #include "worker/grid_name.h"
 #include "worker/join.h"
@@ -29,6 +30,7 @@
 #include "worker/probe.h"
 #include "worker/process.h"
 #include "worker/running.h"
+#include "worker/sandbox.h"
 #include "worker/services.h"
 #include "worker/session.h"
 
@@ -56,6 +58,10 @@ struct Options {
   bool no_namespace = false, drain = false, wait = false;
   std::string policy;
   std::map<std::string, std::string> rules;
+  SandboxMode sandbox = SandboxMode::automatic;
+  std::string owner;
+  bool allow_network = false;
+  std::vector<std::string> bounds, shown;
 };
 
 Result<std::map<std::string, std::string>> tags_of(const std::vector<std::string>& words) {
@@ -107,6 +113,14 @@ std::vector<int> processors() {
   }
   if (set != nullptr) CPU_FREE(set);
   return numbers;
+}
+
+/// Surroundings of a task in a sandbox: nothing of the owner's but the time and the language.
+Surroundings in_sandbox(const Surroundings& host) {
+  Surroundings boxed{{{"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"HOME", kBoxWork}, {"USER", "souk"}, {"LOGNAME", "souk"}, {"SHELL", "/bin/sh"}}, kBoxWork, host.worker, host.has_gpus};
+  for (const auto& [name, value] : host.env)
+    if (name == "LANG" || name == "TZ" || name.starts_with("LC_")) boxed.env.emplace_back(name, value);
+  return boxed;
 }
 
 std::string host_name() {
@@ -166,13 +180,13 @@ fs::path default_state(const Options& options, const fs::path& work) {
 class Program {
  public:
   Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner, Spool* spool, Restored found,
-          std::vector<ServicePlan> services, std::chrono::milliseconds finish_on_term)
-      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), host_(std::move(host)), owner_(owner),
+          std::vector<ServicePlan> services, std::chrono::milliseconds finish_on_term, Confining confining)
+      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), confining_(std::move(confining)), memory_of_slot_(setup.offer.memory_bytes / static_cast<std::uint64_t>(setup.offer.slots)),
+        disk_of_slot_(setup.offer.disk_bytes / static_cast<std::uint64_t>(setup.offer.slots)), host_(std::move(host)), boxed_(in_sandbox(host_)), owner_(owner),
         services_(loop, executor, setup.offer.slots, std::move(services), host_),
         session_(loop, std::move(setup),
                  {[this, &executor](int slot, Assignment a, Granted granted, std::function<void(Outcome)> finished) {
-                    host_.worker = session_.room().nick();
-                    Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)});
+                    Launch launch = launch_of_this(std::move(a), std::move(granted));
                     launch.nice = owner_.rules().nice;
                     executor.start(slot, std::move(launch), std::move(finished));
                   },
@@ -207,6 +221,18 @@ class Program {
   int code() const { return code_; }
 
  private:
+  Launch launch_of_this(Assignment a, Granted granted) {
+    host_.worker = session_.room().nick();
+    const Confinement confined = confine(confining_, a.submitter, *a.command);
+    if (!confined.boxed) return launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)});
+    Boxed box{"job " + std::to_string(a.attempt.epoch.value) + "." + std::to_string(a.task.job.value), confined.network, a.needs.gpus > 0, bounds_for(confining_.bounds, *a.command, a.needs, memory_of_slot_, disk_of_slot_)};
+    Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, boxed_, a.run, {std::move(a.needs), std::move(granted)});
+    launch.box = std::move(box);
+    for (auto& [name, value] : launch.env)
+      if (name == "HOME" && value == kBoxWork) value = kBoxWork + ("/" + launch.folder);  // goes with the attempt
+    return launch;
+  }
+
   void wait_for_signal() {
     signals_.async_wait([this](auto error, int signal) {
       if (error) return;
@@ -270,7 +296,9 @@ class Program {
   boost::asio::signal_set signals_, settings_;
   boost::asio::steady_timer goodbye_;
   std::chrono::milliseconds finish_on_term_;
-  Surroundings host_;
+  const Confining confining_;
+  const std::uint64_t memory_of_slot_, disk_of_slot_;
+  Surroundings host_, boxed_;
   Owner& owner_;
   Services services_;
   Session session_;
@@ -299,6 +327,12 @@ int run(const Options& options) {
   if (!resources) return failed(resources.error(), kUsage);
   auto services = services_of(options.services);
   if (!services) return failed(services.error(), kUsage);
+  Bounds bounds;
+  for (const std::string& bound : options.bounds)
+    if (const auto read = read_bound(bound, bounds); !read) return failed(read.error(), kUsage);
+  for (const std::string& folder : options.shown)
+    if (std::error_code ignored; !fs::path(folder).is_absolute() || !fs::is_directory(folder, ignored))
+      return failed({"cannot show " + folder + " to tasks", "it is no folder with an absolute path", "name one, or leave --sandbox-show out"}, kUsage);
   if (const auto rules = rules_from(options.rules); !rules) return failed(rules.error(), kUsage);
   Owner::Setup owning{options.rules, options.policy, 1};
   const auto rules = Owner::rules_of(owning, began);
@@ -326,6 +360,25 @@ int run(const Options& options) {
   boost::asio::io_context loop(1);
   std::signal(SIGPIPE, SIG_IGN);
   Executor executor(loop, slots, work, runner, lock, slots * static_cast<int>(services.value().size()));  // runners first, while this process is small and has one thread
+  Confining confining{options.sandbox, false, "", options.allow_network, "", bounds};
+  std::string note;
+  SandboxLevel level = SandboxLevel::none;
+  if (options.sandbox == SandboxMode::none) {
+    confining.why_not = "its owner runs all tasks without (--sandbox none)";
+  } else {
+    std::vector<fs::path> shown(options.shown.begin(), options.shown.end());
+    auto found = Sandbox::find({runner, work, std::move(shown), ""});
+    if (found) {
+      level = found.value().level();
+      note = found.value().note();
+      confining.can = true;
+      executor.use(std::move(found.value()));
+    } else if (options.sandbox == SandboxMode::bwrap) {
+      return failed(found.error());
+    } else {
+      confining.why_not = found.error().why + (found.error().remedy.empty() ? "" : "; " + found.error().remedy);
+    }
+  }
   ProbeOptions probing;
   probing.work = work;
   probing.slots = slots;
@@ -335,11 +388,17 @@ int run(const Options& options) {
   Session::Setup setup;
   setup.offer = probe(probing);
   setup.offer.version = SOUK_VERSION;
+  setup.offer.sandbox = level;
+  setup.offer.sandbox_note = confining.can ? note : confining.why_not;
+  setup.offer.network = options.allow_network || options.sandbox == SandboxMode::none;
   for (const ServicePlan& service : services.value()) setup.offer.services.insert(service.name);
   setup.processors = cpus;
   setup.offer.memory_bytes -= std::min(setup.offer.memory_bytes, rules.value().leave_memory);
   setup.nick = options.name.empty() ? host_name() : options.name;
   setup.profile = std::move(profile.value());
+  confining.owner = options.owner.empty() ? bare(setup.profile.account.jid) : bare(options.owner);
+  std::transform(confining.owner.begin(), confining.owner.end(), confining.owner.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });  // as servers write it
+  setup.refuses = [confining](const Assignment& a) { return confine(confining, a.submitter, *a.command).refusal; };
   std::unique_ptr<Spool> spool;
   Spool::Found found;
   if (options.state != "none") {
@@ -357,10 +416,12 @@ int run(const Options& options) {
   spdlog::info("worker name=\"{}\" version={} slots={} work=\"{}\" namespaces={} manager={} room={}", setup.nick, SOUK_VERSION, slots, host.work,
                executor.has_namespaces(), setup.profile.manager, setup.profile.room);
 
+  if (confining.can) spdlog::info("sandbox level={} mode={} owner={} network={} what=\"{}\"", name_of(level), options.sandbox == SandboxMode::bwrap ? "bwrap" : "auto", confining.owner, options.allow_network, note);
+  else if (options.sandbox == SandboxMode::automatic) spdlog::warn("no sandbox: tasks of {} only are run; why=\"{}\"", confining.owner, printable(confining.why_not));
   if (const auto announced = announce(work, setup.nick, options.profile); !announced) spdlog::warn("not announced why=\"{}\"", printable(announced.error().text()));
   owning.slots = slots;
   Owner owner(loop, std::move(owning), rules.value(), began);
-  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), std::move(services.value()), options.finish_on_term);
+  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), std::move(services.value()), options.finish_on_term, confining);
   program.start();
   for (;;) {
     try {
@@ -418,6 +479,16 @@ int main(int argc, char** argv) {
   text_rule("when-back", "What becomes of tasks when a rule is broken: pause: stopped at once, handed back after the grace (default); hand-back: they run for the grace, then are handed back; finish: they run to their end",
             "pause|hand-back|finish");
   rule(app.add_option("--policy", options.policy, "TOML file of these rules: only-idle = \"10m\". Read again on SIGHUP and when it changes; what is said here wins over it")->type_name("FILE"));
+  const char* const sandboxes = "Sandbox (docs/SECURITY.md)";
+  app.add_option_function<std::string>("--sandbox", [&options](const std::string& mode) {
+       options.sandbox = mode == "none" ? souk::worker::SandboxMode::none : mode == "bwrap" ? souk::worker::SandboxMode::bwrap : souk::worker::SandboxMode::automatic;
+     }, "auto: the owner's tasks run as this user, those of others in a sandbox, or not at all where none works (default); bwrap: all in one; none: all as this user")
+      ->check(CLI::IsMember({"auto", "none", "bwrap"}))->type_name("auto|none|bwrap")->group(sandboxes);
+  app.add_option("--owner", options.owner, "Whose tasks are the owner's (default: of the account in the profile)")->type_name("JID")->group(sandboxes);
+  app.add_flag("--allow-network", options.allow_network, "Let tasks of others that ask for it use this host's network: all that it reaches, this host's own services too")->group(sandboxes);
+  app.add_option("--sandbox-limit", options.bounds, "Most that a task in a sandbox may take: memory, processes (512), file, disk, tmp (256MiB), cpu (time of a process), time. What is not said: as the task asked, or "
+                 "its slots' share of this host. May be repeated")->type_name("NAME=AMOUNT")->take_all()->allow_extra_args(false)->group(sandboxes);
+  app.add_option("--sandbox-show", options.shown, "A folder that tasks in a sandbox may read besides /usr. May be repeated")->type_name("DIR")->take_all()->allow_extra_args(false)->group(sandboxes);
   app.add_flag("--drain", options.drain, "Tell the running worker of this --work, --name or --profile to drain: finish, accept nothing new, then exit")->group("Another worker");
   app.add_flag("--wait", options.wait, "With --drain: wait until it has ended")->group("Another worker");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, error or off (default: info)")
@@ -439,6 +510,7 @@ int main(int argc, char** argv) {
       "  souk-worker --profile desk.toml --only-idle 10m --nice 10 --leave-memory 2GiB      only when nobody needs this desk\n"
       "  souk-worker --profile desk.toml --slots-in-use 1 --hours \"Mon-Fri 18:00-08:00, Sat-Sun\" --on-mains\n"
       "  souk-worker --profile night.toml --until 07:30 --when-back hand-back --grace 5m\n"
+      "  souk-worker --profile desk.toml --owner ada@grid.example --sandbox-limit memory=2GiB --sandbox-limit time=8h      strangers' tasks in a sandbox\n"
       "  souk-worker --drain --name lab-7 --wait      leave when what runs has ended");
   try {
     app.parse(argc, argv);

@@ -23,6 +23,7 @@
 #include "worker/leftovers.h"
 #include "worker/runner_start.h"
 #include "worker/runner_wire.h"
+#include "worker/sandbox.h"
 
 namespace souk {
 namespace {
@@ -220,9 +221,14 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
 
   bool has_namespaces() const { return namespaces_; }
 
+  void use(std::shared_ptr<const Sandbox> sandbox) { sandbox_ = std::move(sandbox); }
+
  private:
   struct Slot {
     std::shared_ptr<Runner> runner;  // null: started with the next attempt
+    std::string box;                 // what its sandbox is for; empty: it has none
+    ControlGroups::Group group;
+    std::uint64_t killed_for_memory = 0;
     Fd output;
     std::function<void(Outcome)> finished;  // of the attempt that runs; empty: idle
     std::uint64_t serial = 0;
@@ -316,6 +322,25 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     lose(slot);
   }
 
+  /// The last part of a path.
+  static std::string fs_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+  /// Attempts of the same may have one sandbox after another. Bounds that each has for itself are no matter.
+  static std::string use_of(const Launch& launch) {
+    if (!launch.box) return "";
+    return launch.box->key + (launch.box->network ? " network " : " ") + (launch.box->gpus ? "gpus " : "") + std::to_string(launch.box->bounds.tmp);
+  }
+
+  /// Makes ready what limits the sandbox of the next attempt; answers why not.
+  std::string limit(Slot& slot, int number) {
+    const Bounds& bounds = slot.launch.box->bounds;
+    if (!sandbox_) return "this worker has no sandbox";
+    if (sandbox_->groups().kind() == ControlGroups::Kind::none) return "";
+    if (!slot.group.exists()) slot.group = sandbox_->groups().make(number);
+    if (!slot.group.exists() || !slot.group.limit(bounds.memory, bounds.processes)) return "cannot limit its memory and processes by a control group: " + text_of(errno);
+    return "";
+  }
+
   static bool make_output(Slot& slot) {
     slot.output.reset(memfd_create("souk-output", MFD_CLOEXEC));
     return slot.output.get() >= 0 && ftruncate(slot.output.get(), 2 * kOutputMax) == 0;
@@ -324,20 +349,51 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   /// Starts the slot's runner; answers why not.
   std::string revive(Slot& slot) {
     if (slot.output.get() < 0 && !make_output(slot)) return text_of(errno);
-    auto started = start_runner(loop_, {program_, work_.string(), slot.output.get(), lock_.get(), mark_of_runner(mark_, ++runners_)}, namespaces_);
-    if (!started) return started.error().text();
+    RunnerPlace place{program_, work_.string(), slot.output.get(), lock_.get()};
+    place.mark = mark_of_runner(mark_, ++runners_);
+    std::string folder;
+    std::vector<std::string> words;
+    Fd filter;
+    if (slot.launch.box) {
+      folder = runner::kBoxFolder + std::to_string(runners_);
+      if (mkdirat(folder_.get(), folder.c_str(), 0700) != 0) return "cannot make its folder: " + text_of(errno);
+      const Gate& gate = sandbox_->gate();
+      if (gate.closed() && fchownat(folder_.get(), folder.c_str(), gate.user, gate.user, AT_SYMLINK_NOFOLLOW) != 0) return "cannot give away its folder: " + text_of(errno);
+      place.gate = &gate;
+      words = sandbox_->command(fs_name(folder), *slot.launch.box);
+      filter = sandbox_->filter();
+      if (filter.get() < 0) return "cannot read the filter of its sandbox: " + text_of(errno);
+      place.box = &words;
+      place.filter = filter.get();
+      for (const Fd& door : slot.group.doors()) place.doors.push_back(door.get());
+    }
+    auto started = start_runner(loop_, place, namespaces_);
+    if (!started) {
+      if (!folder.empty()) unlinkat(folder_.get(), folder.c_str(), AT_REMOVEDIR);
+      return started.error().text();
+    }
     slot.runner = started.value();
+    slot.runner->folder = std::move(folder);
+    slot.box = use_of(slot.launch);
     return "";
   }
 
   /// Sends the launch to the slot's runner, which is started if it is not there; answers why not.
   std::string send_launch(Slot& slot) {
+    if (slot.launch.box)
+      if (std::string why = limit(slot, static_cast<int>(&slot - slots_.data())); !why.empty()) return why;
     const Launch& launch = slot.launch;
     runner::Request request;
     request.argc = static_cast<std::uint32_t>(launch.argv.size());
     request.envc = static_cast<std::uint32_t>(launch.env.size());
     request.serial = slot.serial;
-    request.limit_us = in_us(launch.time_limit);
+    request.limit_us = in_us(launch.box && launch.box->bounds.time.count() > 0 ? launch.box->bounds.time : launch.time_limit);
+    if (launch.box) {
+      const Bounds& bounds = launch.box->bounds;
+      if (!slot.group.exists()) request.memory = bounds.memory;
+      request.processes = bounds.processes, request.file = bounds.file, request.disk = bounds.disk;
+      request.cpu_s = static_cast<std::uint64_t>(bounds.cpu.count() + 999) / 1000;
+    }
     request.grace_us = in_us(launch.grace);
     request.output_max = launch.output_max;
     request.nice = launch.nice;
@@ -387,11 +443,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       c->cmsg_len = CMSG_LEN(sizeof(int) * static_cast<std::size_t>(count));
       memcpy(CMSG_DATA(c), given, sizeof(int) * static_cast<std::size_t>(count));
     }
+    if (slot.runner && slot.box != use_of(slot.launch)) leave(slot.runner, nullptr, false);
     for (int tries = 0;; ++tries) {
       const bool is_new = !slot.runner;
       if (is_new)
         if (std::string why = revive(slot); !why.empty()) return "cannot start runner '" + program_ + "': " + why;
-      if (is_new && !slot.to_clean.empty()) clean(slot);
+      if (is_new && !slot.to_clean.empty() && !slot.runner->boxed) clean(*slot.runner, std::exchange(slot.to_clean, ""));
       if (sendmsg(slot.runner->socket.native_handle(), &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
         if (is_new) listen(slot, slot.runner);
         if (slot.paused) tell(slot, runner::Kind::pause);
@@ -402,12 +459,21 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     }
   }
 
-  void clean(Slot& slot) {
+  /// What a sandbox left. Nearly always that is empty; else a runner without one removes it, which may take long, and ends.
+  void remove_box(const std::string& folder) {
+    if (unlinkat(folder_.get(), folder.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return;
+    Slot aside;
+    if (!revive(aside).empty()) return;  // the next worker of the folder removes it
+    clean(*aside.runner, folder);
+    leave(aside.runner, nullptr, false);
+  }
+
+  static void clean(Runner& runner, const std::string& folder) {
     runner::Request request;
     request.kind = runner::Kind::clean;
     std::string message(reinterpret_cast<const char*>(&request), sizeof request);
-    message += std::exchange(slot.to_clean, "");
-    (void)!send(slot.runner->socket.native_handle(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    message += folder;
+    (void)!send(runner.socket.native_handle(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   }
 
   static std::int64_t in_us(milliseconds time) {
@@ -448,6 +514,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (!slot.finished || report.serial != slot.serial) return listen(slot, runner);
     Outcome outcome = outcome_of(slot, report);
     if (report.unclean) leave(slot.runner);
+    else if (report.touched) leave(slot.runner, nullptr, false);
     else listen(slot, runner);
     finish(slot, std::move(outcome));
   }
@@ -473,21 +540,39 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (report.failed != runner::Failed::nothing) {
       outcome = Outcome{};
       outcome.cause = Cause::not_started;
-      outcome.why = why_not_started(slot.launch, slot.bytes, report, work_.string());
+      outcome.why = why_not_started(slot.launch, slot.bytes, report, slot.launch.box ? kBoxWork : work_.string());
       return outcome;
     }
     outcome.exit_code = report.signal != 0 ? 0 : report.exit_code;
     outcome.signal = report.signal;
     if (report.unclean) outcome.why = "some of its processes cannot be killed: they wait for a device or a server, or run as another user";
+    if (slot.launch.box) tell_bound(slot, report, outcome);
     outcome.cause = report.canceled ? Cause::canceled : report.timed_out ? Cause::timed_out : report.signal != 0 ? Cause::signaled : Cause::exited;
     return outcome;
+  }
+
+  /// Which bound of its sandbox ended it, where that can be known.
+  void tell_bound(Slot& slot, const runner::Report& report, Outcome& outcome) {
+    const Bounds& bounds = slot.launch.box->bounds;
+    const auto mib = [](std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
+    if (report.over_disk) {
+      outcome.why = "killed: it took more than " + mib(bounds.disk) + " on disk, or a million files; ask for more with --disk";
+    } else if (report.signal == SIGXFSZ) {
+      outcome.why = "killed: it wrote a file of more than " + mib(bounds.file) + "; ask for more with --disk";
+    } else if (report.signal == SIGXCPU) {
+      outcome.why = "killed: it took more processor time than this worker's owner allows";
+    } else if (slot.group.exists() && (report.signal == SIGKILL || report.exit_code == 128 + SIGKILL)) {
+      const std::uint64_t killed = slot.group.killed_for_memory();
+      if (killed > slot.killed_for_memory) outcome.why = "killed by the kernel: it took more than " + mib(bounds.memory) + " of memory; ask for more with --memory";
+      slot.killed_for_memory = killed;
+    }
   }
 
   /// The slot's runner is gone, or talks nonsense.
   void lose(Slot& slot) {
     const std::shared_ptr<Runner> runner = slot.runner;
     if (!slot.finished) return leave(slot.runner);
-    slot.to_clean = slot.launch.folder;
+    if (!runner->boxed) slot.to_clean = slot.launch.folder;
     const std::uint64_t serial = slot.serial;
     leave(slot.runner, [this, &slot, serial, ready = runner->ready](int status) {
       if (!slot.finished || slot.serial != serial) return;
@@ -506,10 +591,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   /// Lets a runner go. When it is reaped, or after kLeaveMax, `gone` is called with its wait status.
-  void leave(std::shared_ptr<Runner>& held, std::function<void(int)> gone = nullptr) {
+  /// at_once: without, it runs nothing and ends by itself.
+  void leave(std::shared_ptr<Runner>& held, std::function<void(int)> gone = nullptr, bool at_once = true) {
     const std::shared_ptr<Runner> runner = std::exchange(held, nullptr);
     runner->socket.close();
-    if (runner->namespaces) kill(runner->pid, SIGKILL);  // all below it goes with it; without namespaces it kills that itself, and must live for it
+    if (at_once && runner->boxed) runner->kill_runner();  // as process 1 it takes all in there with it, and bwrap ends after that
+    if (at_once && runner->namespaces) kill(runner->pid, SIGKILL);  // all below it goes with it; without namespaces it kills that itself, and must live for it
     runner->wake();
     leaving_.push_back(runner);
     auto once = std::make_shared<std::function<void(int)>>(std::move(gone));
@@ -520,7 +607,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     runner->patience.async_wait([weak = weak_from_this(), runner, call](const boost::system::error_code& failure) {
       const auto self = weak.lock();
       if (!self || failure) return;
-      if (runner->is_stopped()) {  // again: it, or its guard, will not sweep
+      if (runner->boxed || runner->is_stopped()) {  // again: it, or its guard, will not sweep
         runner->kill_runner();
         if (runner->pid > 0) kill(runner->pid, SIGKILL);
       }
@@ -535,6 +622,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       runner->patience.cancel();
       std::erase(self->leaving_, runner);
       if (!runner->namespaces && WIFSIGNALED(status)) kill_marked(runner->mark, kSweepRounds);  // guard and runner were killed: what they had is nobody's
+      if (!runner->folder.empty()) self->remove_box(std::exchange(runner->folder, ""));
       call(status);
     });
   }
@@ -597,6 +685,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       }
     }
     if (unswept) kill_marked(mark_, kSweepRounds);
+    for (const auto& runner : runners)
+      if (!runner->folder.empty()) remove_tree(folder_.get(), runner->folder.c_str());
+    if (sandbox_) {
+      for (Slot& slot : slots_) slot.group = {};
+      sandbox_->groups().remove_all(static_cast<int>(slots_.size()));
+    }
     for (const auto& runner : runners) {
       runner->ended.close(ignored);
       runner->patience.cancel();
@@ -609,6 +703,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   std::filesystem::path work_;
   std::string program_;
   bool namespaces_ = true;
+  std::shared_ptr<const Sandbox> sandbox_;
   Fd folder_, lock_;
   std::uint64_t mark_ = 0;
   std::size_t ready_ = 0;    // the first so many slots have runners from the start
@@ -628,6 +723,7 @@ void Executor::start(int slot, Launch launch, std::function<void(Outcome)> finis
 void Executor::stop(int slot) { impl_->stop(slot); }
 void Executor::pause(int slot) { impl_->pause(slot, true); }
 void Executor::resume(int slot) { impl_->pause(slot, false); }
+void Executor::use(Sandbox sandbox) { impl_->use(std::make_shared<const Sandbox>(std::move(sandbox))); }
 bool Executor::has_namespaces() const { return impl_->has_namespaces(); }
 
 }  // namespace souk

@@ -7,6 +7,7 @@
 
 #include "protocol/command.h"
 #include "worker/launch.h"
+#include "worker/sandbox.h"
 
 namespace souk {
 
@@ -35,6 +36,9 @@ class Executor {
   /// Nothing if the slot is idle.
   void pause(int slot);
   void resume(int slot);
+
+  /// For attempts that ask for a sandbox: without one they end as `not_started`. A slot keeps one as long as its attempts are of the same (Boxed) and leave nothing in it.
+  void use(Sandbox sandbox);
 
   /// Whether runners are the first process of a PID namespace of their own, so that the kernel itself kills what a task leaves.
   bool has_namespaces() const;

@@ -6,6 +6,7 @@
 //
 // Nothing of an attempt survives it:
 //  - in namespaces this is process 1 of its own PID namespace: kill(-1) reaches all that is left, and the kernel kills the rest when this ends;
+//  - in a sandbox (sandbox.h) the same holds, and it sees to it that no task leaves anything for the next;
 //  - without, it is a subreaper: orphans become its children. Above it a guard, a fork of it, is a subreaper too, and outlives it. If worker, guard and runner are
 //    killed together, the attempt's first process dies with the runner (PR_SET_PDEATHSIG), and the worker, or the next one of the folder, kills what else is left (leftovers.h).
 // The worker's end of the socket closes when the worker ends, however that happens: that is the signal to kill everything and go. So that one who is stopped
@@ -23,15 +24,24 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/ipc.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "worker/folder.h"
 #include "worker/runner_birth.h"
+#include "worker/runner_check.h"
 #include "worker/runner_folder.h"
 #include "worker/runner_wire.h"
 
@@ -126,7 +136,8 @@ class NoteDeaths {
 
 class Slot {
  public:
-  Slot(int work, bool has_guard) : work_(work), folder_(work), has_guard_(has_guard), null_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
+  Slot(int work, bool has_guard, bool boxed) : work_(work), folder_(work), has_guard_(has_guard), boxed_(boxed), null_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
+    if (boxed) seal();
     const int score = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (score < 0) return;
     const ssize_t n = read(score, own_score_, sizeof own_score_ - 1);
@@ -145,6 +156,7 @@ class Slot {
         run(report);
         if (send(kSocket, &report, sizeof report, MSG_NOSIGNAL) < 0) break;
         if (report.unclean) leave_unclean();
+        if (report.touched) leave_touched();
       } else if (request_.kind == Kind::clean && got_ > sizeof request_) {
         remove_tree(work_, strings());
       }  // a Stop that comes too late names an attempt that has ended
@@ -256,6 +268,7 @@ class Slot {
     } else {
       attempt(request, report);
       folder_.leave();
+      if (boxed_ && !is_untouched()) report.touched = 1;
     }
     release();
   }
@@ -276,11 +289,11 @@ class Slot {
   void set_session_nice(int level) {
     if (level == session_nice_) return;
     session_nice_ = level;
-    const int group = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    const int group = boxed_ ? autogroup_ : open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
     if (group < 0) return;
     char text[16];
-    (void)!write(group, text, static_cast<std::size_t>(snprintf(text, sizeof text, "%d", level)));
-    close(group);
+    (void)!pwrite(group, text, static_cast<std::size_t>(snprintf(text, sizeof text, "%d", level)), 0);
+    if (!boxed_) close(group);
   }
 
   void set_score(const char* score) const {
@@ -295,11 +308,13 @@ class Slot {
   void attempt(const Request& request, Report& report) {
     if (!ready_pipes()) return fail(report, Failed::pipes, errno);
     const int* const out = request.streams ? streams_ : write_;
-    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, out[0], out[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
+    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, out[0], out[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, boxed_ ? &request : nullptr, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
     set_session_nice(request.nice);
     int pidfd = -1;
     paused_us_ = 0;
     const std::int64_t born = now_us();
+    look_again_ = born + kTickUs;
+    if (request.disk != 0) fstatvfs(work_, &room_then_);
     // The child shares our memory until it has called exec, and we sleep that long: no copy of page tables, and its failure is just a variable.
     set_score(kScore);  // inherited
     const pid_t pid = clone(be_born, stack_ + sizeof stack_, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
@@ -370,11 +385,83 @@ class Slot {
       for (int i : {0, 1})
         if (n > 0 && watched[2 + i].revents != 0) drain(i, report, request.output_max);
       if (n == 0) reap_ended_orphans(pid, report);
+      if (request.disk != 0 && now_us() >= look_again_) {
+        look_again_ = now_us() + kTickUs;
+        if (fills_disk(request.disk)) {
+          report.over_disk = 1;
+          return;  // for sweep() to kill
+        }
+      }
       if (due != INT64_MAX && now_us() >= due) {
         if (termed) return;  // for sweep() to kill
         end_it(report.timed_out);
       }
     }
+  }
+
+  // ---- In a sandbox: what a task could leave for the next one of its job. All else in there cannot be written to, or ends with its processes.
+
+  /// Other processes in here have the same user: they may not look into this one, or write to it. What that forbids to this one too is opened before.
+  void seal() {
+    refs_ = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    autogroup_ = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    prctl(PR_SET_DUMPABLE, 0);
+    // With the host's network come its abstract sockets, behind which a desktop takes whoever has its user for its owner. Landlock keeps them out, from Linux 6.12 on.
+    struct {
+      std::uint64_t files, network, scoped;
+    } rules{0, 0, 1 /* LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET */};
+    const long landlock = syscall(444 /* landlock_create_ruleset */, &rules, sizeof rules, 0);
+    if (landlock >= 0) {
+      (void)!syscall(446 /* landlock_restrict_self */, landlock, 0);
+      close(static_cast<int>(landlock));
+    }
+    for (int i : {0, 1}) {
+      shared_[i] = open(i == 0 ? "/tmp" : "/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      if (shared_[i] < 0 || fstat(shared_[i], &shared_as_made_[i]) != 0) _exit(1);
+    }
+    if (fstat(work_, &work_as_made_) != 0) _exit(1);
+  }
+
+  /// Nothing in the shared folders was written to, or is there now; the folder of attempts is as it was; no memory, semaphores or messages of System V are left.
+  bool is_untouched() const {
+    struct stat now;
+    for (int i : {0, 1}) {
+      const struct stat& then = shared_as_made_[i];
+      if (fstat(shared_[i], &now) != 0 || now.st_ctim.tv_sec != then.st_ctim.tv_sec || now.st_ctim.tv_nsec != then.st_ctim.tv_nsec || now.st_size != then.st_size || now.st_nlink != then.st_nlink || now.st_mode != then.st_mode)
+        return false;
+    }
+    if (fstat(work_, &now) != 0 || now.st_mode != work_as_made_.st_mode || now.st_uid != work_as_made_.st_uid || now.st_gid != work_as_made_.st_gid || flistxattr(work_, nullptr, 0) > 0) return false;
+    int entries = 0;
+    alignas(8) char list[512];
+    lseek(work_, 0, SEEK_SET);
+    for (long n; (n = syscall(SYS_getdents64, work_, list, sizeof list)) > 0;)
+      for (long at = 0; at < n; ++entries) at += reinterpret_cast<const dirent64*>(list + at)->d_reclen;
+    if (entries != (folder_.is_kept() ? 3 : 2)) return false;  // with . and ..
+    shm_info memory{};
+    seminfo semaphores{};
+    msginfo messages{};
+    shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&memory));
+    semctl(0, 0, SEM_INFO, &semaphores);
+    msgctl(0, MSG_INFO, reinterpret_cast<msqid_ds*>(&messages));
+    return memory.used_ids == 0 && semaphores.semusz == 0 && messages.msgpool == 0;
+  }
+
+  /// Whether the attempt has more on disk than that. First it is asked of the file system, which knows at once whether there was so much since it began.
+  bool fills_disk(std::uint64_t most) const {
+    struct statvfs now;
+    if (fstatvfs(work_, &now) != 0) return false;
+    const std::uint64_t gone = now.f_bfree < room_then_.f_bfree ? (room_then_.f_bfree - now.f_bfree) * now.f_frsize : 0;
+    const std::uint64_t files = now.f_ffree < room_then_.f_ffree ? room_then_.f_ffree - now.f_ffree : 0;
+    if (gone <= most && files <= kFilesMax) return false;
+    std::uint64_t entries = 0;
+    return space_taken(work_, ".", kFilesMax, entries) > most || entries > kFilesMax;
+  }
+
+  /// The executor makes another sandbox, and takes this one away.
+  [[noreturn]] void leave_touched() {
+    char end;
+    while (recv(kSocket, &end, 1, 0) > 0 || errno == EINTR) {}
+    _exit(0);
   }
 
   /// Orphans of a long attempt that end while it runs must not pile up as zombies.
@@ -478,16 +565,20 @@ class Slot {
   }
 
   /// After large arguments our own peak memory would be the floor of all later tasks.
-  static void forget_peak() {
-    if (const int refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC); refs >= 0) {
-      (void)!write(refs, "5", 1);
-      close(refs);
-    }
+  void forget_peak() const {
+    const int refs = boxed_ ? refs_ : open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    if (refs < 0) return;
+    (void)!pwrite(refs, "5", 1, 0);
+    if (!boxed_) close(refs);
   }
 
   int work_;
   AttemptFolder folder_;
-  bool has_guard_;
+  bool has_guard_, boxed_;
+  int shared_[2] = {-1, -1}, refs_ = -1, autogroup_ = -1;  // in a sandbox
+  struct stat shared_as_made_[2]{}, work_as_made_{};
+  struct statvfs room_then_{};
+  std::int64_t look_again_ = 0;
   int null_, large_ = -1, input_ = -1, score_ = -1;
   char own_score_[16] = {};
   int read_[2] = {-1, -1}, write_[2] = {-1, -1}, streams_[2] = {-1, -1};  // the last: stdout and stderr that were given
@@ -553,7 +644,9 @@ void settle_signals() {
   }
 }
 
-[[noreturn]] void start(bool namespaces) {
+enum class Mode { namespaces, subreaper, sandbox };
+
+[[noreturn]] void start(Mode mode) {
   settle_signals();
   setsid();  // no terminal: Ctrl-C at the worker reaches no task, and no task writes over it
   for (int fd : {kSocket, kOutput, kLock}) fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -565,8 +658,10 @@ void settle_signals() {
   const int work = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   // Whoever ended before this was set has closed its end of the socket: no Hello can be sent then.
   const pid_t worker = getppid();
-  prctl(PR_SET_PDEATHSIG, SIGCONT);
-  if (namespaces) {
+  if (mode != Mode::sandbox) prctl(PR_SET_PDEATHSIG, SIGCONT);  // else bwrap has set that it is killed
+  if (mode == Mode::sandbox) {
+    if (getpid() != 1) _exit(1);
+  } else if (mode == Mode::namespaces) {
     Hello hello;
     // Mounts of the host keep arriving, ours do not leave.
     if (mount("none", "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0 || mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) {
@@ -586,7 +681,7 @@ void settle_signals() {
     prctl(PR_SET_PDEATHSIG, SIGCONT);
     if (getppid() != guard) _exit(0);
   }
-  static Slot slot(work, !namespaces);
+  static Slot slot(work, mode == Mode::subreaper, mode == Mode::sandbox);
   slot.serve();
 }
 
@@ -594,10 +689,13 @@ void settle_signals() {
 }  // namespace souk::runner
 
 int main(int argc, char** argv) {
-  if (argc != 2 || (strcmp(argv[1], "namespaces") != 0 && strcmp(argv[1], "subreaper") != 0)) {
-    constexpr char text[] = "souk-runner is started by souk-worker, once a slot; it has no use of its own\n";
-    (void)!write(2, text, sizeof text - 1);
-    return 2;
-  }
-  souk::runner::start(strcmp(argv[1], "namespaces") == 0);
+  using souk::runner::Mode;
+  const char* const mode = argc == 2 ? argv[1] : "";
+  if (strcmp(mode, "namespaces") == 0) souk::runner::start(Mode::namespaces);
+  if (strcmp(mode, "subreaper") == 0) souk::runner::start(Mode::subreaper);
+  if (strcmp(mode, "sandbox") == 0) souk::runner::start(Mode::sandbox);
+  if (strcmp(mode, "sandbox-check") == 0) return souk::runner::check_sandbox();
+  constexpr char text[] = "souk-runner is started by souk-worker, once a slot; it has no use of its own\n";
+  (void)!write(2, text, sizeof text - 1);
+  return 2;
 }

@@ -47,6 +47,22 @@ int execute(const Birth& birth, const char* program) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != birth.die_with) _exit(127);  // it died before that was set, and nobody would tell us
   }
+  if (birth.bounds != nullptr) {
+    const auto limit = [](auto what, std::uint64_t most) {
+      if (most == 0) return;
+      rlimit now{};
+      getrlimit(what, &now);
+      now.rlim_cur = now.rlim_max = now.rlim_max == RLIM_INFINITY || most < now.rlim_max ? most : now.rlim_max;
+      setrlimit(what, &now);
+    };
+    limit(RLIMIT_DATA, birth.bounds->memory);
+    limit(RLIMIT_NPROC, birth.bounds->processes);
+    limit(RLIMIT_FSIZE, birth.bounds->file);
+    if (birth.bounds->cpu_s != 0) {  // a signal first, then the end
+      const rlimit cpu{birth.bounds->cpu_s, birth.bounds->cpu_s + 5};
+      setrlimit(RLIMIT_CPU, &cpu);
+    }
+  }
   if (dup2(birth.input, 0) < 0 || dup2(birth.out, 1) < 0 || dup2(birth.err, 2) < 0) give_up(Failed::descriptors, errno);
   if (fchdir(birth.folder) != 0) give_up(Failed::chdir, errno);
   const char* program = birth.argv[0];

@@ -17,6 +17,7 @@ struct Birth {
   pid_t die_with;        // the runner, without namespaces; 0: a namespace does better
   const cpu_set_t* processors;  // null: the runner's own
   std::size_t processors_size;
+  const Request* bounds; // null: none
   int nice;              // above the runner's own
   char* candidate;       // room for a path
   std::size_t candidate_size;

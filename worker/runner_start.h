@@ -10,6 +10,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include "protocol/result.h"
 
@@ -59,18 +60,26 @@ struct Runner {
   boost::asio::posix::stream_descriptor socket, ended;  // the second is its pidfd
   boost::asio::steady_timer patience;                   // how long its end is waited for
   pid_t pid = -1;                                       // -1: reaped
+  bool boxed = false;                                   // in a sandbox: `pid` is bwrap, and below it the runner is process 1 of a PID namespace
+  std::string folder;                                   // of a sandbox, in the executor's working folder: goes with it
   bool namespaces = false;                              // it is process 1 of its own PID namespace
   bool ready = false;                                   // its Hello has come
   std::uint64_t mark = 0;                               // of it and all below it (leftovers.h)
 
  private:
-  pid_t below_ = -1;  // without namespaces: the runner, whose guard `pid` is
+  pid_t below_ = -1;  // in a sandbox, or without namespaces: the runner, above which is bwrap or its guard
   Fd below_fd_;       // its pidfd
 };
+
+struct Gate;
 
 struct RunnerPlace {
   std::string program, work;  // absolute paths
   int output, lock;           // descriptors that it gets
+  const std::vector<std::string>* box = nullptr;  // bwrap with its arguments, up to the runner's: it is started in a sandbox
+  int filter = -1;                                // for that
+  const Gate* gate = nullptr;
+  std::vector<int> doors{};                       // descriptors of control groups that it enters
   std::uint64_t mark = 0;     // that it and all below it carry: of one runner (leftovers.h)
 };
 

@@ -6,11 +6,15 @@
 
 namespace souk::runner {
 
-constexpr std::uint32_t kBuild = 0x534b0004;        // changes with every change here
+constexpr std::uint32_t kBuild = 0x534b0005;        // changes with every change here
 constexpr std::size_t kMessageMax = 60 << 10;       // bytes of a Run with its strings; more comes in a memfd
 constexpr std::size_t kLaunchMax = 8 << 20;         // the kernel takes about 2 MiB of arguments and environment at most
 constexpr std::int64_t kGiveUpUs = 3'000'000;       // after KILL; what still lives then sleeps in the kernel or is not ours to kill
 constexpr int kSocket = 3, kOutput = 4, kLock = 5;  // descriptors of a runner: messages, memfd for outputs, lock of the working folder
+
+constexpr const char* kSandboxFolder = ".souk-sandbox";  // in the working folder: what sandboxes are made of
+constexpr const char* kBoxFolder = ".souk-sandbox/box-";  // and, with a number, what one has as its own
+constexpr std::uint64_t kFilesMax = 1'000'000;            // that an attempt in a sandbox may have at a time
 
 constexpr int kGivenMax = 4;                        // descriptors that come with a request
 
@@ -34,6 +38,7 @@ struct Request {
   std::uint64_t size = 0;    // of the strings, in bytes
   std::int64_t limit_us = 0, grace_us = 0;
   std::int32_t nice = 0;  // above the runner's own
+  std::uint64_t memory = 0, processes = 0, file = 0, cpu_s = 0, disk = 0;  // bounds of an attempt in a sandbox; 0: none
   std::uint64_t output_max = 0;  // bytes kept of each stream: stdout at 0 of the shared memfd, stderr at output_max
 };
 
@@ -46,6 +51,8 @@ struct Report {
   std::int32_t exit_code = -1, signal = 0;
   std::uint8_t timed_out = 0, canceled = 0;
   std::uint8_t unclean = 0;  // something of it could not be killed: this runner takes no other attempt
+  std::uint8_t touched = 0;  // it left something in the sandbox, which nobody else may find: this runner takes no other attempt
+  std::uint8_t over_disk = 0;  // it was killed for what it wrote
   std::uint32_t strays = 0;  // processes killed after the attempt's first one had ended
   std::uint64_t serial = 0;
   std::int64_t wall_us = 0;  // without the time it was paused

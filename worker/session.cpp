@@ -99,7 +99,7 @@ Limits limits_of(const Session::Setup& setup) {
 }  // namespace
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
-    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), agent_(limits_of(setup)),
+    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), refuses_(std::move(setup.refuses)), agent_(limits_of(setup)),
       link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), enters_(setup.enters), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
@@ -243,7 +243,7 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
     const CommandId id{JobId{message.job()}, message.group()};
     const auto needs = read(message.needs());
     if (!message.has_command() && needs) {  // it was sent ahead, and this tells what its tasks need
-      commands_.tell_needs(id, needs.value());
+      commands_.tell_needs(id, needs.value(), message.owner());
       continue;
     }
     Received& came = commands[id];
@@ -252,6 +252,7 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
       continue;
     }
     came.needs = needs.value();
+    came.owner = message.owner();
     auto command = read(message.command());
     if (command) came.command = std::make_shared<const Command>(std::move(command.value()));
     else came.problem = command.error().text();
@@ -272,6 +273,8 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
     assignment.command = with->command;
     assignment.problem = with->problem;
     assignment.needs = with->needs;
+    assignment.submitter = with->owner;
+    if (refuses_ && assignment.command) assignment.refusal = refuses_(assignment);
   }
   spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
   asked_ = &iq;

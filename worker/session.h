@@ -26,6 +26,7 @@ class Session {
     std::vector<int> processors;  // that pinned attempts are bound to
     std::chrono::milliseconds ping_every{60'000};
     bool enters = true;           // the market, as soon as it is logged in; false: when enter() says so
+    std::function<std::string(const Assignment&)> refuses = nullptr;  // why this worker does not run that; empty: it does
     bool state_is_copied = false;  // as far as can be seen: another worker may have the same name (Spool::Found)
   };
   /// How attempts run; all are called from the loop, and so must be what start() is given. The calls of one turn end with calls_made().
@@ -99,6 +100,7 @@ class Session {
   const int slot_count_;
   const std::string nick_;
   Spool* const spool_;
+  const std::function<std::string(const Assignment&)> refuses_;
   Agent agent_;
   CommandStore commands_;
   XmppLink link_;

@@ -23,6 +23,7 @@ Offer full() {
   offer.tags = {{"site", "campus"}, {"rack", "12"}};
   offer.resources = {{"license.matlab", {2, {}}}, {"fpga", {2, {"left", "pcie/0:1"}}}};
   offer.services = {"fft", "word-count"};
+  offer.sandbox = SandboxLevel::cgroup, offer.sandbox_note = "bwrap 0.8.0, seccomp", offer.network = true;
   offer.speed = 1.3;
   return offer;
 }
@@ -125,6 +126,18 @@ TEST(Offer, RefusesSpeedsOutOfRange) {
   }
   Form form = to_form(full());
   EXPECT_EQ(offer_from(set(form, "speed", {"2.349"})).value().speed, 2.3);
+}
+
+TEST(Offer, OfASandboxThatIsNotKnownPromisesNothing) {
+  for (const char* level : {"", "vm", "BWRAP", "none"}) {
+    Form form = to_form(Offer{});
+    form.add("sandbox", "text-single", "", {level});
+    form.add("network", "text-single", "", {"maybe"});
+    const auto offer = offer_from(form);
+    ASSERT_TRUE(offer) << level;
+    EXPECT_EQ(offer.value().sandbox, SandboxLevel::none) << level;
+    EXPECT_FALSE(offer.value().network);
+  }
 }
 
 TEST(Offer, RefusesOtherForms) {

@@ -47,6 +47,7 @@ TEST(Embedded, PlansTheServerFirstThenTheManagerThenEachWorker) {
   EXPECT_TRUE(has_pair(programs[3].argv, "--name", "worker-2"));
   EXPECT_TRUE(has_pair(programs[3].argv, "--work", "/home/ada/.souk/work/worker-2"));
   EXPECT_TRUE(has_pair(programs[3].argv, "--state", "/home/ada/.souk/results/worker-2"));
+  EXPECT_TRUE(has_pair(programs[3].argv, "--sandbox", "none"));
   EXPECT_EQ(programs[3].log, "/home/ada/.souk/log/worker-2.log");
 }
 

@@ -217,6 +217,17 @@ TEST(Render, WorkersSayWhatHoldsThemBack) {
   EXPECT_EQ(json["speed"], 1.25);
 }
 
+TEST(Render, WhatOneWorkerOffers) {
+  wire::WorkerStatus worker;
+  worker.set_nick("ant\x1b-7");
+  worker.mutable_offer()->set_sandbox("bwrap");
+  worker.mutable_offer()->set_sandbox_note("bwrap 0.8.0, seccomp");
+  const std::string text = details(worker, kNow);
+  EXPECT_NE(text.find("worker     ant?-7\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("sandbox    bwrap: bwrap 0.8.0, seccomp\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("network    for tasks of its owner only\n"), std::string::npos) << text;
+}
+
 TEST(Render, WhyATaskWaits) {
   wire::WhyAnswer why;
   *why.mutable_job() = sample_job();

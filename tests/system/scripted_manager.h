@@ -329,6 +329,7 @@ class Market {
     const std::string life = name + "-" + std::to_string(++lives_);
     std::vector<std::string> arguments = {"--profile", (folder.path() / "worker.toml").string(), "--slots", std::to_string(slots), "--name", name, "--log-level", "debug"};
     if (std::find(more.begin(), more.end(), "--work") == more.end()) arguments.insert(arguments.end(), {"--work", (folder.path() / life).string()});
+    if (std::find(more.begin(), more.end(), "--sandbox") == more.end()) arguments.insert(arguments.end(), {"--sandbox", "none"});  // this manager says of no job whose it is
     arguments.insert(arguments.end(), more.begin(), more.end());
     return std::make_unique<WorkerProgram>(loop, arguments, folder.path() / (life + ".log"), program);
   }

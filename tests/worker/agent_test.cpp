@@ -97,6 +97,14 @@ TEST(Agent, PinnedAttemptsGetProcessorsOfTheirOwn) {
   EXPECT_EQ(stage.assign(3, {}, true), "took; start 3 in 2 with cpu6; show 'busy: 4 of 4 slots'");
 }
 
+TEST(Agent, RefusesWhatItsOwnerDoesNotRunAndTakesTheRest) {
+  Stage stage;
+  stage.greet();
+  Assigned event{Epoch{1}, {Stage::assignment(1), Stage::assignment(2)}};
+  event.assignments.front().refusal = "a task of eve would need a sandbox here";
+  EXPECT_EQ(stage.tell(std::move(event)), "refused 1 (a task of eve would need a sandbox here); start 2 in 0");
+}
+
 TEST(Agent, RefusesWhatCanNeverFitHere) {
   Stage stage(Limits{.slots = 2, .capacity = {.memory_bytes = 1u << 30}});
   stage.greet();

@@ -199,7 +199,7 @@ room = "market@{"grid" if component_manager and not HOSTED else "rooms"}.{DOMAIN
 
     def worker(self, name, jid=COMPONENT, cable=None, slots=1, options=()):
         profile = self.profile(name, f"{name}@{DOMAIN}", jid, cable)
-        words = [PROGRAM["worker"], "--profile", profile, "--slots", slots, "--work", self.path("work " + name), "--name", name, "--log-level", "debug", *options]
+        words = [PROGRAM["worker"], "--profile", profile, "--slots", slots, "--work", self.path("work " + name), "--name", name, "--sandbox", "none", "--log-level", "debug", *options]
         return self.popen(name, [*map(str, words)], cable)
 
     def start(self, *words, jid=COMPONENT):

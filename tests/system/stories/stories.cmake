@@ -27,3 +27,5 @@ add_test(NAME story.Keep COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/keep
 set_tests_properties(story.Keep PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
 add_test(NAME story.Services COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/services_test.py)
 set_tests_properties(story.Services PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;KERNEL=$<TARGET_FILE:service-kernel>")
+add_test(NAME story.Sandbox COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/sandbox_test.py)
+set_tests_properties(story.Sandbox PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")

@@ -1,0 +1,325 @@
+// Hostile tasks: each tries it for real, in a sandbox. Where none can work there is nothing to test, and that is said.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "executor_stage.h"
+#include "worker/sandbox.h"
+
+namespace souk {
+namespace {
+
+/// An executor whose attempts run in sandboxes. Beside its working folder lies what belongs to the owner.
+class Boxes : public Stage {
+ public:
+  explicit Boxes(int slots = 1, std::vector<fs::path> shown = {}) : Stage(true, slots) {
+    auto found = Sandbox::find({SOUK_RUNNER, work, std::move(shown), ""});
+    if (!found) {
+      why_not = found.error().text();
+      return;
+    }
+    note = found.value().note();
+    level = found.value().level();
+    executor->use(std::move(found.value()));
+    std::ofstream(folder / "secret") << "the owner's password";
+    fs::create_directory(work / ".souk-state");
+    std::ofstream(work / ".souk-state" / "results") << "of another task";
+  }
+  Outcome task(std::string line, Bounds bounds = {}, std::string job = "job 1", bool network = false) {
+    return run(boxed(std::move(line), bounds, std::move(job), network));
+  }
+  static Launch boxed(std::string line, Bounds bounds = {}, std::string job = "job 1", bool network = false) {
+    Launch launch = shell(std::move(line));
+    launch.box = Boxed{std::move(job), network, false, bounds};
+    return launch;
+  }
+  std::string why_not, note;
+  SandboxLevel level = SandboxLevel::none;
+};
+
+#define BOXES(name, ...)          \
+  Boxes name{__VA_ARGS__};        \
+  if (!name.why_not.empty()) GTEST_SKIP() << "no sandbox works here: " << name.why_not
+
+Bounds of_memory(std::uint64_t bytes) {
+  Bounds bounds;
+  bounds.memory = bytes;
+  return bounds;
+}
+
+TEST(SandboxedTask, RunsAsAnyOther) {
+  BOXES(stage);
+  Launch launch = Boxes::boxed("cat; echo in $PWD; echo oops >&2; exit 3");
+  launch.input = "hello\n";
+  const std::string folder = launch.folder;
+  const Outcome outcome = stage.run(std::move(launch));
+  EXPECT_EQ(outcome.out, "hello\nin /work/" + folder + "\n");
+  EXPECT_EQ(outcome.err, "oops\n");
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_EQ(outcome.cause, Cause::exited);
+  EXPECT_GT(outcome.peak_memory_kib, 100u);
+  EXPECT_EQ(stage.task("python3 -c 'import os, tempfile, subprocess; print(subprocess.check_output([\"id\", \"-un\"]).decode(), tempfile.gettempdir(), os.cpu_count() > 0)'").err, "");
+  EXPECT_EQ(stage.task("echo x > f; mkdir d; cat f").out, "x\n");
+}
+
+TEST(SandboxedTask, SeesNothingOfTheOwner) {
+  BOXES(stage);
+  const std::string secret = (stage.folder / "secret").string(), results = (stage.work / ".souk-state" / "results").string();
+  const char* home = getenv("HOME");
+  const Outcome outcome = stage.task("cat " + secret + " " + results + " /work/../.souk-state/results; cat /etc/shadow; ls " + (home ? home : "/root") + "; ls /home /root /var/lib /run/user; env; exit 0");
+  EXPECT_EQ(outcome.out, "PATH=/usr/bin:/bin\nPWD=" + std::string(kBoxWork) + outcome.out.substr(std::min(outcome.out.size(), std::string("PATH=/usr/bin:/bin\nPWD=/work").size())));
+  EXPECT_EQ(outcome.out.find("password"), std::string::npos) << outcome.out;
+  EXPECT_EQ(stage.task("ls -A /etc | grep -x -e shadow -e ssh -e hostname -e machine-id; ls -A /work | wc -l").out, "1\n") << "its folder lies alone there";
+  EXPECT_EQ(stage.task("find / -xdev \\( -name '*.toml' -o -name '*.sqlite*' -o -name '.souk*' \\) -not -path '/proc/*' -not -path '/usr/*' 2>/dev/null").out, "");
+}
+
+TEST(SandboxedTask, WritesNowhereElse) {
+  BOXES(stage);
+  EXPECT_EQ(stage.task("for d in / /usr /usr/bin /etc /dev /proc /proc/sys/kernel /run /var /sys; do if touch $d/souk-was-here 2>/dev/null; then echo $d; fi; done; "
+                       // Opened only: where it were possible, writing would change this machine.
+                       "for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/hostname /proc/sys/vm/drop_caches /proc/sysrq-trigger /proc/irq/default_smp_affinity /proc/mtrr /proc/1/oom_score_adj; do "
+                       "if (: >> $f) 2>/dev/null; then echo $f; fi; done; mount -t tmpfs none /usr 2>/dev/null && echo mounted; mount -o remount,rw / 2>/dev/null && echo remounted; exit 0").out, "");
+  EXPECT_FALSE(fs::exists("/usr/souk-was-here"));
+}
+
+TEST(SandboxedTask, SeesNoOtherProcess) {
+  BOXES(stage);
+  const std::string seen = stage.task("ls /proc | grep -x '[0-9]*' | wc -l; cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '").out;
+  EXPECT_EQ(seen.find(SOUK_RUNNER), std::string::npos) << seen;
+  EXPECT_LE(std::atoi(seen.c_str()), 5) << seen;
+  EXPECT_NE(stage.task("kill -0 " + std::to_string(getpid())).exit_code, 0);
+}
+
+TEST(SandboxedTask, CannotHarmItsRunner) {
+  BOXES(stage);
+  // Signals, its memory, its files, its limits, tracing: the runner has the same user.
+  const Outcome outcome = stage.task(
+      "kill -9 1; kill -STOP 1; kill -TERM 1; kill -CONT 1; for f in mem environ fd/3 fd/4 maps; do if head -c 1 /proc/1/$f >/dev/null 2>&1; then echo read $f; fi; done; "
+      "if (: >> /proc/1/mem) 2>/dev/null; then echo wrote; fi; if (: >> /proc/1/oom_score_adj) 2>/dev/null; then echo score; fi; "
+      "prlimit --pid 1 --nofile=0:0 2>/dev/null && echo limited; "
+      "python3 -c 'import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.ptrace(16, 1, 0, 0), c.ptrace(0x4206, 1, 0, 0), c.syscall(310, 1, 0, 0, 0, 0, 0))'; exit 0");
+  EXPECT_EQ(outcome.out, "-1 -1 -1\n") << outcome.err;
+  EXPECT_EQ(outcome.cause, Cause::exited);
+  EXPECT_EQ(stage.task("echo next").out, "next\n");
+}
+
+TEST(SandboxedTask, GainsNothing) {
+  BOXES(stage);
+  EXPECT_EQ(stage.task("grep -E '^(CapEff|CapPrm|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'; su -c id root 2>/dev/null; unshare -r id 2>/dev/null; unshare -m true 2>/dev/null && echo space; "
+                       "nsenter -t 1 -a id 2>/dev/null; chroot / id 2>/dev/null; setpriv --reuid 0 id 2>/dev/null; cp /usr/bin/id . && chmod 4755 id && ./id -u").out,
+            "CapPrm:0000000000000000\nCapEff:0000000000000000\nCapBnd:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n1000\n");
+  EXPECT_EQ(stage.task("python3 -c 'import ctypes; c = ctypes.CDLL(None); print(*[c.syscall(n, 0, 0, 0, 0, 0) for n in (321, 298, 323, 425, 250, 435, 272, 165, 175, 246, 304)])'").out,
+            "-1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1\n") << "bpf, perf_event_open, userfaultfd, io_uring_setup, keyctl, clone3, unshare, mount, init_module, kexec_load, open_by_handle_at";
+}
+
+/// A listener on this host's loopback, and its port.
+class Listener {
+ public:
+  Listener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    if (::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(socket_, 4) != 0 || ::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) != 0) std::abort();
+    port = ntohs(address.sin_port);
+  }
+  ~Listener() { ::close(socket_); }
+  int port = 0;
+
+ private:
+  int socket_;
+};
+
+TEST(SandboxedTask, ReachesTheNetworkOnlyWhenItIsGiven) {
+  BOXES(stage);
+  const Listener listener;
+  const std::string connect = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", " + std::to_string(listener.port) + "), 5); print(\"connected\")'";
+  EXPECT_EQ(stage.task(connect).out, "");
+  EXPECT_EQ(stage.task("cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '").out, "lo\n");
+  EXPECT_EQ(stage.task(connect, {}, "job 1", true).out, "connected\n");
+  EXPECT_EQ(stage.task(connect).out, "") << "the next without it is in another sandbox";
+  EXPECT_EQ(stage.task("python3 -c 'import socket\nfor f in (17, 40, 38, 31): \n  try: socket.socket(f, socket.SOCK_RAW if f == 17 else socket.SOCK_STREAM); print(f)\n  except OSError: pass'", {}, "job 1", true).out, "")
+      << "packets, virtual machines, ciphers and bluetooth are no network that a namespace holds";
+}
+
+TEST(SandboxedTask, FindsNoAbstractSocketsWithTheNetwork) {
+  BOXES(stage);
+  if (::syscall(444, nullptr, 0, 1) < 6) GTEST_SKIP() << "before Linux 6.12 abstract sockets come with the network (docs/SECURITY.md)";
+  const std::string name = "souk-test-" + std::to_string(getpid());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name.copy(address.sun_path + 1, sizeof address.sun_path - 1);
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())), 0);
+  ASSERT_EQ(::listen(listener, 4), 0);
+  const std::string connect = "import socket; s = socket.socket(socket.AF_UNIX); s.connect(chr(0) + \"" + name + "\"); print(\"connected\")";
+  EXPECT_EQ(stage.run(shell("python3 -c '" + connect + "'")).out, "connected\n");
+  EXPECT_EQ(stage.task("python3 -c '" + connect + "'", {}, "job 1", true).out, "");
+  ::close(listener);
+}
+
+TEST(SandboxedTask, CannotForkWithoutEnd) {
+  BOXES(stage);
+  if (stage.level == SandboxLevel::bwrap && geteuid() == 0) GTEST_SKIP() << "root's processes are limited by control groups only: " << stage.note;
+  Bounds bounds;
+  bounds.processes = 30;
+  Launch bomb = Boxes::boxed("python3 -c '\nimport os, time\nn = 0\nwhile True:\n  try: pid = os.fork()\n  except OSError: break\n  if pid == 0: time.sleep(100)\n  n += 1\nprint(n)'", bounds);
+  const int made = std::atoi(stage.run(std::move(bomb)).out.c_str());
+  EXPECT_GT(made, 10);
+  EXPECT_LE(made, 32);
+  Launch loop = Boxes::boxed("b() { b | b & b; }; b", bounds);
+  loop.time_limit = 1500ms;
+  loop.grace = 200ms;
+  const Outcome outcome = stage.run(std::move(loop));
+  EXPECT_LT(outcome.wall, 10s);
+  EXPECT_EQ(stage.task("echo next").out, "next\n");
+}
+
+TEST(SandboxedTask, CannotTakeAllMemory) {
+  BOXES(stage);
+  const std::string eat = "python3 -c 'a = []\nwhile True: a.append(bytearray(1 << 20))'";
+  const Outcome outcome = stage.task(eat, of_memory(100 << 20));
+  EXPECT_FALSE(outcome.succeeded());
+  EXPECT_LT(outcome.peak_memory_kib, 140u << 10);
+  if (stage.level == SandboxLevel::cgroup) {
+    EXPECT_NE(outcome.why.find("more than 100 MiB of memory"), std::string::npos) << outcome.why;
+    // Together, and with what lies in /tmp.
+    EXPECT_FALSE(stage.task("for i in 1 2 3 4; do python3 -c 'a = bytearray(40 << 20); import time; time.sleep(3)' & done; wait -n && wait -n && wait -n && wait -n", of_memory(100 << 20)).succeeded());
+    EXPECT_FALSE(stage.task("head -c 90M /dev/zero > /tmp/a && head -c 90M /dev/zero > /dev/shm/b", of_memory(100 << 20)).succeeded());
+  }
+  EXPECT_EQ(stage.task("python3 -c 'a = bytearray(60 << 20); print(len(a) >> 20)'", of_memory(150 << 20)).out, "60\n");
+}
+
+TEST(SandboxedTask, CannotFillTheDisk) {
+  BOXES(stage);
+  Bounds bounds;
+  bounds.file = 1 << 20, bounds.disk = 8 << 20, bounds.tmp = 4 << 20;
+  const Outcome file = stage.task("exec head -c 2M /dev/zero > big", bounds);
+  EXPECT_EQ(file.signal, SIGXFSZ);
+  EXPECT_NE(file.why.find("a file of more than 1 MiB"), std::string::npos) << file.why;
+  EXPECT_NE(stage.task("for i in 1 2 3 4 5 6; do head -c 1M /dev/zero > /tmp/$i || exit 9; done", bounds).exit_code, 0);
+  // Many small ones, and then in no hurry to end; hidden as well.
+  for (const char* then : {"", "chmod 0 d; "}) {
+    const Outcome many = stage.task(std::string("mkdir d; for i in $(seq 40); do head -c 1M /dev/urandom > d/$i; done; sync; ") + then + "sleep 30", bounds);
+    EXPECT_EQ(many.signal, SIGKILL);
+    EXPECT_NE(many.why.find("more than 8 MiB on disk"), std::string::npos) << many.why;
+    EXPECT_LT(many.wall, 15s);
+  }
+  EXPECT_EQ(stage.task("echo next", bounds).out, "next\n");
+}
+
+TEST(SandboxedTask, CannotOutliveItsLimits) {
+  BOXES(stage);
+  Launch sleeper = Boxes::boxed("trap '' TERM; setsid sh -c 'trap \"\" TERM HUP; sleep 100' & sleep 100");
+  sleeper.box->bounds.time = 300ms;
+  sleeper.grace = 200ms;
+  const Outcome outcome = stage.run(std::move(sleeper));
+  EXPECT_EQ(outcome.cause, Cause::timed_out);
+  EXPECT_LT(outcome.wall, 5s);
+  Bounds bounds;
+  bounds.cpu = 1s;
+  const Outcome loop = stage.task("while :; do :; done", bounds);
+  EXPECT_EQ(loop.signal, SIGXCPU);
+  EXPECT_LT(loop.cpu, 3s);
+}
+
+TEST(SandboxedTask, LeavesNothingForTheNext) {
+  BOXES(stage);
+  for (const char* leave : {"echo x > /tmp/left", "echo x > /dev/shm/left", "echo x > /work/left; echo x > ../left2", "ipcmk -M 100 >/dev/null", "ipcmk -S 1 >/dev/null", "ipcmk -Q >/dev/null", "echo x > left",
+                            "chmod 777 /work", "setsid sleep 1000 >/dev/null 2>&1 &", "rm -rf ../*", "cd ..; mv * .hidden; mkdir x", "mkdir -p /tmp/.X11-unix"}) {
+    SCOPED_TRACE(leave);
+    const Outcome outcome = stage.task(std::string(leave) + "; exit 0");
+    ASSERT_EQ(outcome.cause, Cause::exited) << outcome.why;
+    const Outcome next = stage.task("ls -A /tmp /dev/shm . | grep -v : ; ls -A /work | wc -l; stat -c %a /work; ipcs | grep -c '^0x'; grep -l -x sleep /proc/[0-9]*/comm | wc -l");
+    EXPECT_EQ(next.out, "\n\n1\n700\n0\n0\n") << next.err << next.why;
+  }
+}
+
+TEST(SandboxedTask, SharesItsSandboxWithItsOwnJobOnly) {
+  BOXES(stage);
+  const auto space = [&](const std::string& job) { return stage.task("readlink /proc/self/ns/pid", {}, job).out; };
+  const std::string first = space("job 1");
+  EXPECT_EQ(space("job 1"), first) << "one that nothing was left in serves the next";
+  EXPECT_NE(space("job 2"), first);
+  EXPECT_EQ(stage.run(shell("cat " + (stage.folder / "secret").string())).out, "the owner's password") << "a bare one runs in the same slot as ever";
+  EXPECT_TRUE(stage.until([&] { return children_of(getpid()).size() == 1; })) << "sandboxes that nobody needs are gone";
+}
+
+TEST(SandboxedTask, IsStoppedAndPausedAsAnyOther) {
+  BOXES(stage);
+  std::optional<Outcome> outcome;
+  stage.executor->start(0, Boxes::boxed("setsid sleep 1000 & sleep 1000"), [&](Outcome o) { outcome = std::move(o); });
+  stage.executor->pause(0);
+  stage.executor->resume(0);
+  stage.executor->stop(0);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::canceled);
+}
+
+TEST(SandboxedTask, EndsWithItsWorker) {
+  const std::string sleepers = std::to_string(800000 + getpid());
+  {
+    BOXES(stage);
+    std::optional<Outcome> outcome;
+    stage.executor->start(0, Boxes::boxed("setsid sleep " + sleepers + " & sleep " + sleepers), [&](Outcome o) { outcome = std::move(o); });
+    ASSERT_TRUE(stage.until([&] { return processes_with("sleep").size() >= 2 && processes_with(sleepers).size() >= 2; }));
+    stage.executor.reset();
+    EXPECT_EQ(processes_with(sleepers), std::vector<int>{});
+    EXPECT_FALSE(outcome);
+    for (const auto& entry : fs::directory_iterator(stage.work / ".souk-sandbox")) EXPECT_FALSE(entry.path().filename().string().starts_with("box")) << entry.path();
+  }
+}
+
+TEST(SandboxedTask, LosesItsRunnerWithoutATrace) {
+  BOXES(stage);
+  const std::string sleepers = std::to_string(700000 + getpid());
+  for (const bool bwrap : {true, false}) {  // the one above, or process 1 itself
+    std::optional<Outcome> outcome;
+    stage.executor->start(0, Boxes::boxed("echo x > f; setsid sleep " + sleepers + " & sleep " + sleepers), [&](Outcome o) { outcome = std::move(o); });
+    ASSERT_TRUE(stage.until([&] { return processes_with(sleepers).size() >= 2; }));
+    const int above = children_of(getpid()).back();
+    const auto below = children_of(above);
+    ASSERT_EQ(below.size(), 1u);
+    ::kill(bwrap ? above : below.front(), SIGKILL);
+    ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+    EXPECT_EQ(outcome->cause, Cause::lost) << outcome->why;
+    EXPECT_TRUE(stage.until([&] { return processes_with(sleepers).empty(); }, 3s));
+    EXPECT_EQ(stage.task("echo next").out, "next\n");
+  }
+}
+
+TEST(SandboxedTask, ReadsWhatItsOwnerShows) {
+  const fs::path shown = new_folder();
+  std::ofstream(shown / "model") << "weights";
+  fs::permissions(shown, fs::perms(0755));  // a worker of root shows it to another user
+  {
+    BOXES(stage, 1, {shown});
+    EXPECT_EQ(stage.task("cat " + (shown / "model").string() + "; echo x > " + (shown / "model").string() + " 2>/dev/null; exit 0").out, "weights");
+  }
+  fs::remove_all(shown);
+}
+
+TEST(Sandbox, SaysWhyNoneWorks) {
+  Stage stage(true);
+  const auto without = Sandbox::find({SOUK_RUNNER, stage.work, {}, stage.folder.string()});
+  ASSERT_FALSE(without);
+  EXPECT_NE(without.error().text().find("bwrap is not installed; install the package bubblewrap"), std::string::npos) << without.error().text();
+  const fs::path broken = stage.folder / "bwrap";
+  std::ofstream(broken) << "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n";
+  for (const auto& path : {broken, stage.folder}) fs::permissions(path, fs::perms(0755));
+  const auto container = Sandbox::find({SOUK_RUNNER, stage.work, {}, stage.folder.string()});
+  ASSERT_FALSE(container);
+  EXPECT_NE(container.error().text().find("No permissions to create new namespace; this user may make no user namespaces"), std::string::npos) << container.error().text();
+  Launch launch = Boxes::boxed("echo x");
+  const Outcome outcome = stage.run(std::move(launch));
+  EXPECT_EQ(outcome.cause, Cause::not_started) << "never bare instead";
+}
+
+}  // namespace
+}  // namespace souk
