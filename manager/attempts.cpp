@@ -68,7 +68,8 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
   const TaskState state = job->states.get(task);
   const auto before = job->history.find(task);
   const bool over = before != job->history.end() && before->second.over == held.attempt;  // its result is known, and was not acknowledged yet
-  if (souk::ended(state) || job->groups[group].unmet > 0 || over) {
+  const bool parked = before != job->history.end() && before->second.not_before == kParked;
+  if (souk::ended(state) || job->groups[group].unmet > 0 || over || parked || has_voted(*job, task, worker)) {
     actions.push_back(Stop{worker.id, held});
     return;
   }
@@ -398,7 +399,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
     if (souk::ended(job->states.get(task))) return actions.push_back(Drop{e.what, "committed already"});
     // What earlier lives gave out was claimed in the answer to our greeting, or is not believed.
     if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
-    if (!e.succeeded || job->canceled || job->dropped) return actions.push_back(Drop{e.what, "given to another worker since"});
+    if (!e.succeeded || job->canceled || job->dropped || job->votes_of) return actions.push_back(Drop{e.what, "given to another worker since"});
     if (const auto known = worker_ix_.find(e.worker); known != worker_ix_.end()) worker_at = known->second;
   }
   if (current && !e.succeeded && e.cause == Cause::lost) {  // its runner died under it, as all would have with the worker
@@ -467,6 +468,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
         }
         past.anywhere = now_ + delay + rules_.elsewhere;
       }
+      if (own_fault) job->voted.erase(task);  // they agreed that it failed; what comes now begins anew
       actions.push_back(Failed{e.what, where, run_number, own_fault ? "failed" : "stopped-by-worker", past.failures, past.losses, delay});
       set_waiting(job_at, task, group, delay);
       actions.push_back(Requeued{e.what.task, e.what.attempt, where, own_fault ? "failed" : "stopped-by-worker"});

@@ -97,6 +97,9 @@ void Scheduler::dispatch(Actions& actions) {
     const auto roomy = std::exchange(roomy_, {});
     for (const Ix ix : roomy) workers_[ix].roomy = false;
     if (!roomy.empty() && !deferred_.empty()) undefer(roomy);
+    if (!unvoted_.empty())
+      for (const Ix ix : roomy)
+        if (workers_[ix].key != 0) wake_unvoted(ix, workers_[ix].room.slots);
     const bool all_stuck = std::all_of(queued_.begin(), queued_.end(), [this](TaskClassId id) { return queues_[id].stuck; });
     if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
     for (const Ix ix : roomy) hint(ix);  // of one that was served: what is left, for what steps aside for a moment
@@ -109,6 +112,7 @@ void Scheduler::dispatch(Actions& actions) {
     for (std::size_t i = 0; i < hungry_.size(); ++i) {
       Worker& worker = workers_[hungry_[i]];
       worker.hungry = false;
+      if (!unvoted_.empty() && !queued_.empty() && takes_work(worker)) wake_unvoted(hungry_[i], worker.slots);
       if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
     }
     hungry_.clear();
@@ -123,6 +127,7 @@ void Scheduler::defer(const Pick& pick) {
     Instant& when = job.history[pick.task].not_before;
     when = now_ + kDefer;
     delayed_.insert({when, job.id, pick.task});
+    if (job.voted.contains(pick.task)) unvoted_.insert({job.id, pick.task});
   } else {
     job.lanes[pick.lane].deferred = true;
     job.lanes[pick.lane].unsuited = unsuited_;
@@ -256,6 +261,7 @@ bool Scheduler::suits(const Pick& pick, const Worker& worker) const {
   if (!job.running.empty())
     if (const auto running = job.running.find(pick.task); running != job.running.end())
       if (const Run& run = runs_[running->second]; workers_[run.worker].id == worker.id) return false;
+  if (has_voted(job, pick.task, worker)) return false;
   // It failed there again and again, nobody did well since, and others are at it: their results tell whether it is the worker or the job.
   if (!job.failed_on.empty())
     if (const auto streak = job.failed_on.find(worker.id);
@@ -274,7 +280,7 @@ bool Scheduler::suits(const Pick& pick, const Worker& worker) const {
 bool Scheduler::fits_elsewhere(const Pick& pick, const History& past) const {
   const auto end = past.avoid + std::min<int>(3, past.avoided);
   return std::any_of(worker_ix_.begin(), worker_ix_.end(), [&](const auto& entry) {
-    return std::find(past.avoid, end, entry.first) == end && takes_work(workers_[entry.second]) && score(pick.task_class, entry.second);
+    return std::find(past.avoid, end, entry.first) == end && takes_work(workers_[entry.second]) && score(pick.task_class, entry.second) && !has_voted(jobs_[pick.job], pick.task, workers_[entry.second]);
   });
 }
 
@@ -347,7 +353,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
 
 /// A worker may have room for what had none; dispatch() looks.
 void Scheduler::more_room(Ix ix) {
-  if ((!queued_.empty() || !deferred_.empty()) && !std::exchange(workers_[ix].roomy, true)) roomy_.push_back(ix);
+  if ((!queued_.empty() || !deferred_.empty() || !unvoted_.empty()) && !std::exchange(workers_[ix].roomy, true)) roomy_.push_back(ix);
 }
 
 /// Every class that waits for a worker like this one looks at it.
@@ -388,15 +394,22 @@ void Scheduler::prefetch(Ix ix, Actions& actions) {
   Worker& worker = workers_[ix];
   if (worker.reserved != kNone) return;
   for (;;) {
-    std::optional<Pick> best;
+    std::optional<Pick> best, voted;
     const Head* best_head = nullptr;
     for (const TaskClassId task_class : queued_) {
       const Head* first = head(task_class);
       if (!first || (best_head && *best_head < *first) || !fits_class(task_class, worker.worker_class)) continue;
       const Pick pick = pick_of(task_class, *first);
       if (market_.task(task_class).need.slots > 1 && worker.ahead.size() >= ahead_max(pick, worker)) continue;  // a worker is kept for such, if need be
-      if ((market_.task(task_class).of_each_worker && !score(task_class, ix)) || !suits(pick, worker)) continue;
+      if ((market_.task(task_class).of_each_worker && !score(task_class, ix)) || !suits(pick, worker)) {
+        if (!voted && worker.ahead.size() < ahead_max(pick, worker) && has_voted(jobs_[pick.job], pick.task, worker)) voted = pick;
+        continue;
+      }
       best = pick, best_head = first;
+    }
+    if (!best && voted) {  // what others are to do steps aside for what this one may
+      defer(*voted);
+      continue;
     }
     if (!best || worker.ahead.size() >= ahead_max(*best, worker)) return;
     if (const Duration limit = market_.task(best->task_class).time_limit; worker.until && limit > Duration(0) && now_ + limit > *worker.until) return;

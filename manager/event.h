@@ -12,6 +12,7 @@
 #include "protocol/ids.h"
 #include "protocol/needs.h"
 #include "protocol/offer.h"
+#include "protocol/quorum.h"
 
 namespace souk {
 
@@ -73,6 +74,7 @@ struct Terms {
   bool hold = false;
   bool speculate = false;
   unsigned crash_limit = 0;               // workers a task may take with it; 0: as the rules say
+  std::optional<VotesOf> votes_of;        // a task may take several results, each of another one of these: the jury says which counts
 };
 
 // ---- Events --------------------------------------------------------------------------------------------------------------------
@@ -132,6 +134,23 @@ struct AttemptFinished {
   Duration wall{0};
   int exit_code = 0;  // for `exited`
 };
+/// Of a job with votes_of: what this attempt found is not the task's outcome, or not yet. Nobody who gave a result of a task is given it again.
+struct AttemptSetBy {
+  WorkerId worker;
+  Held what;
+  enum class Then : std::uint8_t { again, park, fail } then = Then::again;  // it runs elsewhere; it waits for TaskReopened or TaskSettled; it ends as failed
+  bool succeeded = true;
+  Duration wall{0};
+  std::string why{};  // for people, of `fail`
+};
+struct TaskReopened { TaskId task; };                // parked: it runs elsewhere as well
+struct TaskSettled { WorkerId worker; Held what; };  // parked: what that attempt found is its outcome, a success
+/// What the worker says was found wrong. It is given nothing for that time; 0: it still is.
+struct WorkerDistrusted {
+  WorkerId worker;
+  Duration aside{0};
+  std::string why;  // for people
+};
 struct LeaseRenewed {
   WorkerId worker;
   WorkerState state = WorkerState::free;
@@ -151,7 +170,7 @@ struct OwnerSet {
   std::uint64_t running_max = 0;  // tasks at a time; 0: no limit
 };
 using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobKnown, JobForgotten, JobCanceled, JobHeld, JobReleased, OwnerSet, WorkerJoined, WorkerChanged, WorkerLost,
-                           AttemptRefused, AttemptReturned, AttemptFinished, LeaseRenewed, Tick>;
+                           AttemptRefused, AttemptReturned, AttemptFinished, AttemptSetBy, TaskReopened, TaskSettled, WorkerDistrusted, LeaseRenewed, Tick>;
 
 // ---- Actions -------------------------------------------------------------------------------------------------------------------
 /// speculative: a second attempt of a task that runs already.
@@ -169,17 +188,21 @@ struct Failed {
   unsigned failures = 0, losses = 0;  // as in Past, this one included
   Duration delay{0};                  // before it runs again
 };
-/// The task ends as failed without an attempt's result: its workers were lost too often, or its deadline passed.
-struct GiveUp { TaskId task; unsigned attempts; std::string_view why; unsigned losses = 0; };
+inline constexpr std::string_view kNoQuorum = "no-quorum";  // its results do not agree
+/// The task ends as failed without an attempt's result: its workers were lost too often, its deadline passed, or nobody knows what is right.
+/// note: for people; empty: `why` says it all
+struct GiveUp { TaskId task; unsigned attempts; std::string_view why; unsigned losses = 0; std::string note{}; };
 /// Why a result is dropped whose attempt was given out in an epoch that the store lacks.
 inline constexpr std::string_view kOfLostEpoch = "given out in an epoch that this store lacks";
 /// The result is acknowledged and forgotten.
 struct Drop { Held what; std::string_view why; };
 struct Requeued { TaskId task; AttemptId attempt; WorkerId worker; std::string_view why; };
+/// Of the job nothing runs and nothing can be started, but parked tasks wait. Said once, until something of it runs again.
+struct OnlyParked { JobId job; };
 /// why: empty, or for people: `more than 3 tasks failed`
 struct JobEnded { JobId job; TaskState state; std::string why; };
 /// The worker fails what others do well: it is given nothing until then, and its owner should know.
 struct SetAside { WorkerId worker; Instant until; std::string why; };
-using Action = std::variant<Assign, Stop, Commit, Failed, GiveUp, Drop, Requeued, JobEnded, SetAside>;
+using Action = std::variant<Assign, Stop, Commit, Failed, GiveUp, Drop, Requeued, OnlyParked, JobEnded, SetAside>;
 
 }  // namespace souk

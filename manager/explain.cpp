@@ -253,6 +253,17 @@ std::optional<std::uint32_t> Scheduler::next_waiting(const Job& job) const {
   return soonest ? soonest : behind;
 }
 
+/// Of a task that has some results and waits for one more.
+std::string Scheduler::votes_text(const Job& job, std::uint32_t task) const {
+  const auto& who = job.voted.at(task);
+  const bool owners = *job.votes_of == VotesOf::owners;
+  const bool others = std::any_of(worker_ix_.begin(), worker_ix_.end(), [&](const auto& entry) { return !has_voted(job, task, workers_[entry.second]); });
+  std::string text = count_text(who.size(), "result") + " of it " + (who.size() == 1 ? "is" : "are") + " in, and the next is to come from a worker ";
+  text += owners ? "of another owner" : "that gave none";
+  if (!others) text += std::string(", of which there is none in the market");
+  return text;
+}
+
 Explanation Scheduler::why(TaskId id) const {
   Explanation told;
   const Job* job = live(id.job);
@@ -311,7 +322,9 @@ Explanation Scheduler::why(TaskId id) const {
   } else if (past != job->history.end() && past->second.not_before > now_) {
     if (whole) told.next = {task + 1ull};
     const bool failed_there = job->terms[group.terms].retry.delay == Duration(0);
-    told.summary = failed_there ? "it failed where there is room now, and waits a little for another worker" : "it failed and runs again in " + seconds_text(past->second.not_before - now_);
+    if (past->second.not_before == kParked) told.summary = "its result is in, and waits until one like it has been checked";
+    else if (job->voted.contains(task)) told.summary = votes_text(*job, task);
+    else told.summary = failed_there ? "it failed where there is room now, and waits a little for another worker" : "it failed and runs again in " + seconds_text(past->second.not_before - now_);
   } else if (owner.limited()) {
     told.summary = "its owner runs as many tasks at a time as allowed: " + std::to_string(owner.running_max);
   }
@@ -337,6 +350,7 @@ Explanation Scheduler::why(TaskId id) const {
     else if (busy) told.summary = "it waits for room: " + those;
     else told.summary = those + ", and none of them takes it now";
   }
+  if (job->voted.contains(task)) told.summary += "; " + votes_text(*job, task);
   if (queues_[job->lanes[group.lane].task_class].reserved != kNone) told.summary += "; " + workers_[queues_[job->lanes[group.lane].task_class].reserved].name + " is kept for it";
   return told;
 }

@@ -65,6 +65,7 @@ std::optional<std::string> Scheduler::broken_invariant() const {
   for (const auto& [id, ix] : job_ix_) {
     const Job& job = jobs_[ix];
     Counts seen;
+    std::uint64_t parked = 0;
     for (std::uint64_t task = 0; task < job.states.size(); ++task) {
       const TaskState state = job.states.get(task);
       ++(state == TaskState::waiting ? seen.waiting : state == TaskState::running ? seen.running : state == TaskState::succeeded ? seen.succeeded
@@ -73,11 +74,16 @@ std::optional<std::string> Scheduler::broken_invariant() const {
       const GroupState& group = job.groups[group_of(job, static_cast<std::uint32_t>(task))];
       const auto offset = static_cast<std::uint32_t>(task - group.first);
       const auto past = job.history.find(static_cast<std::uint32_t>(task));
-      const bool delayed = past != job.history.end() && delayed_.contains({past->second.not_before, job.id, static_cast<std::uint32_t>(task)});
+      const bool aside = past != job.history.end() && past->second.not_before == kParked;
+      if (aside && ++parked && (!job.votes_of || !job.voted.contains(static_cast<std::uint32_t>(task)))) return broken("a result is parked that nobody gave, in job", id.value);
+      const bool delayed = aside || (past != job.history.end() && delayed_.contains({past->second.not_before, job.id, static_cast<std::uint32_t>(task)}));
       const bool again = group.again && group.again->contains(offset);
       if (offset < group.cursor && !again && !delayed) return broken("a waiting task that nobody will find, in job", id.value);
       if (!delayed && group.unmet == 0 && !group.queued) return broken("a group waits in no lane, in job", id.value);
     }
+    if (parked != job.parked || (parked > 0) != parking_.contains(ix)) return broken("parked tasks miscounted: job", id.value);
+    for (const auto& [task, who] : job.voted)
+      if (who.empty() || std::set(who.begin(), who.end()).size() != who.size()) return broken("somebody voted twice, or nobody did: job", id.value);
     const Counts& c = job.counts;
     if (c.waiting + c.running + c.succeeded + c.failed + c.canceled != c.tasks) return broken("counts do not add up: job", id.value);
     if (seen.waiting != c.waiting || seen.running != c.running || seen.succeeded != c.succeeded || seen.failed != c.failed) return broken("counts and states differ: job", id.value);

@@ -13,6 +13,7 @@ void Scheduler::step(Instant now, const Event& event, Actions& actions) {
   std::visit([&](const auto& e) { on(e, actions); }, event);
   if (!delayed_.empty() || !deferred_.empty()) release_delayed();
   dispatch(actions);
+  if (!parking_.empty()) tell_parked(actions);
 }
 
 std::optional<Instant> Scheduler::wake_at() const {
@@ -51,10 +52,11 @@ Scheduler::Ix Scheduler::add_job(const JobSubmitted& e) {
   job.owner = shares_.id_of(e.owner);
   job.priority = e.terms.priority;
   job.held = e.terms.hold;
-  job.speculate = e.terms.speculate;
+  job.speculate = e.terms.speculate && !e.terms.votes_of;  // its copies are made one after the other
   job.crash_limit = e.terms.crash_limit == 0 ? rules_.crash_limit : e.terms.crash_limit;
   job.max_fails = e.terms.max_fails;
   job.deadline = e.terms.deadline;
+  job.votes_of = e.terms.votes_of;
   std::uint64_t tasks = 0;
   for (const Group& group : e.groups) tasks += group.tasks;
   job.counts.tasks = job.counts.waiting = tasks;
@@ -249,9 +251,11 @@ void Scheduler::end_task(Ix ix, std::uint32_t task, TaskState state) {
       lost_of_.erase(old);
     }
   if (const auto past = job.history.find(task); past != job.history.end()) {
+    if (past->second.not_before == kParked && --job.parked == 0) parking_.erase(ix);
     if (past->second.not_before != Instant{}) delayed_.erase({past->second.not_before, job.id, task});
     job.history.erase(past);
   }
+  if (!job.voted.empty()) job.voted.erase(task);
   if (state != TaskState::succeeded) group.failed = true;
   if (++group.ended == group.tasks) group_ended(ix, number);
 }
@@ -322,7 +326,7 @@ void Scheduler::close(Ix ix) {
   for (const Lane& lane : job.lanes)
     if (lane.queued) dequeue(ix, static_cast<std::uint32_t>(&lane - job.lanes.data()));
   if (job.deadline) deadlines_.erase({*job.deadline, job.id});
-  speculative_.erase(ix);
+  speculative_.erase(ix), parking_.erase(ix);
   for (const Lane& lane : job.lanes) {
     const bool last = market_.task(lane.task_class).users == 1;
     market_.give_up(lane.task_class);

@@ -14,6 +14,7 @@
 //   scheduler.cpp  jobs: their life, dependencies, queues         dispatch.cpp  which task next, on which worker
 //   workers.cpp    who is there, and has room                     explain.cpp   why a task waits
 //   attempts.cpp   results, losses, leases, what they teach       invariants.cpp  what must always hold
+//   votes.cpp      results that wait for others (jury.h)
 #pragma once
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
@@ -82,6 +83,12 @@ class Scheduler {
   unsigned attempts(TaskId task) const;  // runs so far, the current ones included
   std::optional<Load> load(WorkerId worker) const;
   Totals totals() const;
+  /// Whether that worker runs the attempt of that task now, as far as we know.
+  bool runs(WorkerId worker, const Held& what) const;
+  /// Who that worker is among those whose results count side by side; empty: it is not here.
+  std::string voter(WorkerId worker, VotesOf of) const;
+  /// How many such are here.
+  std::size_t voters(VotesOf of) const;
   /// Tasks of an owner that have not ended.
   std::uint64_t open_tasks(const std::string& owner) const;
   /// For people, why a job that has not ended does not run: `held`, `waits for job 12`; may be empty.
@@ -99,6 +106,7 @@ class Scheduler {
  private:
   using Ix = std::uint32_t;
   static constexpr Ix kNone = ~Ix{0}, kSeveral = kNone - 1;
+  static constexpr Instant kParked = Instant::max();
   using Actions = std::vector<Action>;
 
   // ---- Jobs
@@ -108,7 +116,7 @@ class Scheduler {
     bool failed_there[3]{};      // else it was refused there
     WorkerId avoid[3];           // where it failed last
     Instant anywhere{};          // from then on it may run there again
-    Instant not_before{};        // it waits for this time, in delayed_
+    Instant not_before{};        // it waits for this time, in delayed_; kParked: until it is reopened or settled
     AttemptId over{};            // of an earlier life, whose end is known
   };
   struct GroupState {
@@ -165,6 +173,10 @@ class Scheduler {
     boost::unordered_flat_map<std::uint32_t, Ix> running;  // task offset -> run; a second attempt hangs on the first
     std::map<std::uint32_t, History> history;
     std::unordered_map<WorkerId, Streak> failed_on;  // since its last success there
+    std::optional<VotesOf> votes_of;    // results count as votes of these; the jury says what comes of them
+    std::map<std::uint32_t, std::vector<std::string>> voted;  // who gave a result of a task: it is not given to them again
+    std::uint64_t parked = 0;           // tasks
+    bool told_parked = false;           // that nothing else is left to do
     std::string why;                    // it ends so, for people
     bool startable() const { return open && !canceled && !dropped && !held && waits_for.empty(); }
   };
@@ -274,6 +286,10 @@ class Scheduler {
   void on(const AttemptRefused&, Actions&);
   void on(const AttemptReturned&, Actions&);
   void on(const AttemptFinished&, Actions&);
+  void on(const AttemptSetBy&, Actions&);
+  void on(const TaskReopened&, Actions&);
+  void on(const TaskSettled&, Actions&);
+  void on(const WorkerDistrusted&, Actions&);
   void on(const LeaseRenewed&, Actions&);
   void on(const Tick&, Actions&);
   void on(const MarketClosed&, Actions&);
@@ -335,6 +351,12 @@ class Scheduler {
   Duration bound(const Job&, std::uint32_t group, const Worker&) const;
   TaskId task_id(const Run& run) const { return {jobs_[run.job].id, {run.task + 1ull}}; }
 
+  // votes.cpp
+  static std::string voter_of(const Worker&, VotesOf);
+  bool has_voted(const Job&, std::uint32_t task, const Worker&) const;
+  void wake_unvoted(Ix worker, int room);
+  void tell_parked(Actions&);
+
   // dispatch.cpp
   void dispatch(Actions&);
   std::optional<Pick> next(TaskClassId);
@@ -375,6 +397,7 @@ class Scheduler {
   Fit fit_of(TaskClassId, const Job*, std::uint32_t group) const;
   std::optional<std::uint32_t> next_waiting(const Job&) const;
   std::uint64_t tasks_ahead(const Job&, std::uint32_t task, std::uint32_t group) const;
+  std::string votes_text(const Job&, std::uint32_t task) const;
 
   Epoch epoch_;
   Rules rules_;
@@ -409,6 +432,8 @@ class Scheduler {
   std::set<std::tuple<Instant, JobId, std::uint32_t>> deferred_;  // lanes that do
   std::set<std::pair<Instant, JobId>> deadlines_;
   std::set<Ix> speculative_;             // jobs
+  std::set<Ix> parking_;                 // jobs with parked tasks
+  std::set<std::pair<JobId, std::uint32_t>> unvoted_;  // tasks in delayed_ that who had room may not run, having voted; some are elsewhere since
   std::set<WorkerId> resting_, aside_, silent_;
   std::vector<Ix> roomy_;                // workers that may have room for what waits
   std::vector<Ix> hungry_;               // workers that gave something back in this step: may hold work ahead of their slots

@@ -59,6 +59,7 @@ class Stage {
   static std::string in_words(const SetAside& a) { return "set aside " + std::to_string(a.worker.value) + ": " + a.why; }
   static std::string in_words(const Drop& a) { return "drop " + name(a.what.task) + ": " + std::string(a.why); }
   static std::string in_words(const Requeued& a) { return "requeue " + name(a.task) + ": " + std::string(a.why); }
+  static std::string in_words(const OnlyParked&) { return {}; }  // a question to the jury
   static std::string in_words(const JobEnded& a) { return "job " + std::to_string(a.job.value) + " " + std::string(name_of(a.state)); }
 
   Epoch epoch;

@@ -1,0 +1,361 @@
+// Which results count: votes, records, parked results, known answers, as stories.
+#include <gtest/gtest.h>
+
+#include "court.h"
+
+namespace souk {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::Test;
+
+Quorum adaptive(unsigned agree = 2, unsigned most = 3) { return {.agree = agree, .most = most, .adaptive = true}; }
+
+/// One owner with a record, who runs as worker 1, and another as worker 2.
+struct Trusting : Court {
+  explicit Trusting(Jury::Rules rules = {.seed = {1, 2}}) : Court(rules) {
+    join(1, "ada"), join(2, "bob");
+    earn(100, 10, 1, 2);
+    EXPECT_TRUE(jury.trusted("ada"));
+    hear(WorkerLost{{2}});
+  }
+};
+
+TEST(Jury, TakesWhatTwoOwnersSay) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob");
+  EXPECT_EQ(court.open(1, 1, {}), "assign 1.1 as 1 to 1");
+  EXPECT_EQ(court.says(1, 1, 1, "42"), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "commit 1.1 succeeded after 2; job 1 succeeded");
+  EXPECT_EQ(court.committed.at({{1}, {1}}), "42");
+  EXPECT_EQ(court.jury.record("ada").agreed, 1u);
+  EXPECT_EQ(court.jury.record("bob").agreed, 1u);
+}
+
+TEST(Jury, AsksAnotherOwnerNotAnotherWorker) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "ada");
+  court.open(1, 1, {});
+  EXPECT_EQ(court.says(1, 1, 1, "42"), "") << "the other worker is of the same owner";
+  EXPECT_EQ(court.core.why({{1}, {1}}).summary, "1 result of it is in, and the next is to come from a worker of another owner, of which there is none in the market");
+  EXPECT_EQ(court.wait(5s), "");
+  EXPECT_EQ(court.join(3, "bob"), "assign 1.1 as 2 to 3");
+  EXPECT_EQ(court.says(3, 1, 1, "42"), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Jury, TakesWorkersForVotersWhereTheGridHasOneAccount) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "ada");
+  court.open(1, 1, {.of = VotesOf::workers});
+  EXPECT_EQ(court.says(1, 1, 1, "42"), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Jury, FindsWhoIsOutvoted) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob"), court.join(3, "eve");
+  court.open(1, 1, {});
+  EXPECT_EQ(court.says(1, 1, 1, "42"), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(court.says(2, 1, 1, "41"), "assign 1.1 as 3 to 3");
+  EXPECT_EQ(court.says(3, 1, 1, "42"), "commit 1.1 succeeded after 3; job 1 succeeded; caught bob (1)");
+  EXPECT_EQ(court.jury.record("bob"), (TrustRecord{0, 1}));
+  EXPECT_EQ(court.jury.record("eve"), (TrustRecord{1, 0}));
+  ASSERT_FALSE(court.records.empty());
+  EXPECT_EQ(court.records.back().voter, "bob") << "it is to be kept";
+}
+
+TEST(Jury, FailsATaskOfWhichNobodyKnowsWhatIsRight) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob"), court.join(3, "eve");
+  court.open(1, 1, {});
+  court.says(1, 1, 1, "1"), court.says(2, 1, 1, "2");
+  EXPECT_EQ(court.says(3, 1, 1, "3"), "give up 1.1 after 3; job 1 failed; (no quorum: 3 results, no 2 agree)");
+  for (const char* voter : {"ada", "bob", "eve"}) EXPECT_EQ(court.jury.record(voter), TrustRecord{}) << "nobody is known to be wrong";
+}
+
+TEST(Jury, BelievesAFailureThatTwoSeeAndRetriesIt) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob");
+  court.open(1, 1, {}, /*retries=*/1);
+  court.says(1, 1, 1, "no", 3);
+  EXPECT_EQ(court.says(2, 1, 1, "no", 3).substr(0, 19), "requeue 1.1: failed") << "they agree that it failed: a retry, as of any task";
+  court.wait(31s);
+  for (const std::uint64_t worker : {1, 2})
+    if (court.task_of(worker)) court.says(worker, 1, 1, "42");
+  court.wait(31s);
+  for (const std::uint64_t worker : {1, 2})
+    if (court.task_of(worker)) court.says(worker, 1, 1, "42");
+  EXPECT_EQ(court.committed.at({{1}, {1}}), "42") << "the votes began anew, for both of them";
+}
+
+TEST(Jury, HoldsAFailureOnOneWorkerAgainstNobody) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob"), court.join(3, "eve");
+  court.open(1, 1, {});
+  court.says(1, 1, 1, "", 1), court.says(2, 1, 1, "42");
+  EXPECT_EQ(court.says(3, 1, 1, "42"), "commit 1.1 succeeded after 3; job 1 succeeded");
+  EXPECT_EQ(court.jury.record("ada"), TrustRecord{}) << "its disk may have been full; it told nobody a wrong result";
+}
+
+TEST(Jury, TakesNoLateResultOfALostAttempt) {
+  Court court;
+  court.join(1, "ada"), court.open(1, 1, {});
+  const Held lost = court.held(1, 1, 1);
+  court.hear(WorkerLost{{1}});
+  court.join(2, "bob");
+  EXPECT_EQ(court.says(1, lost, Court::outcome("42")), "drop 1.1: given to another worker since") << "one result alone decides nothing here";
+  EXPECT_EQ(court.core.state({{1}, {1}}), TaskState::running);
+}
+
+TEST(Jury, CountsOneVoteForAnOwnerWhoseLostAttemptComesBack) {
+  Court court;
+  court.join(1, "ada"), court.open(1, 1, {});
+  const Held first = court.held_by(1, {{1}, {1}});
+  court.hear(WorkerLost{{1}});
+  court.join(2, "ada");
+  court.says(2, 1, 1, "42");
+  WorkerJoined back = Stage::simple_worker(1, 1, {first});
+  back.owner = "ada";
+  EXPECT_EQ(court.hear(back), "stop 1 on 1") << "ada has given a result of it";
+}
+
+// ---- Adaptive
+
+TEST(Jury, ChecksOneOfSeveralResultsOfWhoHasARecord) {
+  Trusting court;
+  court.open(1, 2, adaptive());
+  EXPECT_EQ(court.says(1, 1, 1, "a"), "assign 1.2 as " + std::to_string(22) + " to 1; parked");
+  EXPECT_EQ(court.says(1, 1, 2, "b"), "parked") << "two wait, and one of them is drawn";
+  EXPECT_EQ(court.jury.parked({1}), 1u);
+  const std::string assigned = court.join(3, "cid");
+  const TaskId drawn = *court.task_of(3);
+  EXPECT_EQ(court.says(3, 1, drawn.task.value, drawn.task.value == 1 ? "a" : "b"),
+            "commit " + Stage::name(drawn) + " succeeded after 2; commit 1." + std::to_string(3 - drawn.task.value) + " succeeded; job 1 succeeded");
+  EXPECT_EQ(court.committed.at({{1}, {1}}), "a");
+  EXPECT_EQ(court.committed.at({{1}, {2}}), "b") << "each task has its own result, whichever was checked";
+}
+
+TEST(Jury, AsksForMoreResultsOfWhoHasNoRecord) {
+  Court court;
+  court.join(1, "ada");
+  court.open(1, 2, adaptive());
+  court.says(1, 1, 1, "a"), court.says(1, 1, 2, "b");
+  EXPECT_EQ(court.jury.parked({1}), 0u);
+  EXPECT_EQ(court.jury.standing({{1}, {1}}).votes, 1u);
+}
+
+TEST(Jury, ChecksWhatIsParkedWhenNothingElseIsLeftToDo) {
+  Trusting court;
+  court.open(1, 1, adaptive());
+  EXPECT_EQ(court.says(1, 1, 1, "a"), "parked; nothing else to do") << "one alone is checked as well";
+  EXPECT_EQ(court.join(3, "cid").substr(0, 10), "assign 1.1");
+  EXPECT_EQ(court.says(3, 1, 1, "a"), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Jury, TakesBackAllOfWhoIsFoundWrong) {
+  Trusting court;
+  court.open(1, 3, adaptive());
+  court.open(2, 1, adaptive());
+  for (int i = 0; i < 4; ++i)
+    if (const auto task = court.task_of(1)) court.says(1, task->job.value, task->task.value, "a lie");
+  const std::size_t kept = court.jury.parked({1}) + court.jury.parked({2});
+  EXPECT_GE(kept, 1u);
+  court.join(3, "cid"), court.join(4, "dan"), court.join(5, "eve");
+  std::string words;
+  for (int i = 0; i < 60 && court.ended.size() < 3; ++i) {
+    for (const std::uint64_t worker : {3, 4, 5})
+      if (const auto task = court.task_of(worker)) words += court.says(worker, task->job.value, task->task.value, "true") + "; ";
+    words += court.wait(1s);
+  }
+  EXPECT_NE(words.find("caught ada (1)"), std::string::npos) << words;
+  ASSERT_EQ(court.committed.size(), 10u + 4u);
+  for (const auto& [task, out] : court.committed) EXPECT_EQ(out, task.job.value < 100 ? "true" : "right") << Stage::name(task);
+  EXPECT_EQ(court.jury.record("ada").agreed, 0u);
+  EXPECT_GE(court.jury.record("ada").found, 1u);
+  EXPECT_EQ(court.jury.bytes(), 0u);
+}
+
+TEST(Jury, AsksTwiceTheRecordOfWhoWasFoundBefore) {
+  Court court;
+  court.jury.recall("ada", {19, 1});
+  EXPECT_FALSE(court.jury.trusted("ada"));
+  court.jury.recall("ada", {20, 1});
+  EXPECT_TRUE(court.jury.trusted("ada"));
+}
+
+TEST(Jury, DrawsAnewWhenTheCheckEndsWithoutAResult) {
+  Trusting court;
+  court.open(1, 3, adaptive());
+  court.says(1, 1, 1, "a"), court.says(1, 1, 2, "b"), court.says(1, 1, 3, "c");
+  for (std::uint64_t worker = 10; worker < 15; ++worker) {  // the task that is drawn takes five workers with it
+    court.join(worker, "owner" + std::to_string(worker));
+    court.hear(WorkerLost{{worker}});
+  }
+  EXPECT_EQ(court.core.counts({1})->failed, 1u);
+  court.join(3, "cid");
+  for (int i = 0; i < 5 && court.task_of(3); ++i) {
+    const TaskId task = *court.task_of(3);
+    court.says(3, 1, task.task.value, std::string(1, static_cast<char>('a' + task.task.value - 1)));
+  }
+  EXPECT_EQ(court.core.counts({1})->succeeded, 2u);
+  EXPECT_TRUE(court.ended.contains({1}));
+}
+
+TEST(Jury, FreesOfACanceledJobWhatItKept) {
+  Trusting court;
+  court.open(1, 5, adaptive());
+  court.says(1, 1, 1, "a");
+  EXPECT_GT(court.jury.bytes(), 0u);
+  const Held second = court.held_by(1, {{1}, {2}});
+  court.hear(JobCanceled{{1}});
+  court.says(1, second, Court::outcome("b"));
+  EXPECT_TRUE(court.ended.contains({1}));
+  EXPECT_TRUE(court.committed.size() == 10u) << "nothing unchecked is taken, canceled or not";
+  EXPECT_EQ(court.jury.bytes(), 0u);
+}
+
+TEST(Jury, ParksNothingWithoutRoom) {
+  Trusting court(Jury::Rules{.seed = {1, 2}, .bytes_max = 1000});
+  court.open(1, 2, adaptive());
+  court.says(1, 1, 1, std::string(2000, 'x'));
+  EXPECT_EQ(court.jury.standing({{1}, {1}}).votes, 1u);
+  EXPECT_FALSE(court.jury.standing({{1}, {1}}).parked);
+}
+
+TEST(Jury, DrawsByItsSecret) {
+  const auto drawn = [](std::uint64_t secret) {
+    Trusting court(Jury::Rules{.seed = {secret, 7}, .parked_min = 16});
+    std::string all;
+    for (std::uint64_t job = 1; job <= 8; ++job) {
+      court.open(job, 16, adaptive());
+      for (std::uint64_t task = 1; task <= 16; ++task) court.says(1, job, task, "a");
+      for (std::uint64_t task = 1; task <= 16; ++task)
+        if (!court.jury.standing({{job}, {task}}).parked) all += std::to_string(task) + " ";
+    }
+    return all;
+  };
+  EXPECT_EQ(drawn(1), drawn(1));
+  EXPECT_NE(drawn(1), drawn(2));
+}
+
+// ---- Known answers
+
+TEST(Jury, TakesAKnownAnswerAtOnce) {
+  Court court;
+  court.join(1, "ada");
+  court.open(1, 1, {.known = {{{1}, sha256("42")}}});
+  EXPECT_EQ(court.says(1, 1, 1, "42"), "commit 1.1 succeeded; job 1 succeeded");
+  EXPECT_EQ(court.jury.record("ada").agreed, 1u);
+}
+
+TEST(Jury, CatchesWhoDoesNotFindAKnownAnswerThatAnotherFinds) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob");
+  court.open(1, 1, {.known = {{{1}, sha256("42")}}});
+  EXPECT_EQ(court.says(1, 1, 1, "41"), "assign 1.1 as 2 to 2") << "or is the known answer wrong? nobody is caught yet";
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "commit 1.1 succeeded after 2; job 1 succeeded; caught ada (1)");
+  EXPECT_EQ(court.jury.record("bob"), (TrustRecord{1, 0}));
+}
+
+TEST(Jury, DoubtsAKnownAnswerThatEverybodyContradicts) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob");
+  court.open(1, 1, {.known = {{{1}, sha256("wrong")}}});
+  court.says(1, 1, 1, "42");
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "give up 1.1 after 2; job 1 failed; (2 results agree and are not the known answer)");
+  EXPECT_EQ(court.jury.record("ada").found, 0u) << "its submitter planted a wrong one";
+}
+
+TEST(Jury, AKnownAnswerFoundSettlesWhatIsParked) {
+  Trusting court(Jury::Rules{.seed = {1, 2}, .parked_min = 10});
+  Quorum quorum = adaptive();
+  quorum.known = {{{3}, sha256("c")}};
+  court.open(1, 3, quorum);
+  court.says(1, 1, 1, "a"), court.says(1, 1, 2, "b");
+  EXPECT_EQ(court.says(1, 1, 3, "c"), "commit 1.3 succeeded; commit 1.1 succeeded; commit 1.2 succeeded; job 1 succeeded") << "it could not know which was the check";
+}
+
+// ---- What agrees
+
+TEST(Jury, ComparesNumbersWithinATolerance) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob");
+  court.open(1, 1, {.on = {AgreeOn::What::numbers, 1e-6}});
+  court.says(1, 1, 1, "energy=-1.00000001 steps 7\n");
+  EXPECT_EQ(court.says(2, 1, 1, "energy = -1.00000002  steps 7"), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Jury, ComparesOnlyHowItEndedIfAskedTo) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob");
+  court.open(1, 1, {.on = {AgreeOn::What::exit, 0}});
+  court.says(1, 1, 1, "at 12:00");
+  EXPECT_EQ(court.says(2, 1, 1, "at 12:01"), "commit 1.1 succeeded after 2; job 1 succeeded");
+}
+
+TEST(Jury, SetsAsideFromTheThirdTimeOnAndLonger) {
+  Court court;
+  court.join(1, "ada"), court.join(2, "bob"), court.join(3, "eve");
+  std::string words;
+  for (std::uint64_t job = 1; job <= 3; ++job) {
+    court.open(job, 1, {});
+    for (int i = 0; i < 40 && !court.ended.contains({job}); ++i) {
+      for (const std::uint64_t worker : {1, 2, 3})
+        if (const auto task = court.task_of(worker)) words += court.says(worker, task->job.value, 1, worker == 2 ? "lie" + std::to_string(job) : "truth") + "; ";
+      court.wait(1s);
+    }
+    if (court.jury.record("bob").found < job) court.jury.recall("bob", {0, static_cast<std::uint32_t>(job)});  // where two were enough without it
+  }
+  court.jury.recall("bob", {0, 2});
+  court.open(9, 2, {});
+  for (int i = 0; i < 60 && !court.ended.contains({9}); ++i) {
+    for (const std::uint64_t worker : {2, 1, 3})
+      if (const auto task = court.task_of(worker)) words += court.says(worker, 9, task->task.value, worker == 2 ? "lie" : "truth") + "; ";
+    court.wait(1s);
+  }
+  EXPECT_NE(words.find("set aside 2: what it says was found wrong"), std::string::npos) << words;
+  EXPECT_EQ(court.jury.aside("bob", court.now + 1h), std::nullopt);
+  EXPECT_NE(court.jury.aside("bob", court.now - 60s), std::nullopt);
+}
+
+// ---- Text
+
+TEST(Quorum, ReadsWhatIsAskedFor) {
+  EXPECT_EQ(parse_quorum("2/3").value(), (std::pair{2u, 3u}));
+  EXPECT_EQ(parse_quorum("2").value(), (std::pair{2u, 3u}));
+  EXPECT_EQ(parse_quorum("3").value(), (std::pair{3u, 5u}));
+  for (const char* bad : {"", "/", "2/", "/3", "a", "2/3/4", "-2/3", "2 /3", "99999999999"}) EXPECT_FALSE(parse_quorum(bad)) << bad;
+  EXPECT_TRUE(check_quorum(2, 2));
+  EXPECT_FALSE(check_quorum(1, 3));
+  EXPECT_FALSE(check_quorum(3, 2));
+  EXPECT_FALSE(check_quorum(2, 10));
+  EXPECT_EQ(parse_agree_on("numbers:1e-6").value(), (AgreeOn{AgreeOn::What::numbers, 1e-6}));
+  for (const char* bad : {"numbers", "numbers:", "numbers:-1", "numbers:2", "numbers:nan", "exit "}) EXPECT_FALSE(parse_agree_on(bad)) << bad;
+}
+
+TEST(Quorum, TellsNumbersFromWords) {
+  EXPECT_TRUE(same_numbers("[1, 2.0, 3e0]", "[1.0,2,3]", 0));
+  EXPECT_TRUE(same_numbers("", " \n", 0));
+  EXPECT_TRUE(same_numbers("0.1", "0.10000001", 1e-6));
+  EXPECT_FALSE(same_numbers("0.1", "0.1001", 1e-6));
+  EXPECT_FALSE(same_numbers("1 2", "1", 0.5)) << "one number more";
+  EXPECT_FALSE(same_numbers("energy 1", "entropy 1", 0.5));
+  EXPECT_FALSE(same_numbers("1", "-1", 0.5));
+  EXPECT_FALSE(same_numbers("0", "1e-300", 0.5)) << "relative: nothing is near nothing";
+  EXPECT_FALSE(same_numbers("nan", "1", 0.5));
+  EXPECT_FALSE(same_numbers("inf", "1e308", 0.9));
+}
+
+TEST(Quorum, TakesAllOfStdoutIntoTheDigest) {
+  Outcome a = Court::outcome("same"), b = a;
+  EXPECT_EQ(digest_of(a, AgreeOn::What::all), digest_of(b, AgreeOn::What::all));
+  b.out_size = 1'000'000;  // of which only the beginning was kept
+  EXPECT_NE(digest_of(a, AgreeOn::What::all), digest_of(b, AgreeOn::What::all));
+  b = a, b.err = "a warning of that machine";
+  EXPECT_EQ(digest_of(a, AgreeOn::What::all), digest_of(b, AgreeOn::What::all));
+  b = a, b.exit_code = 1;
+  EXPECT_NE(digest_of(a, AgreeOn::What::exit), digest_of(b, AgreeOn::What::exit));
+}
+
+}  // namespace
+}  // namespace souk
