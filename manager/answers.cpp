@@ -241,6 +241,8 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     o.set_sandbox(std::string(name_of(offer.sandbox))), o.set_sandbox_note(printable(offer.sandbox_note)), o.set_network(offer.network);
     w.set_rule(member.rule), w.set_until_ms(member.until_ms);
     w.set_set_aside(printable(load->set_aside));
+    const TrustRecord of_owner = jury_.record(scheduler_.voter(id, VotesOf::owners)), alone = jury_.record(scheduler_.voter(id, VotesOf::workers));
+    w.set_trust_agreed(std::max(of_owner.agreed, alone.agreed)), w.set_trust_found(of_owner.found + alone.found);
   }
   reply(answer);
 }

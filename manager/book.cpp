@@ -111,6 +111,23 @@ Result<Done> check_order(const wire::Job& job) {
   return bad(title_of(job, static_cast<int>(at)) + " waits for itself, by way of " + title_of(job, static_cast<int>(before(at))), "break the circle");
 }
 
+Result<Done> check(const wire::Quorum& quorum, bool speculate, std::uint64_t tasks) {
+  if (const auto good = check_quorum(quorum.agree(), quorum.most()); !good) return bad("its quorum: " + good.error().why, good.error().remedy);
+  const auto on = parse_agree_on(quorum.agree_on());
+  if (!on) return bad(on.error().why, on.error().remedy);
+  if (speculate) return bad("it asks for a quorum, and to speculate", "leave one out: copies of a task for a quorum are made one after the other");
+  if (static_cast<std::size_t>(quorum.known_size()) > kKnownMax) return bad("it has " + std::to_string(quorum.known_size()) + " known answers", "give at most " + std::to_string(kKnownMax));
+  if (quorum.known_size() > 0 && on.value().what != AgreeOn::What::all) return bad("known answers are compared byte by byte, and its results are not", "leave agree-on out, or the known answers");
+  std::set<std::uint64_t> known;
+  for (const auto& one : quorum.known()) {
+    const std::string task = "task " + std::to_string(one.task());
+    if (one.task() < 1 || one.task() > tasks) return bad("the answer of " + task + " is known, and it has " + std::to_string(tasks), "number the tasks from 1");
+    if (one.sha256().size() != 32) return bad("the known answer of " + task + " is no SHA-256", "give 32 bytes");
+    if (!known.insert(one.task()).second) return bad("it has two known answers of " + task, "give one");
+  }
+  return Done{};
+}
+
 Needs needs_of(const wire::Needs& message) {
   auto needs = read(message);
   return needs ? std::move(needs.value()) : Needs{};  // of a checked job
@@ -156,7 +173,12 @@ Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
   if (job.deadline_ms() > 0 && job.deadline_ms() <= now_ms) return bad("its deadline has passed", "name a later one; the manager's clock counts");
   if (job.deadline_ms() > 0 && job.deadline_ms() - now_ms > static_cast<std::uint64_t>(kDeadlineMax.count())) return bad("its deadline is over ten years from now", "name an earlier one, or none");
   Parsed parsed;
-  if (job.groups_size() == 0) return check_tasks(job, parsed);
+  const auto with_quorum = [&](Result<std::uint64_t> counted) -> Result<std::uint64_t> {
+    if (!counted || !job.has_quorum()) return counted;
+    if (const auto good = check(job.quorum(), job.speculate(), counted.value()); !good) return good.error();
+    return counted;
+  };
+  if (job.groups_size() == 0) return with_quorum(check_tasks(job, parsed));
   if (job.groups_size() > kGroupsMax) return bad("it has " + std::to_string(job.groups_size()) + " groups of tasks", "use at most " + std::to_string(kGroupsMax));
   std::uint64_t tasks = 0;
   for (int at = 0; at < job.groups_size(); ++at) {
@@ -170,13 +192,14 @@ Result<std::uint64_t> check(const wire::Job& job, std::uint64_t now_ms) {
     if (tasks > kTasksMax) return too_many_tasks("job refused");
   }
   if (const auto good = check_order(job); !good) return good.error();
-  return tasks;
+  return with_quorum(tasks);
 }
 
 std::uint64_t memory_of(const wire::Job& job, std::uint64_t tasks) {
-  constexpr std::uint64_t each_job = 4096, each_group = 1024, each_string = 64;  // with what the allocator adds
+  constexpr std::uint64_t each_job = 4096, each_group = 1024, each_string = 64, each_voted = 512;  // with what the allocator adds
   const auto strings = [](const auto& of) { return static_cast<std::uint64_t>(of.lines().line_size() + of.command().argv_size() + 2 * of.command().env_size()); };
   std::uint64_t bytes = each_job + job.ByteSizeLong() + tasks / 2 + each_string * (strings(job) + static_cast<std::uint64_t>(job.after_size()));
+  if (job.has_quorum()) bytes += each_voted * tasks + each_string * static_cast<std::uint64_t>(job.quorum().known_size());  // who gave what result of which task
   for (const auto& group : job.groups()) bytes += each_group + each_string * (strings(group) + static_cast<std::uint64_t>(group.after_size()));
   return bytes;
 }
@@ -246,6 +269,15 @@ std::string layout_of(const wire::Job& job) {
   return layout;
 }
 
+std::optional<Quorum> quorum_of(const wire::Job& job) {
+  if (!job.has_quorum()) return std::nullopt;
+  const wire::Quorum& from = job.quorum();
+  Quorum quorum{from.agree(), from.most(), from.adaptive(), from.by_worker() ? VotesOf::workers : VotesOf::owners, {}, {}};
+  if (const auto on = parse_agree_on(from.agree_on())) quorum.on = on.value();
+  for (const auto& known : from.known()) quorum.known[{known.task()}] = known.sha256();
+  return quorum;
+}
+
 JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, Clocks clocks) {
   JobSubmitted event{id, owner, {}, {}, job.name()};
   if (job.groups_size() == 0) event.groups.push_back(core_group(job));
@@ -259,6 +291,7 @@ JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, 
   if (job.has_max_fails()) terms.max_fails = job.max_fails();
   if (job.deadline_ms() > 0) terms.deadline = clocks.at(job.deadline_ms());
   terms.hold = job.hold(), terms.speculate = job.speculate(), terms.crash_limit = job.crash_limit();
+  if (job.has_quorum()) terms.votes_of = job.quorum().by_worker() ? VotesOf::workers : VotesOf::owners;
   return event;
 }
 

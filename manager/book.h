@@ -73,6 +73,8 @@ std::string shown(const wire::Command& command);
 std::string shown(const wire::Job& job);
 /// A job's groups for the store, so that those of an ended one have names: `TASKS NAME` lines; empty for an ordinary job.
 std::string layout_of(const wire::Job& job);
+/// How many results of each task a checked job asks for; nothing: one is enough.
+std::optional<Quorum> quorum_of(const wire::Job& job);
 /// A checked job as the scheduler takes it.
 JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, Clocks clocks);
 

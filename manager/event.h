@@ -116,6 +116,7 @@ struct WorkerJoined {
   WorkerState state = WorkerState::free;
   std::vector<Held> held;
   std::optional<Instant> until{};      // when its owner wants the machine back
+  std::optional<Instant> aside{};      // what it said before was found wrong: it is given nothing until then
 };
 struct WorkerChanged {
   WorkerId worker;
@@ -149,7 +150,6 @@ struct TaskSettled { WorkerId worker; Held what; };  // parked: what that attemp
 struct WorkerDistrusted {
   WorkerId worker;
   Duration aside{0};
-  std::string why;  // for people
 };
 struct LeaseRenewed {
   WorkerId worker;
@@ -188,6 +188,9 @@ struct Failed {
   unsigned failures = 0, losses = 0;  // as in Past, this one included
   Duration delay{0};                  // before it runs again
 };
+/// Why an attempt that ended well goes into its task's history.
+inline constexpr std::string_view kVote = "vote";
+inline constexpr std::string_view kDistrusted = "what it said was not what others found";
 inline constexpr std::string_view kNoQuorum = "no-quorum";  // its results do not agree
 /// The task ends as failed without an attempt's result: its workers were lost too often, its deadline passed, or nobody knows what is right.
 /// note: for people; empty: `why` says it all

@@ -492,6 +492,7 @@ Form shown(const wire::WorkersAnswer& given) {
     lines.push_back(fmt::format("{}: {}, {} of {} slots, {} cpus, {}, {} {}", worker.nick(), states[std::clamp(static_cast<int>(worker.state()), 0, 3)],
                                 std::min(worker.running(), worker.slots()), worker.slots(), offer.cpus(), bytes_shown(offer.memory_bytes()), offer.os(), offer.arch()));
     if (!worker.rule().empty()) lines.back() += " (" + worker.rule() + ")";
+    if (worker.trust_found() > 0) lines.back() += " (wrong " + std::to_string(worker.trust_found()) + (worker.trust_found() == 1 ? " time)" : " times)");
     if (!worker.set_aside().empty()) lines.back() += " (set aside: " + worker.set_aside() + ")";
   }
   if (lines.empty()) lines.push_back("There are none.");

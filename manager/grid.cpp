@@ -5,7 +5,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/post.hpp>
+#include <random>
 #include <tuple>
 
 #include "manager/history.h"
@@ -35,6 +37,16 @@ constexpr std::size_t kForgettingMax = 1000;    // jobs whose rows are still to 
 
 constexpr std::string_view kWorkerFact = "worker ";  // its JID follows: it was at work
 
+constexpr std::string_view kTrustFact = "trust ";  // a voter follows: its record, agreed << 32 | found
+constexpr auto kToldWrong = 10min;               // between two messages to an owner whose results are wrong
+
+/// Who draws by it cannot be foretold.
+std::array<std::uint64_t, 2> secret() {
+  std::random_device device;
+  const auto word = [&device] { return static_cast<std::uint64_t>(device()) << 32 | device(); };
+  return {word(), word()};
+}
+
 std::uint64_t now_ms() { return Clocks::read().now_ms; }
 Instant now() { return Clocks::read().now; }
 
@@ -42,13 +54,17 @@ Instant now() { return Clocks::read().now; }
 
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits)
     : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers), MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
+      jury_({.seed = secret(), .bytes_max = MemoryShares(limits.memory_max()).outputs / 2}), pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers), MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
       memory_(MemoryShares(limits_.memory_max()).jobs), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
-  pool_.tell = [this](const Event& event) { handle(event); };
-  pool_.finished = [this](Pool::Finished finished) {
-    const Outcome& o = finished.outcome;
-    handle(AttemptFinished{finished.worker, finished.what, o.cause, o.succeeded(), o.wall, o.exit_code}, &finished);
+  pool_.tell = [this](const Event& event) {
+    const auto* joined = std::get_if<WorkerJoined>(&event);
+    if (!joined) return handle(event);
+    WorkerJoined known = *joined;
+    for (const std::string& voter : {known.owner, known.owner + '/' + known.name})
+      if (const auto until = jury_.aside(voter, now())) known.aside = std::max(known.aside.value_or(Instant{}), *until);
+    handle(known);
   };
+  pool_.finished = [this](Pool::Finished result) { finished(std::move(result)); };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
   pool_.crowded = [this] { return journal_->pending_bytes() > Journal::kPendingMax; };
   pool_.on_answered = [this] { open_when_settled(); };
@@ -60,7 +76,8 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   JobId last = restored.last_job;
   for (const JobRow& row : restored.jobs) last = std::max(last, row.id);
   for (const auto& [fact, value] : restored.facts)
-    if (fact.starts_with(kLifeFact)) lives_[{std::stoull("0" + fact.substr(kLifeFact.size()))}] = {value};
+    if (fact.starts_with(kTrustFact)) jury_.recall(fact.substr(kTrustFact.size()), {static_cast<std::uint32_t>(value >> 32), static_cast<std::uint32_t>(value)});
+    else if (fact.starts_with(kLifeFact)) lives_[{std::stoull("0" + fact.substr(kLifeFact.size()))}] = {value};
   lives_[epoch_] = last;
   journal_->set(std::string(kLifeFact) + std::to_string(epoch_.value), last.value);
   untold_ = {restored.untold.begin(), restored.untold.end()};
@@ -84,6 +101,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     for (; past != restored.past.end() && past->task.job == event.job.job; ++past)
       event.past.push_back({past->task.task, past->runs, past->failures, past->losses, past->again_ms > 0 ? std::optional(clocks.at(past->again_ms)) : std::nullopt, past->over});
     for (const JobKnown& known : book_.ended_before(entry.job)) handle(known);
+    open_jury(event.job.job, entry.job);
     handle(event);
   }
   for (const auto& [fact, value] : restored.facts)
@@ -279,6 +297,7 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
       row.task = f->what.task, row.run = f->run, row.ending = f->why;
       std::replace(row.ending.begin(), row.ending.end(), '-', ' ');
     }
+    if (f->why == kVote) row.ending = "vote: " + row.ending;
     row.failures = f->failures, row.losses = f->losses;
     if (f->delay > Duration(0)) row.again_ms = now_ms() + static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(f->delay).count());
     remember(f->worker, std::move(row));
@@ -297,7 +316,62 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
     job_ended(e->job, e->state, e->why);
   } else if (const auto* w = std::get_if<SetAside>(&action)) {
     set_aside(*w);
+  } else if (const auto* p = std::get_if<OnlyParked>(&action)) {
+    Jury::Actions said;
+    jury_.idle(p->job, said);
+    perform(std::move(said), nullptr);
   }
+}
+
+// ---- Results that count only with others -------------------------------------------------------------------------------------------
+
+void Grid::open_jury(JobId job, const wire::Job& spec) {
+  if (auto quorum = quorum_of(spec)) jury_.open(job, std::move(*quorum));
+}
+
+void Grid::finished(Pool::Finished result) {
+  const Outcome& o = result.outcome;
+  const Quorum* quorum = jury_.quorum(result.what.task.job);
+  if (!fenced_.empty() || !quorum || !Jury::says_something(o) || !scheduler_.runs(result.worker, result.what))
+    return handle(AttemptFinished{result.worker, result.what, o.cause, o.succeeded(), o.wall, o.exit_code}, &result);
+  Jury::Actions said;
+  jury_.vote(now(), {scheduler_.voter(result.worker, quorum->of), result.worker, result.what}, result.outcome, said);
+  perform(std::move(said), &result);
+}
+
+void Grid::perform(Jury::Actions said, Pool::Finished* in_hand) {
+  for (Jury::Action& action : said) {
+    if (auto* told = std::get_if<Jury::Tell>(&action)) {
+      const auto* settled = std::get_if<TaskSettled>(&told->event);
+      if (!settled || !told->outcome) {
+        handle(told->event, in_hand);
+        continue;
+      }
+      Pool::Finished kept{settled->worker, settled->what, std::move(*told->outcome)};
+      handle(told->event, &kept);
+    } else if (const auto* wrong = std::get_if<Jury::Caught>(&action)) {
+      caught(*wrong);
+    } else if (const auto* recorded = std::get_if<Jury::Recorded>(&action)) {
+      journal_->set(std::string(kTrustFact) + recorded->voter, static_cast<std::uint64_t>(recorded->record.agreed) << 32 | recorded->record.found);
+    }
+  }
+}
+
+/// All workers that vote as this one did are distrusted; whose they are hears of it, not for each of many results.
+void Grid::caught(const Jury::Caught& caught) {
+  const std::string nick = pool_.nick(caught.worker), jid = pool_.jid(caught.worker);
+  spdlog::warn("result was wrong voter={} worker={} nick=\"{}\" jid={} task={}.{} found={} taken_back={}", caught.voter, caught.worker.value, printable(nick), jid, caught.task.job.value,
+               caught.task.task.value, caught.record.found, caught.taken_back);
+  std::vector<WorkerId> same;
+  for (const auto& [id, member] : pool_.members())
+    if (caught.voter == scheduler_.voter(id, VotesOf::owners) || caught.voter == scheduler_.voter(id, VotesOf::workers)) same.push_back(id);
+  for (const WorkerId id : same) handle(WorkerDistrusted{id, caught.aside});
+  std::erase_if(told_wrong_, [](const auto& one) { return one.second <= now(); });
+  if (jid.empty() || !told_wrong_.try_emplace(caught.voter, now() + kToldWrong).second) return;
+  tell_person(bare(jid), fmt::format("worker-{}-{}-wrong-{}", epoch_.value, caught.worker.value, now_ms()),
+              fmt::format("Your worker {} gave a result (task {}.{}) that is not what others found; it has happened {} time{}. Its results are checked more closely from now on. Please look at its "
+                          "machine: memory, disk and the programs the task uses. `souk workers` shows its record.",
+                          nick, caught.task.job.value, caught.task.task.value, caught.record.found, caught.record.found == 1 ? "" : "s"));
 }
 
 /// One more line in the history of a task. Losses answer nobody, whose answer would bring them to the disk.
@@ -312,12 +386,13 @@ void Grid::given_up(const GiveUp& given) {
   OutcomeRow row{given.task, TaskState::failed, given.attempts, "", entry ? item_of(*entry, given.task.task) : "", {}, {}, {}};
   Outcome end;
   const bool late = given.why.find("deadline") != given.why.npos;
+  jury_.given_up(given.task);
   end.cause = late ? Cause::not_started : Cause::lost;
   std::string lost = "its worker was lost";
   if (entry != nullptr)
     if (const auto at = static_cast<int>(entry->group_of(given.task.task)); at < entry->job.groups_size() && !entry->job.groups(at).command().service().empty())
       lost = "service " + entry->job.groups(at).command().service() + " or its worker was gone before it answered,";
-  end.why = late ? std::string(given.why) : fmt::format("{} {} times; the task may be what kills it", lost, given.losses);
+  end.why = !given.note.empty() ? given.note : late ? std::string(given.why) : fmt::format("{} {} times; the task may be what kills it", lost, given.losses);
   wire::Outcome outcome;
   write(end, outcome);
   row.outcome = outcome.SerializeAsString();
@@ -346,6 +421,7 @@ void Grid::job_ended(JobId job, TaskState state, const std::string& why) {
   row.succeeded = counts->succeeded, row.failed = counts->failed, row.canceled_tasks = counts->canceled, row.requeued = counts->requeued, row.retried = counts->retried;
   row.note = shortened(printable(why), kNoteMax);
   entry->end_saved = false;
+  jury_.close(job);
   book_.ended(*entry);
   memory_.give_back(row.owner, std::exchange(entry->memory, 0));
   spdlog::info("job ended job={} state={} tasks={} succeeded={} failed={} canceled={} requeued={} ms={} why=\"{}\"", job.value, name_of(state), row.tasks, row.succeeded, row.failed, row.canceled_tasks,

@@ -14,6 +14,7 @@
 #include "protocol/grid.pb.h"
 #include "manager/book.h"
 #include "manager/journal.h"
+#include "manager/jury.h"
 #include "manager/lacks.h"
 #include "manager/limits.h"
 #include "manager/pool.h"
@@ -97,6 +98,10 @@ class Grid {
   /// A chat message from the manager's bare JID; kept for later while there is no link.
   void tell_person(const std::string& jid, const std::string& id, const std::string& text);
   void set_aside(const SetAside& action);
+  void finished(Pool::Finished finished);
+  void perform(Jury::Actions said, Pool::Finished* finished);
+  void caught(const Jury::Caught& caught);
+  void open_jury(JobId job, const wire::Job& spec);
   void given_up(const GiveUp& action);
   void remember(WorkerId worker, AttemptRow row);
   void stale(const Pool::Stale& said);
@@ -132,6 +137,8 @@ class Grid {
   Epoch epoch_;
   JobBook book_;
   Scheduler scheduler_;
+  Jury jury_;
+  std::map<std::string, Instant> told_wrong_;  // voters whose owners heard that they were, and until when they hear of no other time
   Pool pool_;
   Watches watches_;
   Limits limits_;

@@ -84,6 +84,12 @@ static void warn_of_names(const std::string& text, const char* what, wire::Submi
 /// What the job's groups would find now: all of it for a dry run, else a warning for those that no worker ever seen could run.
 void Grid::match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer) {
   if (pool_.members().empty()) answer.add_warnings("no worker is in the market yet: the job waits for one");
+  if (job.has_quorum() && !pool_.members().empty()) {
+    const auto of = job.quorum().by_worker() ? VotesOf::workers : VotesOf::owners;
+    if (const std::size_t voters = scheduler_.voters(of); voters < job.quorum().agree())
+      answer.add_warnings(fmt::format("{} results of each task must agree, of different {}, and there {} only {} in the market: the job waits for more", job.quorum().agree(),
+                                      of == VotesOf::owners ? "owners" : "workers", voters == 1 ? "is" : "are", voters));
+  }
   // A job file makes many groups that ask for the same; each request is looked up once.
   std::map<std::tuple<Needs, std::string, std::string, Duration>, Fit> fits;
   std::uint64_t all_tasks = 0;
@@ -157,6 +163,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
     reply(answer);
     if (const JobEntry* entry = book_.find(event->job))
       for (const JobKnown& known : book_.ended_before(entry->job)) handle(known);
+    if (const JobEntry* entry = book_.find(event->job)) open_jury(event->job, entry->job);
     handle(*event);
     if (large) boost::asio::post(loop_, [] { ::malloc_trim(0); });  // it came as hundreds of thousands of strings, and is kept as one
   });
@@ -268,6 +275,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
     reply(answer);
     if (const JobEntry* again = book_.find(id))
       for (const JobKnown& known : book_.ended_before(again->job)) handle(known);
+    if (const JobEntry* again = book_.find(id)) open_jury(id, again->job);
     handle(*event);
     touch(id);
   });

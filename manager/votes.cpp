@@ -40,6 +40,7 @@ void Scheduler::on(const AttemptSetBy& e, Actions& actions) {
   const Ix at = run_ix_.at(e.what.attempt);
   const Ix job_at = runs_[at].job, worker_at = runs_[at].worker;
   const std::uint32_t task = runs_[at].task, group = runs_[at].group;
+  const unsigned run_number = runs_[at].run;
   Job& job = jobs_[job_at];
   Worker& worker = workers_[worker_at];
   if (!job.votes_of) return actions.push_back(Drop{e.what, "its job takes no votes"});
@@ -52,7 +53,9 @@ void Scheduler::on(const AttemptSetBy& e, Actions& actions) {
   auto& voted = job.voted[task];
   if (const std::string voter = voter_of(worker, *job.votes_of); std::find(voted.begin(), voted.end(), voter) == voted.end()) voted.push_back(voter);
   release(at);
-  const unsigned runs = ++job.history[task].past;
+  History& past = job.history[task];
+  const unsigned runs = ++past.past;
+  if (e.then != AttemptSetBy::Then::park) actions.push_back(Failed{e.what, e.worker, run_number, kVote, past.failures, past.losses});
   if (job.running.contains(task)) return;  // another attempt goes on
   if (job.canceled || job.dropped) {
     end_task(job_at, task, TaskState::canceled);
@@ -108,7 +111,7 @@ void Scheduler::on(const WorkerDistrusted& e, Actions& actions) {
   worker.faults += (1 - worker.faults) / 4;
   if (e.aside > Duration(0)) {  // also if it is the only one: better nothing than what is wrong
     worker.aside_until = std::max(worker.aside.empty() ? Instant{} : worker.aside_until, now_ + e.aside);
-    worker.aside = e.why;
+    worker.aside = kDistrusted;
     aside_.insert(worker.id);
     actions.push_back(SetAside{worker.id, worker.aside_until, worker.aside});
   }

@@ -38,6 +38,10 @@ void Scheduler::on(const WorkerJoined& e, Actions& actions) {
   worker.resting = worker.silent = false;
   worker.times_silent = 0;
   resting_.erase(worker.id), silent_.erase(worker.id);
+  if (e.aside && *e.aside > now_) {
+    worker.aside = kDistrusted, worker.aside_until = *e.aside;
+    aside_.insert(worker.id);
+  }
   // What we believed it had and it has not, it lost: it was restarted, or an assignment never arrived.
   std::set<AttemptId> has;
   for (const Held& held : e.held) has.insert(held.attempt);

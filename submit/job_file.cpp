@@ -26,7 +26,7 @@ namespace {
 
 using Keys = std::map<std::string_view, const toml::node*>;  // of one task, with the defaults it did not replace
 
-const std::vector<std::string> kJobKeys{"name", "priority", "after", "max-fails", "deadline", "hold", "speculate", "crash-limit", "notify", "defaults", "task"};
+const std::vector<std::string> kJobKeys{"name", "priority", "after", "max-fails", "deadline", "hold", "speculate", "crash-limit", "quorum", "adaptive", "quorum-by", "agree-on", "known", "notify", "defaults", "task"};
 const std::vector<std::string> kTaskKeys{"run",     "command",     "service",     "needs",           "cpus",     "memory",     "disk",  "gpus",       "resources", "require", "rank",  "pin", "network", "sandbox",   "retries", "retry-delay",
                                          "retry-delay-max", "retry-on", "time-limit", "grace", "output-max", "env",       "stdin",   "array", "items", "lines",   "matrix", "matrix-include", "matrix-exclude", "fill"};
 // Of each line a task has one at most; its own replaces the default's, whichever that is.
@@ -178,6 +178,32 @@ class Reader : public TomlReader {
     job.set_hold(hold.value());
     job.set_speculate(speculate.value());
     job.set_notify(notify.value());
+    return quorum(file, job);
+  }
+
+  Result<Done> quorum(const toml::table& file, wire::Job& job) const {
+    TermOptions options;
+    const toml::node* first = nullptr;
+    for (const auto& [key, target, example] : {std::tuple{"quorum", &options.quorum, "\"2/3\""}, std::tuple{"quorum-by", &options.quorum_by, "\"worker\""},
+                                               std::tuple{"agree-on", &options.agree_on, "\"numbers:1e-6\""}, std::tuple{"known", &options.known, "\"answers.txt\""}})
+      if (const auto* node = file.get(key)) {
+        const auto said = text(*node, key, example);
+        if (!said) return said.error();
+        *target = said.value();
+        if (!first) first = node;
+      }
+    if (const auto* node = file.get("adaptive")) {
+      const auto said = flag(*node, "adaptive");
+      if (!said) return said.error();
+      options.adaptive = said.value();
+      if (!first) first = node;
+    }
+    if (!options.known.empty()) {
+      auto answers = around_.read(options.known, kKnownBytesMax);
+      if (!answers) return at(*first, "known", answers.error());
+      options.known_text = std::move(answers.value());
+    }
+    if (const auto done = fill_quorum(options, job); !done) return at(*first, "quorum", done.error());
     return Done{};
   }
 

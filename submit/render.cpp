@@ -313,6 +313,8 @@ Table workers_table(WorkerColumns with) {
 std::string worker_note(const wire::WorkerStatus& worker) {
   std::vector<std::string> notes;
   if (!worker.set_aside().empty()) notes.push_back("set aside: " + plain(worker.set_aside(), 100));
+  if (worker.trust_found() > 0) notes.push_back(fmt::format("wrong {} time{}, right {} since", worker.trust_found(), worker.trust_found() == 1 ? "" : "s", worker.trust_agreed()));
+  else if (worker.trust_agreed() > 0) notes.push_back(fmt::format("right {} time{}", worker.trust_agreed(), worker.trust_agreed() == 1 ? "" : "s"));
   if (!worker.rule().empty()) notes.push_back(plain(worker.rule(), 100));
   if (worker.until_ms() != 0) notes.push_back("until " + time_text(worker.until_ms()));
   return fmt::format("{}", fmt::join(notes, "; "));
@@ -509,6 +511,8 @@ std::string json_of(const wire::WorkerStatus& worker) {
   json["network"] = offer.network();
   json["rule"] = plain(worker.rule(), 1000);
   json["set_aside"] = plain(worker.set_aside(), 1000);
+  json["trust_agreed"] = worker.trust_agreed();
+  json["trust_found"] = worker.trust_found();
   json["until_ms"] = time_json(worker.until_ms());
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

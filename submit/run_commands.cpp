@@ -98,6 +98,15 @@ Calendar own_calendar() {
   return calendar;
 }
 
+/// Its file of known answers, read.
+Result<TermOptions> with_known(TermOptions terms) {
+  if (terms.known.empty()) return terms;
+  auto text = read_whole(terms.known, kKnownBytesMax, "--known");
+  if (!text) return text.error();
+  terms.known_text = std::move(text.value());
+  return terms;
+}
+
 /// A job of many commands. What is said of the job on the command line goes before what the file says.
 Result<Done> make_from_file(const MakeOptions& options, wire::Job& job) {
   if (!options.job.words.empty()) return Error{"cannot submit", "there are a command and --file too", "write the command into the job file: run = \"...\""};
@@ -129,7 +138,8 @@ Result<Done> make_from_file(const MakeOptions& options, wire::Job& job) {
     job.set_name(own.name);
   }
   if (own.notify) job.set_notify(true);
-  return fill_job_terms(options.terms, around.calendar, job);
+  const auto terms = with_known(options.terms);
+  return terms ? fill_job_terms(terms.value(), around.calendar, job) : Result<Done>(terms.error());
 }
 
 /// The job of submit and run.
@@ -151,7 +161,8 @@ Result<Done> make_job(const MakeOptions& options, wire::Job& job) {
   auto input = read_input(options);
   if (!input) return input.error();
   if (auto done = job_of(options.job, items, std::move(input.value()), own_environment, job); !done) return done;
-  return fill_terms(options.terms, own_calendar(), job);
+  const auto terms = with_known(options.terms);
+  return terms ? fill_terms(terms.value(), own_calendar(), job) : Result<Done>(terms.error());
 }
 
 Result<Done> make_map(MakeOptions options, wire::Job& job) {
@@ -183,7 +194,8 @@ Result<Done> make_map(MakeOptions options, wire::Job& job) {
   if (!input) return input.error();
   options.job.words = std::move(command);
   if (auto done = map_job_of(std::move(options.job), items, std::move(input.value()), own_environment, job); !done) return done;
-  return fill_terms(options.terms, own_calendar(), job);
+  const auto terms = with_known(options.terms);
+  return terms ? fill_terms(terms.value(), own_calendar(), job) : Result<Done>(terms.error());
 }
 
 /// What submit, run and wait have in common: a conversation, a bar and the ways out.

@@ -36,6 +36,13 @@ void add_term_options(CLI::App& command, TermOptions& terms) {
   text("--retry-on", terms.retry_on, "Retry only after these exit codes: 1,75-99", "CODES");
   command.add_flag("--speculate", terms.speculate, "Give late tasks at the end a second try elsewhere; the first to end counts")->group(group);
   command.add_option("--crash-limit", terms.crash_limit, "Give a task up when it took N workers with it; default 5")->type_name("N")->group(group);
+
+  group = "Whose results count (docs/TRUST.md)";
+  text("--quorum", terms.quorum, "M of at most N results of a task must agree, each from a worker of another owner: 2/3", "M/N");
+  command.add_flag("--adaptive", terms.adaptive, "Whose results agreed again and again is checked now and then only")->group(group);
+  text("--quorum-by", terms.quorum_by, "owner (default), or worker: where all workers have one account, this finds broken machines, not liars", "WHO");
+  text("--agree-on", terms.agree_on, "all (default): exit code and stdout; exit: the code alone; numbers:TOL: stdout, its numbers within a relative TOL", "WHAT");
+  text("--known", terms.known, "Answers I know: lines of a task's number and the SHA-256 of its right stdout", "FILE");
 }
 
 }  // namespace souk

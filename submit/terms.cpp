@@ -12,6 +12,7 @@
 #include "protocol/job_bounds.h"
 #include "protocol/notation.h"
 #include "protocol/payload.h"
+#include "protocol/quorum.h"
 #include "submit/render.h"
 
 namespace souk {
@@ -235,6 +236,55 @@ Result<Done> fill_job_terms(const TermOptions& options, const Calendar& calendar
   }
   if (options.hold) job.set_hold(true);
   if (options.speculate) job.set_speculate(true);
+  return fill_quorum(options, job);
+}
+
+Result<Done> fill_quorum(const TermOptions& options, wire::Job& job) {
+  if (options.quorum.empty() && !job.has_quorum()) {
+    const char* alone = options.adaptive ? "--adaptive" : !options.quorum_by.empty() ? "--quorum-by" : !options.agree_on.empty() ? "--agree-on" : !options.known.empty() ? "--known" : nullptr;
+    if (alone) return Error{"cannot submit", fmt::format("{} says how results are checked, and they are not", alone), "add --quorum 2/3"};
+    return Done{};
+  }
+  auto& quorum = *job.mutable_quorum();
+  if (!options.quorum.empty()) {
+    const auto asked = parse_quorum(options.quorum);
+    if (!asked) return asked.error();
+    if (auto good = check_quorum(asked.value().first, asked.value().second); !good) return good;
+    quorum.set_agree(asked.value().first), quorum.set_most(asked.value().second);
+  }
+  if (options.adaptive) quorum.set_adaptive(true);
+  if (!options.quorum_by.empty()) {
+    if (options.quorum_by != "owner" && options.quorum_by != "worker")
+      return Error{"cannot submit", "results cannot be compared by " + souk::quoted(options.quorum_by), "write owner, for results of different owners, or worker, where all workers have one account"};
+    quorum.set_by_worker(options.quorum_by == "worker");
+  }
+  if (!options.agree_on.empty()) {
+    if (const auto on = parse_agree_on(options.agree_on); !on) return on.error();
+    quorum.set_agree_on(options.agree_on);
+  }
+  if (options.known.empty()) return Done{};
+  std::size_t line = 0;
+  for (std::string_view rest = options.known_text; !rest.empty();) {
+    std::string_view words = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), words.size() + 1));
+    ++line;
+    words = words.substr(0, words.find('#'));
+    const auto trimmed = [](std::string_view text) {
+      const auto first = text.find_first_not_of(" \t\r");
+      return first == text.npos ? std::string_view() : text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+    };
+    words = trimmed(words);
+    if (words.empty()) continue;
+    const auto gap = words.find_first_of(" \t");
+    const auto task = whole_number(words.substr(0, gap));
+    const auto sum = gap == words.npos ? std::nullopt : parse_sha256(trimmed(words.substr(gap)));
+    if (!task || *task == 0 || !sum)
+      return Error{"cannot read --known " + souk::quoted(options.known), fmt::format("its line {} is no number of a task and SHA-256 of its stdout", line), "write lines such as `17 9f86d081...`: the number, then what sha256sum prints for the right output"};
+    if (static_cast<std::size_t>(quorum.known_size()) >= kKnownMax) return Error{"cannot read --known " + souk::quoted(options.known), fmt::format("it has over {} answers", kKnownMax), "give fewer"};
+    auto& known = *quorum.add_known();
+    known.set_task(*task), known.set_sha256(*sum);
+  }
+  if (quorum.known_size() == 0) return Error{"cannot read --known " + souk::quoted(options.known), "it has no answers", "write lines such as `17 9f86d081...`"};
   return Done{};
 }
 

@@ -36,7 +36,12 @@ struct TermOptions {
   std::vector<std::string> after{};
   std::string deadline{};
   bool hold = false, speculate = false;
+  // whose results count
+  std::string quorum{}, quorum_by{}, agree_on{}, known{};
+  bool adaptive = false;
+  std::string known_text{};  // what the file `known` holds
 };
+constexpr std::size_t kKnownBytesMax = 16 << 20;  // of that file
 
 /// The present, and the calendar of whoever asks: local times are read in their time zone.
 struct Calendar {
@@ -65,6 +70,8 @@ Result<Done> fill_needs(const Needs& needs, wire::Needs& target);
 
 /// What concerns the job as a whole: priority, after, max-fails, deadline, hold, speculate, crash-limit. What is not given stays as it is.
 Result<Done> fill_job_terms(const TermOptions& options, const Calendar& calendar, wire::Job& job);
+/// Copies and checks of results. How many tasks there are is the manager's business: it refuses known answers of others.
+Result<Done> fill_quorum(const TermOptions& options, wire::Job& job);
 /// All of it, for a job of one command whose `retries` are set already.
 Result<Done> fill_terms(const TermOptions& options, const Calendar& calendar, wire::Job& job);
 /// The first option that says something of tasks, not of the job: `--memory`; empty: none.

@@ -66,6 +66,9 @@ wire::Job simple_job() {
 wire::Job graph() {
   wire::Job job;
   job.set_name("graph"), job.set_hold(true), job.set_crash_limit(2), job.set_notify(true);
+  auto& quorum = *job.mutable_quorum();
+  quorum.set_agree(2), quorum.set_most(3), quorum.set_adaptive(true), quorum.set_agree_on("all");
+  quorum.add_known()->set_task(2), quorum.mutable_known(0)->set_sha256(std::string(32, 'x'));
   for (const char* name : {"prepare", "work", "join"}) {
     auto& group = *job.add_groups();
     group.set_name(name), *group.mutable_command() = command();

@@ -159,6 +159,49 @@ TEST(Book, TellsTheSchedulerEveryTermOfAJob) {
   EXPECT_FALSE(event_of({5}, "ada@x", job_of(), {}).terms.max_fails);
 }
 
+TEST(Book, ReadsTheQuorumOfAJob) {
+  EXPECT_FALSE(quorum_of(job_of()));
+  EXPECT_FALSE(event_of({5}, "ada@x", job_of(), {}).terms.votes_of);
+  wire::Job job = job_of();
+  set_range(job, 1, 10);
+  auto& asked = *job.mutable_quorum();
+  asked.set_agree(2), asked.set_most(4), asked.set_adaptive(true), asked.set_by_worker(true);
+  auto& known = *asked.add_known();
+  known.set_task(10), known.set_sha256(std::string(32, 'x'));
+  ASSERT_TRUE(check(job, kNow));
+  const auto quorum = quorum_of(job);
+  ASSERT_TRUE(quorum);
+  EXPECT_EQ(std::pair(quorum->agree, quorum->most), std::pair(2u, 4u));
+  EXPECT_TRUE(quorum->adaptive && quorum->of == VotesOf::workers);
+  EXPECT_EQ(quorum->known.at({10}), std::string(32, 'x'));
+  EXPECT_EQ(event_of({5}, "ada@x", job, {}).terms.votes_of, VotesOf::workers);
+  EXPECT_GE(memory_of(job, 1'000'000), memory_of(job_of(), 1'000'000) + 500'000'000) << "who voted on what takes memory";
+  asked.clear_known(), asked.set_agree_on("numbers:0.001");
+  EXPECT_EQ(quorum_of(job)->on.tolerance, 0.001);
+  const auto refusal = [](auto&& spoil) {
+    wire::Job bad = job_of();
+    set_range(bad, 1, 10);
+    bad.mutable_quorum()->set_agree(2), bad.mutable_quorum()->set_most(3);
+    spoil(bad);
+    const auto good = check(bad, kNow);
+    return good ? std::string() : good.error().text();
+  };
+  EXPECT_EQ(refusal([](auto&) {}), "");
+  EXPECT_NE(refusal([](auto& bad) { bad.mutable_quorum()->Clear(); }).find("0/0"), std::string::npos);
+  EXPECT_NE(refusal([](auto& bad) { bad.mutable_quorum()->set_most(4000); }).find("2/4000"), std::string::npos);
+  EXPECT_NE(refusal([](auto& bad) { bad.mutable_quorum()->set_agree_on("mostly"); }).find("'mostly'"), std::string::npos);
+  EXPECT_NE(refusal([](auto& bad) { bad.set_speculate(true); }).find("speculate"), std::string::npos);
+  const auto plant = [](auto& bad, std::uint64_t task, std::size_t size) {
+    auto& one = *bad.mutable_quorum()->add_known();
+    one.set_task(task), one.set_sha256(std::string(size, 'x'));
+  };
+  EXPECT_NE(refusal([&](auto& bad) { plant(bad, 11, 32); }).find("task 11"), std::string::npos);
+  EXPECT_NE(refusal([&](auto& bad) { plant(bad, 0, 32); }).find("task 0"), std::string::npos);
+  EXPECT_NE(refusal([&](auto& bad) { plant(bad, 1, 31); }).find("SHA-256"), std::string::npos);
+  EXPECT_NE(refusal([&](auto& bad) { plant(bad, 1, 32), plant(bad, 1, 32); }).find("two known"), std::string::npos);
+  EXPECT_NE(refusal([&](auto& bad) { plant(bad, 1, 32), bad.mutable_quorum()->set_agree_on("exit"); }).find("byte by byte"), std::string::npos);
+}
+
 TEST(Book, ALongFirstDelayRaisesTheLongest) {
   wire::Job job = job_of();
   job.mutable_retry()->set_delay_ms(20 * 60'000);

@@ -107,7 +107,7 @@ class Court : public Stage {
         }
       } else if (const auto* caught = std::get_if<Jury::Caught>(&action)) {
         append(words, "caught " + caught->voter + " (" + std::to_string(caught->record.found) + ")");
-        left.push_front(Jury::Tell{WorkerDistrusted{caught->worker, caught->aside, "what it says was found wrong"}, {}});
+        left.push_front(Jury::Tell{WorkerDistrusted{caught->worker, caught->aside}, {}});
       } else {
         records.push_back(std::get<Jury::Recorded>(action));
       }

@@ -313,7 +313,7 @@ TEST(Jury, SetsAsideFromTheThirdTimeOnAndLonger) {
       if (const auto task = court.task_of(worker)) words += court.says(worker, 9, task->task.value, worker == 2 ? "lie" : "truth") + "; ";
     court.wait(1s);
   }
-  EXPECT_NE(words.find("set aside 2: what it says was found wrong"), std::string::npos) << words;
+  EXPECT_NE(words.find("set aside 2: what it said was not what others found"), std::string::npos) << words;
   EXPECT_EQ(court.jury.aside("bob", court.now + 1h), std::nullopt);
   EXPECT_NE(court.jury.aside("bob", court.now - 60s), std::nullopt);
 }

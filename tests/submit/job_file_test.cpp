@@ -233,7 +233,7 @@ TEST(JobFile, RefusalsHaveAPlaceAReasonAndARemedy) {
       {"name = 'x\n", "line 1, column 10: "},
       {"[=]\n" + t, "line 1, column 2: "},  // on which the parser's own assertions would end the program
       {"prioritty = 5\n" + t, "line 1, column 1: 'prioritty' is no key of a job; did you mean priority?"},
-      {"xyzzy = 5\n" + t, "line 1, column 1: 'xyzzy' is no key of a job; known are name, priority, after, max-fails, deadline, hold, speculate, crash-limit, notify, defaults, task"},
+      {"xyzzy = 5\n" + t, "line 1, column 1: 'xyzzy' is no key of a job; known are name, priority, after, max-fails, deadline, hold, speculate, crash-limit, quorum, adaptive, quorum-by, agree-on, known, notify, defaults, task"},
       {"memory = '2GiB'\n" + t, "line 1, column 1: 'memory' is a key of a task; write it into [defaults] or into a [task.NAME]"},
       {t + "  memry = '2GiB'", "line 3, column 3: 'memry' is no key of a task; did you mean memory?"},
       {t + "retry_delay = '2s'", "line 3, column 1: 'retry_delay' is no key of a task; did you mean retry-delay?"},

@@ -93,6 +93,23 @@ TEST(Terms, DeadlinesAreDurationsOrLocalTimes) {
     EXPECT_FALSE(parse_deadline(wrong, calendar())) << wrong;
 }
 
+TEST(Terms, AQuorumTravels) {
+  const std::string sum(64, 'a');
+  const auto job = job_with({.quorum = "2/3", .quorum_by = "worker", .agree_on = "all", .known = "answers", .adaptive = true, .known_text = "# planted\n17\t" + sum + "\r\n\n3   " + sum + "  # the third"});
+  EXPECT_EQ(job.quorum().agree(), 2u);
+  EXPECT_EQ(job.quorum().most(), 3u);
+  EXPECT_TRUE(job.quorum().adaptive() && job.quorum().by_worker());
+  ASSERT_EQ(job.quorum().known_size(), 2);
+  EXPECT_EQ(job.quorum().known(0).task(), 17u);
+  EXPECT_EQ(job.quorum().known(1).sha256(), std::string(32, '\xaa'));
+  EXPECT_FALSE(job_with({.quorum = "3"}).quorum().by_worker());
+  EXPECT_EQ(refusal({.adaptive = true}), "cannot submit: --adaptive says how results are checked, and they are not; add --quorum 2/3");
+  EXPECT_EQ(refusal({.quorum = "1/3"}), "quorum refused: it is 1/3; ask for 2 to 9 results that agree, and for no fewer in all: 2/3");
+  EXPECT_EQ(refusal({.quorum = "2/3", .agree_on = "stdout"}), "cannot read on what results must agree: 'stdout' is none of all, exit and numbers:TOLERANCE; write all, exit, or numbers:1e-6");
+  EXPECT_NE(refusal({.quorum = "2/3", .quorum_by = "nobody"}), "");
+  for (const std::string& text : std::vector<std::string>{"", "x " + sum, "0 " + sum, "1 " + sum.substr(1), "1", "1 " + sum + " 2"}) EXPECT_NE(refusal({.quorum = "2/3", .known = "answers", .known_text = text}), "") << text;
+}
+
 TEST(Terms, RefusalsSayWhatToWrite) {
   const std::vector<std::pair<TermOptions, std::string>> wrong{
       {{.memory = "512"}, "cannot read --memory '512': it has no unit; write a unit, such as 512MiB"},

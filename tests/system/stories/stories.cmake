@@ -29,3 +29,6 @@ add_test(NAME story.Services COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/
 set_tests_properties(story.Services PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;KERNEL=$<TARGET_FILE:service-kernel>")
 add_test(NAME story.Sandbox COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/sandbox_test.py)
 set_tests_properties(story.Sandbox PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+# Workers of several owners.
+add_test(NAME story.Trust COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/trust_test.py)
+set_tests_properties(story.Trust PROPERTIES LABELS system TIMEOUT 240 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
