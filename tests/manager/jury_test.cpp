@@ -318,6 +318,16 @@ TEST(Jury, SetsAsideFromTheThirdTimeOnAndLonger) {
   EXPECT_NE(court.jury.aside("bob", court.now - 60s), std::nullopt);
 }
 
+TEST(Jury, GivesNothingToWhoComesBackBeforeItsTimeIsOver) {
+  Court court;
+  WorkerJoined back = Stage::simple_worker(1);
+  back.aside = court.now + 10min;
+  court.hear(back);
+  EXPECT_EQ(court.submit(1), "");
+  EXPECT_EQ(court.wait(9min), "");
+  EXPECT_EQ(court.wait(61s).substr(0, 20), "assign 1.1 as 1 to 1");
+}
+
 // ---- Text
 
 TEST(Quorum, ReadsWhatIsAskedFor) {
