@@ -102,7 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     must(item_of(entry, task).size() <= kItemMax, "items are bounded");
     if (!job.groups().empty()) must(old.group_name(task) == entry.group_name(task), "an ended job keeps the names of its groups", row.layout);
   }
-  JobSubmitted event = event_of(row.id, row.owner, entry.job, Clocks{Instant(std::chrono::hours(1)), kNow});
+  JobSubmitted event = event_of(row.id, row.owner, job, Clocks{Instant(std::chrono::hours(1)), kNow});
   event.terms.after.clear();  // of other jobs, which are not here
   std::uint64_t sum = 0;
   for (const Group& group : event.groups) sum += group.tasks;

@@ -102,7 +102,7 @@ TEST(Agent, RefusesWhatItsOwnerDoesNotRunAndTakesTheRest) {
   stage.greet();
   Assigned event{Epoch{1}, {Stage::assignment(1), Stage::assignment(2)}};
   event.assignments.front().refusal = "a task of eve would need a sandbox here";
-  EXPECT_EQ(stage.tell(std::move(event)), "refused 1 (a task of eve would need a sandbox here); start 2 in 0");
+  EXPECT_EQ(stage.tell(std::move(event)), "refused 1 (a task of eve would need a sandbox here); start 2 in 0; show 'busy: 1 of 1 slot'");
 }
 
 TEST(Agent, RefusesWhatCanNeverFitHere) {

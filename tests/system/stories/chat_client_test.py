@@ -45,7 +45,7 @@ class ChatClient(unittest.IsolatedAsyncioTestCase):
     async def test_discovers_the_commands_and_the_room(self):
         alice = await self.person("alice")
         items = await alice.client["xep_0050"].get_commands(MANAGER)
-        self.assertEqual({item[1] for item in items["disco_items"]["items"]}, {"submit", "status", "results", "cancel", "workers", "why", "hold", "release", "rerun"})
+        self.assertEqual({item[1] for item in items["disco_items"]["items"]}, {"submit", "status", "results", "cancel", "workers", "why", "hold", "release", "rerun", "invite", "invitations", "revoke"})
         info = await alice.client["xep_0030"].get_info(jid=MANAGER)
         self.assertIn("http://jabber.org/protocol/commands", info["disco_info"]["features"])
         room = await alice.client["xep_0030"].get_info(jid=ROOM)
