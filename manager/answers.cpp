@@ -28,7 +28,7 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
   *answer.mutable_grid() = grid_status();
   if (request.jobs_size() > 0) {
     for (const std::uint64_t id : request.jobs()) {
-      const JobEntry* entry = visible(asker, id);
+      const JobEntry* entry = asker.sees ? book_.find({id}) : visible(asker, id);
       if (!entry) return reply(no_such(id));
       if (request.unwatch()) watches_.remove({id}, asker.jid);
       else if (request.watch() && !entry->over() && !watches_.add(now(), {id}, asker.jid))
@@ -41,7 +41,7 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
   const std::uint32_t limit = request.limit() == 0 ? 100 : std::min(request.limit(), kJobsMax);
   const auto newest = request.below() == 0 ? book_.all().end() : book_.all().lower_bound({request.below()});
   for (auto entry = std::make_reverse_iterator(newest); entry != book_.all().rend() && static_cast<std::uint32_t>(answer.jobs_size()) < limit; ++entry)
-    if (entry->second.row.owner == asker.owner || (asker.admin && request.everybody())) *answer.add_jobs() = book_.status(entry->second, scheduler_);
+    if (entry->second.row.owner == asker.owner || ((asker.admin || asker.sees) && request.everybody())) *answer.add_jobs() = book_.status(entry->second, scheduler_);
   reply(answer);
 }
 
@@ -239,6 +239,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     for (const auto& name : offer.services) o.add_services(name);
     o.set_speed(offer.speed);
     o.set_sandbox(std::string(name_of(offer.sandbox))), o.set_sandbox_note(printable(offer.sandbox_note)), o.set_network(offer.network);
+    for (const Who& who : offer.accept) o.add_accept(printable(who.text()));
     w.set_rule(member.rule), w.set_until_ms(member.until_ms);
     w.set_set_aside(printable(load->set_aside));
     const TrustRecord of_owner = jury_.record(scheduler_.voter(id, VotesOf::owners)), alone = jury_.record(scheduler_.voter(id, VotesOf::workers));

@@ -29,8 +29,11 @@ std::string node_names() {
   return names;
 }
 
+/// For programs only: chat clients ban in the room.
+const std::string kBan = "ban";
+
 bool known(const std::string& node) {
-  return std::any_of(std::begin(kNodes), std::end(kNodes), [&](const Node& n) { return n.name == node; });
+  return node == kBan || std::any_of(std::begin(kNodes), std::end(kNodes), [&](const Node& n) { return n.name == node; });
 }
 
 constexpr std::size_t kKeyMax = 100;
@@ -60,7 +63,7 @@ std::size_t weight(const gloox::Tag& tag) {
 }
 
 std::string type_of(const std::string& condition) {
-  if (condition == "forbidden") return "auth";
+  if (condition == "forbidden" || condition == "not-allowed") return "auth";
   if (condition == "resource-constraint") return "wait";
   if (condition == "bad-request" || condition == "not-acceptable") return "modify";
   return "cancel";
@@ -110,14 +113,17 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
   Asker asker;
   asker.jid = iq.findAttribute("from");
   asker.owner = bare(asker.jid);
-  asker.admin = allowed(rules_.admins, asker.jid);
   const std::string node = command.findAttribute("node");
   if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));
-  if (elsewhere(iq, command, asker)) return;
+  asker.admin = rules_.rulebook.now().decide(asker.owner, Role::admin).allowed;
+  if (elsewhere(iq, command, asker)) {
+    if (asker.admin && (node == "invite" || node == "revoke")) rules_.audit.did(node, asker.jid, {});
+    return;
+  }
   if (!known(node)) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no command '" + node + "'; there are " + node_names()));
   const gloox::Tag* payload = command.findChild(node, "xmlns", ns::job);
-  if (!asker.admin && !allowed(rules_.users, asker.jid)) {
-    const std::string why = "this grid takes no jobs of " + asker.owner + "; its owner can start the manager with --allow " + asker.owner;
+  if (std::string why; !may(asker, node, why)) {
+    rules_.audit.refused(node, asker.jid, why);
     if (payload) return link_.send(error_of(iq, "auth", "forbidden", why));
     auto [result, tag] = answer_to(iq, node, "refused", "completed");  // <forbidden/> would hide the reason in some clients
     child(*tag, "note", {}, {{"type", "error"}}, why);
@@ -134,6 +140,27 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
   const std::string owner = asker.owner;
   turns_.push(owner, {std::shared_ptr<gloox::Tag>(iq.clone()), std::move(asker), std::move(ticket)});
   work_soon();
+}
+
+/// What each command asks of whoever gives it; fills in what else they may.
+bool Commands::may(Asker& asker, const std::string& node, std::string& why) const {
+  const Policy& policy = rules_.rulebook.now();
+  const Verdict admin = policy.decide(asker.owner, Role::admin);
+  asker.admin = admin.allowed;
+  asker.sees = admin.allowed || policy.decide(asker.owner, Role::watcher).allowed;
+  if (node == kBan) {
+    if (!admin.allowed) why = "only admins of the grid may do that: " + admin.rule;
+    return admin.allowed;
+  }
+  if ((node == "status" || node == "workers") && asker.sees) return true;
+  const Verdict verdict = policy.decide(asker.owner, Role::submitter);
+  if (!verdict.allowed) why = "this grid takes no jobs of " + asker.owner + (policy.from_file() ? ": " : "; ") + verdict.rule;
+  return verdict.allowed;
+}
+
+/// What somebody was not allowed, or had no room for; that a job does not exist, or waits for the disk, is no matter for the audit log.
+void Commands::refused(const std::string& node, const Asker& asker, const Refusal& refusal) {
+  if (refusal.condition == "forbidden" || refusal.condition == "not-allowed" || refusal.condition == "not-acceptable" || refusal.condition == "resource-constraint") rules_.audit.refused(node, asker.jid, refusal.text);
 }
 
 // Requests are answered owner by owner in turn, a slice of them in each turn of the loop: whoever sends a thousand at once keeps neither others
@@ -185,7 +212,8 @@ std::shared_ptr<gloox::Tag> Commands::keep(const gloox::Tag& iq) const {
 void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker) {
   const std::string node = command.findAttribute("node");
   const auto malformed = [&](const Error& error) { link_.send(error_of(iq, "modify", "bad-request", error.text())); };
-  const auto reply = [this, kept = keep(iq), node](const auto& answer) {
+  const auto reply = [this, kept = keep(iq), node, asker](const auto& answer) {
+    if (const auto* refusal = std::get_if<Refusal>(&answer)) refused(node, asker, *refusal);
     if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
     auto [result, tag] = answer_to(*kept, node, "", "completed");
     add_payload(*tag, node, ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
@@ -202,6 +230,11 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
     wire::StatusRequest request;
     if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     return grid_.status(asker, request, reply);
+  }
+  if (node == kBan) {
+    wire::BanRequest request;
+    if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
+    return grid_.ban(asker, request, reply);
   }
   if (node == "results") {
     wire::ResultsRequest request;
@@ -328,7 +361,10 @@ void Commands::ask(const gloox::Tag& iq, const std::string& node, std::string se
 
 void Commands::run_form(const gloox::Tag& iq, const std::string& node, const std::string& id, const Form& form, const Asker& asker) {
   const auto reply = [this, kept = keep(iq), node, id, form, asker](const auto& answer) {
-    if (const auto* refusal = std::get_if<Refusal>(&answer)) return ask(*kept, node, id, asker, form, refusal->text);
+    if (const auto* refusal = std::get_if<Refusal>(&answer)) {
+      refused(node, asker, *refusal);
+      return ask(*kept, node, id, asker, form, refusal->text);
+    }
     forget(id);
     Form result_form = shown(std::get<0>(answer));
     if (node == "hold") result_form.title = "Held";

@@ -1,4 +1,4 @@
-// Ad-Hoc Commands (XEP-0050): submit, status, results, cancel, workers, why, hold, release, rerun. One handler each, asked either with data forms
+// Ad-Hoc Commands (XEP-0050): submit, status, results, cancel, workers, why, hold, release, rerun, ban. One handler each, asked either with data forms
 // by people's chat clients or with one payload element by programs (docs/PROTOCOL.md).
 #pragma once
 #include <boost/asio/io_context.hpp>
@@ -24,7 +24,8 @@ class Commands {
   static constexpr std::size_t kAnswersMax = 16u << 20;      // bytes waiting for the server to read; more, and questions are refused
 
   struct Rules {
-    AllowList admins, users;
+    const Rulebook& rulebook;  // outlives this
+    Audit& audit;              // so does this
     std::uint64_t requests_max = MemoryShares(kMemoryMaxDefault).requests;  // bytes that users sent and have no answer for
   };
   /// Lists the commands with `disco` and answers them. All outlive this.
@@ -55,6 +56,8 @@ class Commands {
   void work_soon();
   void work();
   void perform(const gloox::Tag& iq, const Asker& asker);
+  bool may(Asker& asker, const std::string& node, std::string& why) const;
+  void refused(const std::string& node, const Asker& asker, const Refusal& refusal);
   std::shared_ptr<gloox::Tag> keep(const gloox::Tag& iq) const;
   void on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker);
   void on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker);

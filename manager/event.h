@@ -169,7 +169,9 @@ struct OwnerSet {
   double weight = 1;            // twice the weight, twice the slots
   std::uint64_t running_max = 0;  // tasks at a time; 0: no limit
 };
-using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobKnown, JobForgotten, JobCanceled, JobHeld, JobReleased, OwnerSet, WorkerJoined, WorkerChanged, WorkerLost,
+/// Who is in which group, for workers that take tasks of some people only; in place of what was said before.
+struct GroupsSet { Groups groups; };
+using Event = std::variant<MarketClosed, MarketOpened, JobSubmitted, JobRestored, JobKnown, JobForgotten, JobCanceled, JobHeld, JobReleased, OwnerSet, GroupsSet, WorkerJoined, WorkerChanged, WorkerLost,
                            AttemptRefused, AttemptReturned, AttemptFinished, AttemptSetBy, TaskReopened, TaskSettled, WorkerDistrusted, LeaseRenewed, Tick>;
 
 // ---- Actions -------------------------------------------------------------------------------------------------------------------

@@ -106,9 +106,15 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   std::vector<std::string> asked;  // by part: the service it asks for
   for (const Expression& part : parts) asked.push_back(service_in(part));
   std::set<std::string> services;  // that some lack
+  bool strangers = false;          // to some workers
   for (const auto& [id, ix] : worker_ix_) {
     const Worker& worker = workers_[ix];
     const WorkerFacts facts = facts_of(worker);
+    if (!Market::accepts(market_.worker(worker.worker_class), task)) {
+      ++plain["their owners take tasks of others, not these"];
+      strangers = true;
+      continue;
+    }
     const OfferAttributes attributes(*worker.offer, &facts, &task.job, &task.needs);
     std::vector<std::string> unmet, parts_unmet;
     for (std::size_t n = 0; n < parts.size(); ++n)
@@ -174,7 +180,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
     largest.slots = std::max(largest.slots, seen.capacity.slots), largest.gpus = std::max(largest.gpus, seen.capacity.gpus);
     largest.memory = std::max(largest.memory, seen.capacity.memory), largest.disk = std::max(largest.disk, seen.capacity.disk);
     const OfferAttributes attributes(*seen.offer, nullptr, &task.job, &task.needs);
-    if (!fits(task.need, seen.capacity) || task.impossible) continue;
+    if (!fits(task.need, seen.capacity) || task.impossible || !Market::accepts(seen, task)) continue;
     fit.seen = fit.seen || task.of_each_worker || !task.require || holds(task.require->evaluate(attributes));
   }
   for (const auto& [why, workers] : plain) fit.reasons.push_back({workers, why});
@@ -190,6 +196,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   std::stable_sort(fit.reasons.begin(), fit.reasons.end(), [](const Reason& a, const Reason& b) { return a.workers > b.workers; });
   if (fit.fitting > 0) return fit;
   for (const std::string& name : services) fit.changes.push_back("start a worker with --service " + name + "=COMMAND");
+  if (strangers) fit.changes.push_back("let an owner of a worker accept you: souk-worker --accept; `souk workers NAME` tells whom it takes");
   // The smallest first; of equal ones that which more workers could run then.
   std::vector<const Change*> changes;
   for (const auto& [lacks, change] : would) changes.push_back(&change);

@@ -52,9 +52,10 @@ Instant now() { return Clocks::read().now; }
 
 }  // namespace
 
-Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits)
-    : loop_(loop), link_(link), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
-      jury_({.seed = secret(), .bytes_max = MemoryShares(limits.memory_max()).outputs / 2}), pool_(loop, link, book_, restored.epoch, rules.lease, std::move(workers), MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
+Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, const Rulebook& rulebook, Audit& audit, Limits limits)
+    : loop_(loop), link_(link), rulebook_(rulebook), audit_(audit), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
+      jury_({.seed = secret(), .bytes_max = MemoryShares(limits.memory_max()).outputs / 2}),
+      pool_(loop, link, book_, restored.epoch, rules.lease, [&rulebook](const std::string& jid) { return rulebook.now().decide(bare(jid), Role::worker).allowed; }, MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
       memory_(MemoryShares(limits_.memory_max()).jobs), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) {
     const auto* joined = std::get_if<WorkerJoined>(&event);
@@ -72,6 +73,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   pool_.on_job_seen = [this](const std::string& jid, JobId job) { job_seen(jid, job); };
   handle(MarketClosed{});
   for (const OwnerSet& event : limits_.events()) handle(event);
+  policy_changed();
   book_.given(restored.last_job);
   JobId last = restored.last_job;
   for (const JobRow& row : restored.jobs) last = std::max(last, row.id);
@@ -100,6 +102,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     for (; ended != restored.ended.end() && ended->first.job == event.job.job; ++ended) event.ended.emplace_back(ended->first.task, ended->second);
     for (; past != restored.past.end() && past->task.job == event.job.job; ++past)
       event.past.push_back({past->task.task, past->runs, past->failures, past->losses, past->again_ms > 0 ? std::optional(clocks.at(past->again_ms)) : std::nullopt, past->over});
+    know(entry.row.owner);
     for (const JobKnown& known : book_.ended_before(entry.job)) handle(known);
     open_jury(event.job.job, entry.job);
     handle(event);
@@ -111,6 +114,33 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
 }
 
 Grid::~Grid() = default;
+
+void Grid::policy_changed() {
+  const Policy& policy = rulebook_.now();
+  pool_.set_groups(policy.groups());
+  handle(GroupsSet{policy.groups()});
+  for (const std::string& owner : std::exchange(known_, {})) know(owner);
+  pool_.recheck();
+  if (policy.limits_bytes() && !counts_bytes_) count_bytes();
+  counts_bytes_ = policy.limits_bytes();
+}
+
+/// The scheduler is told what the policy leaves somebody before their first task comes. Without a file the options said it already.
+void Grid::know(const std::string& owner) {
+  if (!rulebook_.now().from_file() || !known_.insert(owner).second) return;
+  const Entitlement terms = rulebook_.now().terms(owner);
+  handle(OwnerSet{owner, terms.weight.value_or(1), terms.running.value_or(0)});
+}
+
+/// What was kept before anybody counted; what comes meanwhile is counted as it comes.
+void Grid::count_bytes() {
+  kept_.clear();
+  journal_->read_sizes([this](Result<std::vector<std::pair<JobId, std::uint64_t>>> read) {
+    if (!read) return spdlog::warn("cannot count what is kept why=\"{}\"", read.error().text());
+    for (const auto& [job, bytes] : read.value())
+      if (const JobEntry* entry = book_.find(job)) kept_.add(job, entry->row.owner, bytes);
+  });
+}
 
 void Grid::set_me(std::string me) {
   me_ = std::move(me);
@@ -286,6 +316,7 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
     wire::Outcome outcome;
     write(finished->outcome, outcome);
     row.outcome = outcome.SerializeAsString();
+    if (counts_bytes_ && entry) kept_.add(entry->row.id, entry->row.owner, 64 + row.item.size() + row.out.size() + row.err.size() + row.outcome.size());
     journal_->add(std::move(row));
     touch(c->what.task.job);
   } else if (const auto* f = std::get_if<Failed>(&action)) {
@@ -453,6 +484,7 @@ void Grid::forget_old() {
     if (reopening_.contains(job) || !book_.find(job)->over()) continue;
     journal_->forget(job);
     book_.forget(job);
+    kept_.forget(job);
     untold_.erase(job);
     handle(JobForgotten{job});
     ++gone;
@@ -543,6 +575,7 @@ void Grid::tick() {
     if (linked_) pool_.tick(), keep_roster(Roster::kForgetAfter);
     watch_trouble();
     forget_old();
+    audit_.tick();
     tick();
   });
 }

@@ -17,6 +17,8 @@
 #include "manager/jury.h"
 #include "manager/lacks.h"
 #include "manager/limits.h"
+#include "manager/audit.h"
+#include "manager/policy.h"
 #include "manager/pool.h"
 #include "manager/roster.h"
 #include "manager/scheduler.h"
@@ -30,6 +32,7 @@ struct Asker {
   std::string jid;     // full, real
   std::string owner;   // bare
   bool admin = false;  // sees and cancels everybody's jobs
+  bool sees = false;   // how everybody's jobs get on, and nothing of what they wrote
 };
 /// A no, with its XMPP condition (RFC 6120 §8.3.3) and words for people.
 struct Refusal {
@@ -40,9 +43,11 @@ using Reply = std::function<void(std::variant<T, Refusal>)>;
 
 class Grid {
  public:
-  Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, AllowList workers, Limits limits);
+  Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, const Rulebook& rulebook, Audit& audit, Limits limits);
   ~Grid();
   void set_me(std::string me);
+  /// Another policy is in the rulebook.
+  void policy_changed();
   /// Of the market, for its next life; 0: forget it.
   void keep_fact(const std::string& fact, std::uint64_t value);
   /// How long ended jobs are kept; 0: for ever. `shown`: as its user wrote it.
@@ -71,6 +76,10 @@ class Grid {
   void rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wire::SubmitAnswer> reply);
   void why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::WhyAnswer> reply);
   void workers(const Asker& asker, Reply<wire::WorkersAnswer> reply);
+  void ban(const Asker& asker, const wire::BanRequest& request, Reply<wire::BanAnswer> reply);
+  /// Set by who has the room: Marketplace::ban and bans.
+  std::function<Result<Done>(const std::string& by, const std::string& jid, const std::string& reason, bool lift)> ban_account;
+  std::function<Result<std::vector<std::string>>()> banned_accounts;
 
   /// The store was put back from a copy, and this life may go on above whatever epoch workers have obeyed. It takes jobs once everybody was asked.
   void set_put_back() { put_back_ = true; }
@@ -117,6 +126,10 @@ class Grid {
   void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
   void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
   std::optional<Refusal> no_room(const std::string& owner, std::uint64_t tasks, std::uint64_t memory) const;
+  std::optional<Refusal> too_fast(const std::string& owner);
+  std::optional<Refusal> over_bytes(const std::string& owner, std::uint64_t more) const;
+  void know(const std::string& owner);
+  void count_bytes();
   void opened(JobEntry& entry, std::uint64_t memory);
   void match(const wire::Job& job, const JobSubmitted& event, bool in_full, wire::SubmitAnswer& answer);
   void wake_in_time();
@@ -133,6 +146,8 @@ class Grid {
 
   boost::asio::io_context& loop_;
   XmppLink& link_;
+  const Rulebook& rulebook_;
+  Audit& audit_;
   std::unique_ptr<Journal> journal_;
   Epoch epoch_;
   JobBook book_;
@@ -143,6 +158,10 @@ class Grid {
   Watches watches_;
   Limits limits_;
   Roster roster_;
+  std::set<std::string> known_;  // owners whose terms the scheduler was told
+  Paces paces_;
+  KeptBytes kept_;
+  bool counts_bytes_ = false;
   Space memory_;  // of jobs that have not ended
   std::set<JobId> reopening_;  // being read to run again
   std::string me_;

@@ -56,6 +56,19 @@ void HostedRoom::say_subject() {
   link_.send(std::move(subject));
 }
 
+/// The manager owns the room, so its service does it (XEP-0045 §9.1).
+Result<Done> HostedRoom::ban(const std::string&, const std::string& jid, const std::string& reason, bool lift) {
+  if (!inside_) return Error{"cannot ban " + printable(jid), "the manager is not in the room just now", "try again in a moment"};
+  if (jid == bare(me_)) return Error{"cannot ban " + printable(jid), "that is the manager", ""};
+  auto iq = element("iq", {}, {{"type", "set"}, {"to", room_}, {"from", me_}});
+  gloox::Tag& item = child(child(*iq, "query", ns::muc_admin), "item", {}, {{"affiliation", lift ? "none" : "outcast"}, {"jid", jid}});
+  if (!reason.empty()) child(item, "reason", {}, {}, reason);
+  link_.request(std::move(iq), std::chrono::seconds(20), [jid](const Answer& answer) {
+    if (!answer) spdlog::warn("the room service refuses a ban jid={} why={}", printable(jid), answer.error.condition);
+  });
+  return Done{};
+}
+
 void HostedRoom::set_trouble(const std::string& why) {
   trouble_ = why;
   if (!inside_) return;  // said on entering

@@ -6,6 +6,7 @@
 #include "manager/marketplace.h"
 #include "manager/returning.h"
 #include "protocol/disco.h"
+#include "protocol/stanza.h"
 #include "protocol/xmpp_link.h"
 
 namespace souk {
@@ -18,6 +19,8 @@ class HostedRoom final : public Marketplace {
   void close() override;
   void lost() override;
   void set_trouble(const std::string& why) override;
+  Result<Done> ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) override;
+  Result<std::vector<std::string>> bans() const override { return Error{"the bans are kept by " + domain_of(room_), "", "a chat client in the room lists them"}; }
   void set_me(std::string me) { me_ = std::move(me); }  // an ordinary account learns its full JID at login
 
  private:

@@ -101,6 +101,9 @@ class SqliteJournal final : public Journal {
   void read_history(TaskId task, std::function<void(Result<History>)> then) override {
     answer_with(std::move(then), [this, task] { return reader_.history(task); });
   }
+  void read_sizes(std::function<void(Result<std::vector<std::pair<JobId, std::uint64_t>>>)> then) override {
+    answer_with(std::move(then), [this] { return reader_.sizes(); });
+  }
   void read_kept(JobId job, std::function<void(Result<Kept>)> then) override {
     answer_with(std::move(then), [this, job] { return reader_.kept(job); });
   }

@@ -130,6 +130,8 @@ class Journal {
   /// Fails when the store cannot be read.
   virtual void read(Page page, std::function<void(Result<std::vector<OutcomeRow>>)> then) = 0;
   virtual void read_history(TaskId task, std::function<void(Result<History>)> then) = 0;
+  /// Bytes of each job and its outcomes, about: of rows, and of what they hold.
+  virtual void read_sizes(std::function<void(Result<std::vector<std::pair<JobId, std::uint64_t>>>)> then) = 0;
   virtual void read_kept(JobId job, std::function<void(Result<Kept>)> then) = 0;
   /// A slice of one stream; `size` is what is kept in all.
   virtual void read_stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes, std::function<void(Result<Slice>)> then) = 0;

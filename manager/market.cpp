@@ -137,21 +137,13 @@ TaskClassId Market::task_class(const Group& group, const JobFacts& job) {
   // Expressions over the job itself make one class for each such job.
   const bool may_ask_of_job = group.require.find("job.") != std::string::npos || group.rank.find("job.") != std::string::npos;
   if (may_ask_of_job) add(key, job.owner), add(key, job.name), add(key, std::to_string(job.priority)), add(key, job.tasks);
-  const auto [at, fresh] = by_task_key_.try_emplace(key, 0);
-  if (!fresh) {
-    ++tasks_[at->second].users;
-    return at->second;
-  }
-  if (unused_.empty()) {
-    at->second = static_cast<TaskClassId>(tasks_.size());
-    tasks_.emplace_back();
-  } else {
-    at->second = unused_.back();
-    unused_.pop_back();
-  }
-  TaskClass& made = tasks_[at->second];
-  made = {};
-  made.key = std::move(key);
+  const std::size_t key_of_task = key.size();
+  auto accepted = acceptances_.empty() ? std::vector<AcceptanceId>{} : this->accepted(job.owner);
+  for (const AcceptanceId one : accepted) add(key, one);
+  const auto [id, fresh] = class_of(key);
+  if (!fresh) return id;
+  TaskClass& made = tasks_[id];
+  made.key_of_task = key_of_task, made.accepted = std::move(accepted);
   made.needs = n;
   made.need = room_of(n);
   made.require = parsed(group.require), made.rank = parsed(group.rank);
@@ -160,8 +152,65 @@ TaskClassId Market::task_class(const Group& group, const JobFacts& job) {
   made.time_limit = group.time_limit;
   made.measured = asks_for(made.require, kMeasured) || asks_for(made.rank, kMeasured);
   made.of_each_worker = made.measured || asks_for(made.require, kIdentity) || asks_for(made.rank, kIdentity);
-  made.users = 1;
-  return at->second;
+  return id;
+}
+
+/// The class of that key, with one more user; true: it is new and has nothing but its key.
+std::pair<TaskClassId, bool> Market::class_of(const std::string& key) {
+  const auto [at, fresh] = by_task_key_.try_emplace(key, 0);
+  if (!fresh) {
+    ++tasks_[at->second].users;
+    return {at->second, false};
+  }
+  if (unused_.empty()) {
+    at->second = static_cast<TaskClassId>(tasks_.size());
+    tasks_.emplace_back();
+  } else {
+    at->second = unused_.back();
+    unused_.pop_back();
+  }
+  tasks_[at->second] = {};
+  tasks_[at->second].key = key;
+  tasks_[at->second].users = 1;
+  return {at->second, true};
+}
+
+std::vector<AcceptanceId> Market::accepted(const std::string& owner) const {
+  const std::vector<std::string> groups = groups_.of(owner);
+  std::vector<AcceptanceId> by;
+  for (std::size_t i = 0; i < acceptances_.size(); ++i)
+    if (any_means(acceptances_[i], owner, groups)) by.push_back(static_cast<AcceptanceId>(i + 1));
+  return by;
+}
+
+TaskClassId Market::reclassed(TaskClassId id, const std::vector<AcceptanceId>& accepted) {
+  std::string key = tasks_[id].key.substr(0, tasks_[id].key_of_task);
+  for (const AcceptanceId one : accepted) add(key, one);
+  const auto [other, fresh] = class_of(key);
+  if (!fresh) return other;
+  const TaskClass& old = tasks_[id];
+  TaskClass& made = tasks_[other];
+  made.needs = old.needs, made.need = old.need, made.require = old.require, made.rank = old.rank, made.job = old.job, made.time_limit = old.time_limit;
+  made.impossible = old.impossible, made.of_each_worker = old.of_each_worker, made.measured = old.measured;
+  made.key_of_task = old.key_of_task, made.accepted = accepted;
+  return other;
+}
+
+bool Market::accepts(const WorkerClass& worker, const TaskClass& task) {
+  return worker.acceptance == 0 || std::binary_search(task.accepted.begin(), task.accepted.end(), worker.acceptance);
+}
+
+AcceptanceId Market::acceptance_of(const std::vector<Who>& accept) {
+  if (accept.empty() || std::any_of(accept.begin(), accept.end(), [](const Who& who) { return who.kind == Who::Kind::anyone; })) return 0;
+  std::vector<std::string> texts;
+  for (const Who& who : accept) texts.push_back(who.text());
+  std::sort(texts.begin(), texts.end());
+  std::string key;
+  for (const std::string& text : texts) add(key, text);
+  if (const auto known = by_acceptance_.find(key); known != by_acceptance_.end()) return known->second;
+  if (acceptances_.size() >= kAcceptancesMax) return ~AcceptanceId{0};  // of which nobody is accepted
+  acceptances_.push_back(accept);
+  return by_acceptance_[key] = static_cast<AcceptanceId>(acceptances_.size());
 }
 
 void Market::give_up(TaskClassId id) {
@@ -188,8 +237,10 @@ WorkerClassId Market::worker_class(const Offer& offer) {
   for (const auto& name : offer.services) add(key, name);
   add(key, "|");
   add(key, static_cast<std::uint64_t>(offer.sandbox)), add(key, static_cast<std::uint64_t>(offer.network));
+  const AcceptanceId acceptance = acceptance_of(offer.accept);
+  if (acceptance != 0) add(key, "accept"), add(key, acceptance);
   const auto [at, fresh] = by_worker_key_.try_emplace(key, static_cast<WorkerClassId>(workers_.size()));
-  if (fresh) workers_.push_back({std::make_shared<const Offer>(offer), room_of(offer), key});
+  if (fresh) workers_.push_back({std::make_shared<const Offer>(offer), room_of(offer), acceptance, key});
   return at->second;
 }
 
@@ -197,7 +248,7 @@ const std::vector<Market::Fitting>& Market::fitting(TaskClassId id) {
   TaskClass& task = tasks_[id];
   for (; task.judged < workers_.size(); ++task.judged) {
     const WorkerClass& worker = workers_[task.judged];
-    if (task.impossible || !fits(task.need, worker.capacity)) continue;
+    if (task.impossible || !fits(task.need, worker.capacity) || !accepts(worker, task)) continue;
     if (task.of_each_worker) {
       task.fitting.push_back({task.judged, 0});
       continue;

@@ -2,6 +2,7 @@
 // Pure; knows no job, no attempt and no time.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,9 @@ namespace souk {
 
 using TaskClassId = std::uint32_t;
 using WorkerClassId = std::uint32_t;
+using AcceptanceId = std::uint32_t;  // of workers that take tasks of some people only, those that take them of the same; 0: they take anyone's
+
+constexpr AcceptanceId kAcceptancesMax = 10'000;  // different ones; who comes with another then gets nothing
 
 /// What expressions may ask of the job (`job.owner`, ...).
 struct JobFacts {
@@ -53,11 +57,14 @@ class Market {
     std::uint64_t users = 0;       // groups of jobs that have not ended
     std::vector<Fitting> fitting;  // of the worker classes known when fitting() was asked last
     WorkerClassId judged = 0;      // how many those were
+    std::vector<AcceptanceId> accepted;  // by which workers its owner is, of those that are not anyone's; ordered
     std::string key;
+    std::size_t key_of_task = 0;   // of the key; the rest is `accepted`
   };
   struct WorkerClass {
     std::shared_ptr<const Offer> offer;  // of one of them: what differs within the class must not be asked of it
     Room capacity;
+    AcceptanceId acceptance = 0;
     std::string key;
   };
 
@@ -65,6 +72,14 @@ class Market {
   TaskClassId task_class(const Group& group, const JobFacts& job);
   void give_up(TaskClassId id);
   WorkerClassId worker_class(const Offer& offer);
+  /// How many different acceptances were seen. When there are more, or the groups changed, tasks of some owners belong to other classes: reclassed().
+  std::size_t acceptances() const { return acceptances_.size(); }
+  void set_groups(Groups groups) { groups_ = std::move(groups); }
+  /// By which of the workers that are not anyone's this owner is accepted, ordered.
+  std::vector<AcceptanceId> accepted(const std::string& owner) const;
+  /// The class of the same tasks, of an owner who is accepted by these; counts as a user of it. The old class keeps the users it has.
+  TaskClassId reclassed(TaskClassId id, const std::vector<AcceptanceId>& accepted);
+  static bool accepts(const WorkerClass& worker, const TaskClass& task);
 
   const TaskClass& task(TaskClassId id) const { return tasks_[id]; }
   const WorkerClass& worker(WorkerClassId id) const { return workers_[id]; }
@@ -84,6 +99,8 @@ class Market {
 
  private:
   std::uint32_t resource_number(const std::string& name);
+  AcceptanceId acceptance_of(const std::vector<Who>& accept);
+  std::pair<TaskClassId, bool> class_of(const std::string& key);
 
   std::vector<TaskClass> tasks_;
   std::vector<TaskClassId> unused_;
@@ -92,6 +109,9 @@ class Market {
   std::unordered_map<std::string, WorkerClassId> by_worker_key_;
   std::vector<std::string> resources_;
   std::unordered_map<std::string, std::uint32_t> by_resource_;
+  std::vector<std::vector<Who>> acceptances_;  // from number 1 on
+  std::map<std::string, AcceptanceId> by_acceptance_;
+  Groups groups_;
   std::uint64_t judgements_ = 0;
 };
 

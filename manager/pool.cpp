@@ -25,6 +25,7 @@ constexpr auto kLeftTogether = 3s;       // before our link fell: a server that 
 constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
 
 constexpr std::uint64_t kNumberMax = 1'000'000'000'000;  // of epochs and jobs that workers tell of
+constexpr std::size_t kGroupsSpace = 1024;  // bytes that are kept free for the groups of a job's owner
 constexpr std::size_t kRuleMax = 256;    // bytes of an owner's rule in words
 
 std::optional<Instant> until_of(std::uint64_t until_ms) {
@@ -60,10 +61,8 @@ std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
 }
 }  // namespace
 
-bool allowed(const AllowList& list, const std::string& jid) { return list.contains(bare(jid)) || list.contains(domain_of(jid)); }
-
-Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow, std::uint64_t outputs_max)
-    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), allow_(std::move(allow)), outputs_(outputs_max), drained_(loop) {
+Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max)
+    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop) {
   registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto& payload) { on_report(iq, payload); }));
   registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto& payload) { on_lease(iq, payload); }));
 }
@@ -85,7 +84,7 @@ void Pool::meet(const std::string& jid) {
   Peer& peer = peers_[jid];
   // Nothing more is given to it until it said what it holds.
   if (peer.joined) tell(WorkerChanged{peer.id, WorkerState::paused});
-  peer.owed = allowed(allow_, jid) && !fenced_;
+  peer.owed = may_work_(jid) && !fenced_;
   if (!peer.owed) return no_worker(jid);
   if (std::exchange(peer.queued, true)) return;
   to_greet_.push_back(jid);
@@ -227,6 +226,10 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     const auto at = peers_.find(jid);
     if (at == peers_.end()) return;
     Peer& peer = at->second;
+    if (!may_work_(jid)) {  // any more
+      no_worker(jid);
+      return next();
+    }
     if (const auto said = answer.refusal ? stale_in(*answer.refusal) : std::nullopt; said && said->first > epoch_) {
       later(jid, "it has obeyed epoch " + std::to_string(said->first.value));
       return on_stale({jid, peer.occupant.nick, said->first, said->second});
@@ -251,7 +254,7 @@ wire::Hello Pool::greeting() const {
 /// Of a worker whose offer is known that saves two stanzas of five. Not of one that we may have given something after it said what it holds; nor of one
 /// that has to refuse us: an iq brings that back.
 bool Pool::hello(const Occupant& occupant, const gloox::Tag& said, gloox::Tag& answer) {
-  if (fenced_ || !allowed(allow_, occupant.jid)) return false;
+  if (fenced_ || !may_work_(occupant.jid)) return false;
   const auto known = offers_.find(occupant.caps_hash);
   if (occupant.caps_hash.empty() || known == offers_.end() || !known->second) return false;
   const auto at = peers_.find(occupant.jid);
@@ -353,6 +356,32 @@ void Pool::bounced(const std::string& jid) {
   tell(WorkerLost{id});
 }
 
+void Pool::recheck() {
+  std::vector<std::string> out, in;
+  for (const auto& [jid, peer] : peers_) {
+    const bool known = peer.joined || peer.owed || peer.asking || peer.queued, may = may_work_(jid);
+    if (known && !may) out.push_back(jid);
+    if (!known && may) in.push_back(jid);
+  }
+  for (const std::string& jid : out) dismiss(jid);
+  for (const std::string& jid : in) meet(jid);
+}
+
+/// It is still in the room, but no worker of ours any more.
+void Pool::dismiss(const std::string& jid) {
+  Peer& peer = peers_[jid];
+  spdlog::info("worker may work no longer worker={} jid={}", peer.id.value, jid);
+  while (!peer.pieces.empty()) drop_pieces(peer, peer.pieces.begin());
+  const bool joined = std::exchange(peer.joined, false);
+  const WorkerId id = peer.id;
+  peer.queued = false;  // in to_greet_ it is passed over
+  no_worker(jid);
+  if (!joined) return;
+  members_.erase(id);
+  dirty_.erase(id);
+  tell(WorkerLost{id});
+}
+
 // ---- To the workers ------------------------------------------------------------------------------------------------------------
 
 void Pool::assign(WorkerId worker, TaskId task, AttemptId attempt, unsigned run) {
@@ -410,8 +439,16 @@ void Pool::send_command(Peer& peer, JobId job, std::uint32_t group, const wire::
   peer.has_command.insert({job, group});
 }
 
+/// So that the worker can see for itself whether it takes the tasks of that job.
+void Pool::tell_groups(const JobEntry& entry, const std::vector<Who>& accept, wire::JobCommand& with) const {
+  for (const std::string& group : groups_.of(entry.row.owner))
+    if (std::any_of(accept.begin(), accept.end(), [&](const Who& who) { return who.kind == Who::Kind::group && who.name == group; })) with.add_groups(group);
+}
+
 void Pool::flush(Peer& peer) {
   const auto assignments = std::exchange(peer.to_assign, {});
+  const Member* of = assignments.empty() ? nullptr : member(peer.id);
+  const std::vector<Who>* const picky = of && !of->offer.accept.empty() ? &of->offer.accept : nullptr;  // it does not take anyone's tasks
   for (std::size_t next = 0; next < assignments.size();) {
     wire::Assign assign;
     assign.set_epoch(epoch_.value);
@@ -434,7 +471,7 @@ void Pool::flush(Peer& peer) {
       const bool large = size > kCommandInline;
       const bool introduces = !named.contains(key);
       const std::string item = item_of(*entry, task.task);
-      const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 : 0);
+      const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 + (picky ? kGroupsSpace : 0) : 0);
       if (!attempts.empty() && bytes + adds > kStanzaMax) break;
       if (large && !peer.has_command.contains(key) && link_.queued() > kQueueHigh) {
         peer.to_assign.assign(assignments.begin() + static_cast<std::ptrdiff_t>(next), assignments.end());
@@ -450,6 +487,7 @@ void Pool::flush(Peer& peer) {
         with.set_job(task.job.value), with.set_group(group), with.set_owner(entry->row.owner);
         if (needs.ByteSizeLong() > 0) *with.mutable_needs() = needs;
         if (!large) *with.mutable_command() = command;
+        if (picky) tell_groups(*entry, *picky, with);
       }
       auto& one = *assign.add_assignments();
       one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);

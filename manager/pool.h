@@ -32,10 +32,6 @@ constexpr std::size_t kPastMax = 10000;           // workers remembered that lef
 constexpr std::size_t kAssignmentsMax = 1024;     // attempts in one stanza
 constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
-/// Who may do something: `user@domain` or `domain`, compared as they are.
-using AllowList = std::set<std::string>;
-bool allowed(const AllowList& list, const std::string& jid);
-
 class Pool {
  public:
   struct Member {
@@ -58,7 +54,7 @@ class Pool {
     Outcome outcome;
   };
 
-  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, AllowList allow, std::uint64_t outputs_max);
+  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max);
   void set_me(std::string me) { me_ = std::move(me); }
 
   // From the marketplace.
@@ -86,6 +82,10 @@ class Pool {
   /// The market is open: until when those who are not back are waited for; nothing: nobody is.
   void opened(Instant now) { awaited_.opened(now); }
   std::optional<Instant> awaits_until() const { return awaited_.due(); }
+  /// Who is in which group, for workers that take tasks of groups.
+  void set_groups(Groups groups) { groups_ = std::move(groups); }
+  /// Others may work than before: who may not any more is given nothing and listened to no longer, and who may now is greeted.
+  void recheck();
   /// From now on nobody is greeted, given anything or listened to.
   void fence();
   std::function<void(const Stale&)> on_stale = [](const Stale&) {};
@@ -148,8 +148,10 @@ class Pool {
   void no_worker(const std::string& jid);
   void is_back(const std::string& jid);
   void bounced(const std::string& jid);
+  void dismiss(const std::string& jid);
   void flush_soon(WorkerId worker);
   void flush(Peer& peer);
+  void tell_groups(const JobEntry& entry, const std::vector<Who>& accept, wire::JobCommand& with) const;
   void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
   void on_report(const gloox::Tag& iq, const gloox::Tag& payload);
@@ -170,7 +172,8 @@ class Pool {
   JobBook& book_;
   Epoch epoch_;
   Duration lease_;
-  AllowList allow_;
+  const std::function<bool(const std::string& jid)> may_work_;
+  Groups groups_;
   std::string me_;
   std::map<std::string, Peer> peers_;            // by real JID
   std::map<std::string, std::chrono::steady_clock::time_point> left_;  // workers that left a moment ago, and when

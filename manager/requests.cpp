@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <cmath>
 #include <tuple>
 
 #include "manager/grid.h"
 #include "manager/history.h"
 #include "protocol/expression.h"
+#include "protocol/notation.h"
 #include "protocol/payload.h"
+#include "protocol/stanza.h"
 
 namespace souk {
 
@@ -21,8 +24,12 @@ constexpr std::size_t kMatchesMax = 100;        // groups told of in a dry run
 constexpr std::size_t kWarnedMax = 10;          // different requests that a job is warned of: each looks at every worker
 constexpr std::size_t kWarningsMax = 5;
 constexpr std::size_t kTrimFrom = 1u << 20;     // bytes of a job, whose message gives its memory back to the system
+constexpr int kBansAtOnce = 100;
+
+const std::string kLimitOption = "--limit";
 
 Instant now() { return Clocks::read().now; }
+std::string mib(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
 
 }  // namespace
 
@@ -48,7 +55,6 @@ std::optional<Refusal> Grid::unchangeable(const Asker& asker, const google::prot
 }
 
 std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tasks, std::uint64_t memory) const {
-  const auto mib = [](std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); };
   switch (memory_.room(owner, memory)) {
     case Space::Room::yes: break;
     case Space::Room::later:
@@ -57,12 +63,32 @@ std::optional<Refusal> Grid::no_room(const std::string& owner, std::uint64_t tas
     case Space::Room::never:
       return Refusal{"not-acceptable", fmt::format("the job takes {} of the manager's memory, and one owner may have at most {} (--memory-max): split it, or ask who runs the grid", mib(memory), mib(memory_.most_each()))};
   }
-  const std::uint64_t most = limits_.queued_max(owner);
-  if (most == 0) return std::nullopt;
+  const Entitlement terms = rulebook_.now().terms(owner);
+  const std::uint64_t most = terms.queued ? *terms.queued : limits_.queued_max(owner);
+  if (most == 0 && !terms.queued) return std::nullopt;
+  const std::string& rule = terms.queued ? terms.rule : kLimitOption;
   const std::uint64_t queued = book_.queued(owner, scheduler_);
   if (queued + tasks <= most) return std::nullopt;
-  if (tasks > most) return Refusal{"not-acceptable", fmt::format("the job has {}, and you may have {} queued (--limit): split it, or ask who runs the grid", tasks_shown(tasks), most)};
-  return Refusal{"resource-constraint", fmt::format("you have {} queued, at most {} (--limit), and this job has {}: wait until some of them ran", tasks_shown(queued), most, tasks)};
+  if (tasks > most) return Refusal{"not-acceptable", fmt::format("the job has {}, and you may have {} queued ({}): split it, or ask who runs the grid", tasks_shown(tasks), most, rule)};
+  return Refusal{"resource-constraint", fmt::format("you have {} queued, at most {} ({}), and this job has {}: wait until some of them ran", tasks_shown(queued), most, rule, tasks)};
+}
+
+/// One more submission, which counts unless this says no.
+std::optional<Refusal> Grid::too_fast(const std::string& owner) {
+  const Entitlement terms = rulebook_.now().terms(owner);
+  if (!terms.per_minute) return std::nullopt;
+  if (*terms.per_minute == 0) return Refusal{"not-acceptable", fmt::format("you may submit nothing ({})", terms.rule)};
+  const Duration wait = paces_.take(owner, *terms.per_minute, now());
+  if (wait == Duration(0)) return std::nullopt;
+  return Refusal{"resource-constraint", fmt::format("you submitted {} times in a minute, as often as you may ({}): the next time in {:.0f} s; many tasks fit into one job", *terms.per_minute, terms.rule,
+                                                    std::ceil(static_cast<double>(wait.count()) / 1e6))};
+}
+
+std::optional<Refusal> Grid::over_bytes(const std::string& owner, std::uint64_t more) const {
+  const Entitlement terms = rulebook_.now().terms(owner);
+  if (!terms.bytes || kept_.of(owner) + more <= *terms.bytes) return std::nullopt;
+  return Refusal{"not-acceptable", fmt::format("your jobs and their results take {} here, this job {}, and they may take {} ({}): old ones go in time (--keep), or ask who runs the grid", mib(kept_.of(owner)), mib(more),
+                                               mib(*terms.bytes), terms.rule)};
 }
 
 void Grid::opened(JobEntry& entry, std::uint64_t memory) {
@@ -133,6 +159,8 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   if (auto refusal = sealed(); refusal && !given.dry_run) return reply(std::move(*refusal));
   if (const std::string trouble = journal_->trouble(given.job.ByteSizeLong()); !trouble.empty() && !given.dry_run)
     return reply(Refusal{"resource-constraint", "no new jobs for now: " + trouble + "; what it has is kept"});
+  if (!given.dry_run)
+    if (auto refusal = too_fast(asker.owner)) return reply(std::move(*refusal));
   wire::Job& job = given.job;
   const Clocks clocks = Clocks::read();
   const auto tasks = check(job, clocks.now_ms);
@@ -140,6 +168,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   if (const auto good = book_.check_after(job, asker.owner, asker.admin); !good) return reply(Refusal{"not-acceptable", good.error().text()});
   const std::uint64_t memory = memory_of(job, tasks.value());
   if (auto refusal = no_room(asker.owner, tasks.value(), memory)) return reply(std::move(*refusal));
+  if (auto refusal = over_bytes(asker.owner, job.ByteSizeLong())) return reply(std::move(*refusal));
   answer.set_tasks(tasks.value());
   if (given.dry_run) {
     match(job, event_of({}, asker.owner, job, clocks), true, answer);
@@ -152,6 +181,9 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   row.priority = job.priority(), row.held = job.hold(), row.deadline_ms = job.deadline_ms(), row.layout = layout_of(job);
   row.spec = job.SerializeAsString();
   const bool large = row.spec.size() > kTrimFrom;
+  if (counts_bytes_) kept_.add(row.id, row.owner, row.spec.size());
+  audit_.did("submit", asker.jid, {{"job", std::to_string(row.id.value)}, {"tasks", std::to_string(row.tasks)}, {"name", row.name}, {"command", row.command}});
+  know(row.owner);
   journal_->add(row);
   auto event = std::make_shared<const JobSubmitted>(event_of(row.id, row.owner, job, clocks));
   spdlog::info("job submitted job={} owner={} tasks={} groups={}", row.id.value, row.owner, row.tasks, event->groups.size());
@@ -179,6 +211,7 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
     entry->row.canceled = true;
     journal_->cancel({id});
     jobs.push_back({id});
+    audit_.did("cancel", asker.jid, {{"job", std::to_string(id)}, {"owner", entry->row.owner}});
     spdlog::info("job canceled job={} by={}", id, asker.owner);
   }
   journal_->commit([this, jobs, request, reply] {
@@ -201,6 +234,7 @@ void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool h
     entry->row.held = held, entry->row.note.clear();
     journal_->hold({id}, held);
     jobs.push_back({id});
+    audit_.did(held ? "hold" : "release", asker.jid, {{"job", std::to_string(id)}, {"owner", entry->row.owner}});
     spdlog::info("job {} job={} by={}", held ? "held" : "released", id, asker.owner);
   }
   journal_->commit([this, held, jobs, request, reply] {
@@ -231,6 +265,8 @@ void Grid::rerun(const Asker& asker, const wire::RerunRequest& request, Reply<wi
   if (!request.all() && !entry->over()) return reply(Refusal{"not-acceptable", fmt::format("job {} has not ended: wait for its end, or cancel it, before it runs again", id.value)});
   if (!request.all() && entry->row.succeeded == entry->row.tasks)
     return reply(Refusal{"not-acceptable", fmt::format("every task of job {} succeeded: with --all a new job is made of it", id.value)});
+  if (!request.all())
+    if (auto refusal = too_fast(asker.owner)) return reply(std::move(*refusal));
   if (!reopening_.insert(id).second) return reply(Refusal{"resource-constraint", fmt::format("job {} is being made ready to run again", id.value)});
   journal_->read_kept(id, [this, asker, request, id, reply](Result<Journal::Kept> kept) {
     reopening_.erase(id);
@@ -264,6 +300,8 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   journal_->reopen(row);
   auto event = std::make_shared<JobRestored>(JobRestored{event_of(id, row.owner, job, clocks), std::move(kept.succeeded), false, {}, born(id)});
   for (const auto& [task, runs] : kept.runs) event->past.push_back({task, runs});  // only their numbers go on: it may fail as often as at first
+  audit_.did("rerun", asker.jid, {{"job", std::to_string(id.value)}, {"owner", row.owner}, {"tasks", std::to_string(tasks)}});
+  know(row.owner);
   spdlog::info("job runs again job={} by={} tasks={}", id.value, asker.owner, tasks);
   wire::SubmitAnswer answer;
   answer.set_job(id.value), answer.set_tasks(tasks);
@@ -279,6 +317,42 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
     handle(*event);
     touch(id);
   });
+}
+
+/// Accounts, not single workers: who was put out would be back under another name of the same account.
+void Grid::ban(const Asker& asker, const wire::BanRequest& request, Reply<wire::BanAnswer> reply) {
+  wire::BanAnswer answer;
+  if (request.who_size() == 0) {
+    const auto all = banned_accounts();
+    if (!all) return reply(Refusal{"not-allowed", all.error().text()});
+    for (const std::string& jid : all.value()) answer.add_jids(jid);
+    return reply(answer);
+  }
+  if (request.who_size() > kBansAtOnce) return reply(Refusal{"bad-request", fmt::format("name at most {} at a time", kBansAtOnce)});
+  if (auto refusal = sealed()) return reply(std::move(*refusal));
+  std::set<std::string> accounts;
+  for (const std::string& who : request.who()) {
+    const auto& members = pool_.members();
+    const auto named = std::find_if(members.begin(), members.end(), [&](const auto& member) { return member.second.nick == who; });
+    if (named != members.end()) {
+      accounts.insert(bare(named->second.jid));
+      continue;
+    }
+    const auto read = Who::parse(who.substr(0, who.find('/')));
+    if (!read || read.value().kind != Who::Kind::person) return reply(Refusal{"item-not-found", fmt::format("no worker in the market has the name {}, and it is no JID", souk::quoted(printable(shortened(who, 100))))});
+    accounts.insert(read.value().name);
+  }
+  for (const std::string& jid : accounts) {
+    std::uint32_t workers = 0;
+    for (const auto& [id, member] : pool_.members()) workers += bare(member.jid) == jid;
+    const std::string reason = shortened(printable(request.reason()), 200);
+    if (const auto done = ban_account(asker.jid, jid, reason, request.lift()); !done) return reply(Refusal{"not-allowed", done.error().text()});
+    audit_.did(request.lift() ? "unban" : "ban", asker.jid, {{"whom", jid}, {"workers", std::to_string(workers)}, {"reason", reason}});
+    spdlog::info("{} jid={} by={} workers={}", request.lift() ? "ban lifted" : "banned", jid, asker.owner, workers);
+    answer.add_jids(jid);
+    if (!request.lift()) answer.set_workers(answer.workers() + workers);
+  }
+  journal_->commit([answer, reply] { reply(answer); });  // a ban that was confirmed outlives us
 }
 
 }  // namespace souk

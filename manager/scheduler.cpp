@@ -177,6 +177,33 @@ void Scheduler::on(const OwnerSet& e, Actions&) {
   for (OwnerId owner = 0; owner < shares_.size(); ++owner) limit_changed(owner);
 }
 
+void Scheduler::on(const GroupsSet& e, Actions&) {
+  market_.set_groups(e.groups);
+  reclass();
+}
+
+/// Workers take tasks of other people than was known when these jobs came: tasks of some owners are of another class now. What runs goes on.
+void Scheduler::reclass() {
+  std::vector<std::optional<std::vector<AcceptanceId>>> by_owner(shares_.size());
+  for (const auto& [id, ix] : job_ix_) {
+    Job& job = jobs_[ix];
+    auto& accepted = by_owner[job.owner];
+    if (!accepted) accepted = market_.accepted(shares_[job.owner].name);
+    for (std::uint32_t number = 0; number < job.lanes.size(); ++number) {
+      Lane& lane = job.lanes[number];
+      if (market_.task(lane.task_class).accepted == *accepted) continue;
+      ++shares_[job.owner].queues;  // so that nobody looks as if away for a moment
+      if (lane.queued) dequeue(ix, number);
+      const TaskClassId now_of = market_.reclassed(lane.task_class, *accepted);
+      if (now_of >= queues_.size()) queues_.resize(now_of + 1);
+      give_up(lane.task_class);
+      lane.task_class = now_of;
+      sync_lane(ix, number);
+      --shares_[job.owner].queues;
+    }
+  }
+}
+
 // ---- How it ends -----------------------------------------------------------------------------------------------------------------
 
 void Scheduler::on(const JobCanceled& e, Actions& actions) {
@@ -321,20 +348,23 @@ void Scheduler::settle(Ix first, Actions& actions) {
   }
 }
 
+/// One lane less is of that class.
+void Scheduler::give_up(TaskClassId task_class) {
+  const bool last = market_.task(task_class).users == 1;
+  market_.give_up(task_class);
+  if (!last) return;
+  if (Queue& queue = queues_[task_class]; queue.reserved != kNone) unreserve(queue.reserved);
+  std::erase(queued_, task_class);
+  queues_[task_class] = {};
+}
+
 void Scheduler::close(Ix ix) {
   Job& job = jobs_[ix];
   for (const Lane& lane : job.lanes)
     if (lane.queued) dequeue(ix, static_cast<std::uint32_t>(&lane - job.lanes.data()));
   if (job.deadline) deadlines_.erase({*job.deadline, job.id});
   speculative_.erase(ix), parking_.erase(ix);
-  for (const Lane& lane : job.lanes) {
-    const bool last = market_.task(lane.task_class).users == 1;
-    market_.give_up(lane.task_class);
-    if (!last) continue;
-    if (Queue& queue = queues_[lane.task_class]; queue.reserved != kNone) unreserve(queue.reserved);
-    std::erase(queued_, lane.task_class);
-    queues_[lane.task_class] = {};
-  }
+  for (const Lane& lane : job.lanes) give_up(lane.task_class);
   job_ix_.erase(job.id);
   job = {};
   free_jobs_.push_back(ix);

@@ -280,6 +280,7 @@ class Scheduler {
   void on(const JobHeld&, Actions&);
   void on(const JobReleased&, Actions&);
   void on(const OwnerSet&, Actions&);
+  void on(const GroupsSet&, Actions&);
   void on(const WorkerJoined&, Actions&);
   void on(const WorkerChanged&, Actions&);
   void on(const WorkerLost&, Actions&);
@@ -307,6 +308,8 @@ class Scheduler {
   void set_waiting(Ix job, std::uint32_t task, std::uint32_t group, Duration delay);
   void settle(Ix job, Actions&);
   void close(Ix job);
+  void reclass();
+  void give_up(TaskClassId task_class);
   std::uint32_t group_of(const Job&, std::uint32_t task) const;
   bool front(Job&, GroupState&);
   void queue_group(Ix job, std::uint32_t group);

@@ -69,6 +69,12 @@ void ServedRoom::close() {
 }
 void ServedRoom::set_trouble(const std::string& why) { tell(served::Troubled{why}); }
 
+Result<Done> ServedRoom::ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) {
+  refused_.clear();
+  if (tell(lift ? served::Event(served::BanLifted{by, jid}) : served::Event(served::Banned{by, jid, reason}))) return Done{};
+  return Error{"cannot ban " + printable(jid), refused_, ""};
+}
+
 // ---- What the room says ------------------------------------------------------------------------------------------------------------
 
 bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
@@ -89,6 +95,7 @@ bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
       link_.send(stanza_of(*show));
     } else if (const auto* refused = std::get_if<served::Refuse>(&action)) {
       fine = false;
+      refused_ = refused->text;
       if (!stanza) continue;
       auto error = error_of(*stanza, refused->type, refused->condition, refused->text);
       if (stanza->findChild("x", "xmlns", ns::muc)) child(*error, "x", ns::muc);  // by which clients know what was refused (XEP-0045 §7.2)
@@ -255,13 +262,17 @@ void ServedRoom::take_admin(const gloox::Tag& iq, const gloox::Tag& query) {
   if (iq.findAttribute("to") != room_) return link_.send(error_of(iq, "cancel", "service-unavailable", "ask the room: " + room_));
   const auto items = query.findChildren("item");
   if (items.empty() || items.size() > kItemsMax) return link_.send(error_of(iq, "modify", "bad-request", "1 to " + std::to_string(kItemsMax) + " items"));
-  if (!market_.admin(by)) return link_.send(error_of(iq, "auth", "forbidden", "only admins of the grid (--admin) may do that"));
+  if (!market_.admin(by)) {
+    on_admin(by, "administer the room", room_, false);
+    return link_.send(error_of(iq, "auth", "forbidden", "only admins of the grid (--admin, or its policy) may do that"));
+  }
   if (iq.findAttribute("type") == "get") return list(iq, *items.front());
   for (const gloox::Tag* item : items) {
     const std::string role = item->findAttribute("role"), affiliation = item->findAttribute("affiliation"), nick = item->findAttribute("nick"), reason = shortened(text_in(*item, "reason"), 500);
     std::string jid = item->findAttribute("jid");
     if (jid.empty()) jid = market_.jid_of(nick);
     bool fine = true;
+    const std::string what = role == "none" ? "out" : role == "participant" ? "readmit" : affiliation == "outcast" ? "ban" : "unban";
     if (!role.empty() && role == "none") fine = tell(served::Kicked{by, nick, reason}, &iq);
     else if (role == "participant") fine = tell(served::Readmitted{by, nick}, &iq);
     else if (affiliation == "outcast" && !jid.empty()) fine = tell(served::Banned{by, jid, reason}, &iq);
@@ -270,6 +281,7 @@ void ServedRoom::take_admin(const gloox::Tag& iq, const gloox::Tag& query) {
       fine = false;
       link_.send(error_of(iq, "cancel", "not-allowed", "here an admin can put out (role none), give a drained worker tasks again (role participant), ban (outcast) and lift a ban (none); admins are named by --admin"));
     }
+    on_admin(by, what, jid.empty() ? nick : jid, fine);
     if (!fine) return;
   }
   commit([&link = link_, answer = std::make_shared<Stanza>(result_of(iq))] { link.send(std::move(*answer)); });  // a ban that was confirmed outlives us

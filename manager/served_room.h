@@ -26,6 +26,10 @@ class ServedRoom final : public Marketplace {
   void close() override;
   void lost() override;
   void set_trouble(const std::string& why) override;
+  Result<Done> ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) override;
+  Result<std::vector<std::string>> bans() const override { return std::vector<std::string>(market_.bans().begin(), market_.bans().end()); }
+  /// What an admin did in the room itself: `ban`, `unban`, `kick`, `drain`, `undrain`; to whom.
+  std::function<void(const std::string& by, const std::string& what, const std::string& whom, bool done)> on_admin = [](const auto&, const auto&, const auto&, bool) {};
   /// Who is in and who is banned, to be kept beyond this life; value 0: to be forgotten.
   std::function<void(const std::string& fact, std::uint64_t value)> on_fact = [](const std::string&, std::uint64_t) {};
   /// Calls back once that is on disk.
@@ -54,6 +58,7 @@ class ServedRoom final : public Marketplace {
   XmppLink& link_;
   Disco& disco_;
   const std::string room_, domain_;
+  std::string refused_;  // why, when tell() last said no
   served::Market market_;
   std::map<std::string, std::string> kept_;  // JID -> nick, of the facts that the store has
   boost::asio::steady_timer wake_;

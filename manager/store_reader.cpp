@@ -41,6 +41,14 @@ void StoreReader::restore(Journal::Restored& restored) {
   for (Query row(untold_text); row.next();) restored.untold.push_back({row.number(0)});
 }
 
+std::vector<std::pair<JobId, std::uint64_t>> StoreReader::sizes() {
+  std::map<JobId, std::uint64_t> of;
+  for (Query row(sql_["SELECT job,ifnull(length(spec),0) FROM specs"]); row.next();) of[{static_cast<std::uint64_t>(row.number(0))}] += static_cast<std::uint64_t>(row.number(1));
+  for (Query row(sql_["SELECT job,sum(64+ifnull(length(item),0)+ifnull(length(outcome),0)+ifnull(length(out),0)+ifnull(length(err),0)) FROM outcomes GROUP BY job"]); row.next();)
+    of[{static_cast<std::uint64_t>(row.number(0))}] += static_cast<std::uint64_t>(row.number(1));
+  return {of.begin(), of.end()};
+}
+
 std::vector<OutcomeRow> StoreReader::outcomes(const Journal::Page& page) {
   // Streams are read one by one, so that what does not fit is never loaded.
   constexpr const char* all = "SELECT task,state,attempts,worker,item,outcome,length(out),length(err),rowid FROM outcomes WHERE job=?1 AND task>=?2 AND task<=?3 ORDER BY task LIMIT ?4";

@@ -48,6 +48,7 @@ class StoreReader {
   explicit StoreReader(Statements& statements) : sql_(statements) {}
   void restore(Journal::Restored& restored);
   std::vector<OutcomeRow> outcomes(const Journal::Page& page);
+  std::vector<std::pair<JobId, std::uint64_t>> sizes();
   Journal::History history(TaskId task);
   Journal::Kept kept(JobId job);
   Journal::Slice stream(TaskId task, bool err, std::uint64_t offset, std::size_t bytes);

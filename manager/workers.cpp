@@ -29,7 +29,9 @@ void Scheduler::on(const WorkerJoined& e, Actions& actions) {
   worker.here = true;
   worker.offer = e.offer;
   worker.name = e.name, worker.owner = e.owner;
+  const std::size_t acceptances = market_.acceptances();
   worker.worker_class = market_.worker_class(*e.offer);
+  if (market_.acceptances() != acceptances) reclass();
   if (worker.worker_class >= class_index_.size()) class_index_.resize(worker.worker_class + 1);
   worker.slots = std::clamp(e.slots, 1, std::max(1, e.offer->slots));
   worker.state = e.state;

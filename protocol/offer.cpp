@@ -179,6 +179,11 @@ Form to_form(const Offer& offer) {
   for (const auto& [name, resource] : offer.resources) resources.push_back(name + '=' + written(resource));
   if (!resources.empty()) form.add("resource", "text-multi", "", std::move(resources));
   if (!offer.services.empty()) form.add("service", "text-multi", "", {offer.services.begin(), offer.services.end()});
+  if (!offer.accept.empty()) {
+    std::vector<std::string> accept;
+    for (const Who& who : offer.accept) accept.push_back(who.text());
+    form.add("accept", "text-multi", "", std::move(accept));  // never shortened: an empty list would let in anyone
+  }
   if (const auto tenths = std::lround(std::clamp(offer.speed, 0.0, kSpeedMax) * 10); tenths > 0) add("speed", std::to_string(tenths / 10) + '.' + std::to_string(tenths % 10));
   if (offer.sandbox != SandboxLevel::none) add("sandbox", std::string(name_of(offer.sandbox)));
   if (!offer.sandbox_note.empty()) add("sandbox-note", entry(offer.sandbox_note));
@@ -227,6 +232,13 @@ Result<Offer> offer_from(const Form& form) {
   if (form.find("sandbox-note") != nullptr)
     if (const auto read = text(form, "sandbox-note", offer.sandbox_note); !read) return read.error();
   offer.network = form.text("network") == "true";
+  const auto accept = list(form, "accept");
+  if (!accept) return accept.error();
+  for (const std::string& text : accept.value()) {
+    auto who = Who::parse(text);
+    if (!who) return refused(who.error().what + ": " + who.error().why, who.error().remedy);
+    if (std::find(offer.accept.begin(), offer.accept.end(), who.value()) == offer.accept.end()) offer.accept.push_back(std::move(who.value()));
+  }
   return offer;
 }
 

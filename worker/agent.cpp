@@ -145,6 +145,11 @@ void Agent::on(Assigned& event) {
       answer.why = closed;
       continue;
     }
+    if (!assignment.refusal.empty()) {
+      answer.refused.push_back(attempt.number);
+      answer.why = assignment.refusal;
+      continue;
+    }
     if (assignment.command == nullptr && assignment.problem.empty()) {
       answer.refused.push_back(attempt.number);
       answer.missing.insert(assignment.task.job);
@@ -153,7 +158,6 @@ void Agent::on(Assigned& event) {
     auto never = assignment.command != nullptr ? packing_.never(assignment.needs) : std::nullopt;
     if (!never && assignment.command != nullptr && assignment.needs.cpus > allowed_.offered)
       never = "asks " + std::to_string(assignment.needs.cpus) + " cpus, its owner leaves " + std::to_string(allowed_.offered) + " now: " + allowed_.rule;
-    if (!never && !assignment.refusal.empty()) never = assignment.refusal;
     if (never) {
       answer.refused.push_back(attempt.number);
       answer.why = *never;

@@ -59,7 +59,7 @@ struct Assignment {
   std::uint32_t group = 0;                 // of its job
   Needs needs{};
   std::string submitter{};  // bare JID; empty: an older manager does not say
-  std::string refusal{};    // why this worker will not run it (worker/confine.h); empty: it will
+  std::string refusal{};    // why this worker will not run it: its owner takes none of that submitter, or worker/confine.h; empty: it will
 };
 
 // ---- Events ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // souk-worker: offers this host's slots in a marketplace and runs what the manager sends.
 #include <fcntl.h>
 #include <sched.h>
+#include <spdlog/sinks/ringbuffer_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
@@ -49,6 +50,12 @@ int failed(const Error& error, int code = kFailed) {
   return code;
 }
 
+/// The last lines of the log, for its owner from afar.
+const std::shared_ptr<spdlog::sinks::ringbuffer_sink_st>& last_lines() {
+  static const auto lines = std::make_shared<spdlog::sinks::ringbuffer_sink_st>(Remote::kLinesMax);
+  return lines;
+}
+
 struct Options {
   std::string profile, work, state, name, log_level = "info";
   int slots = 0;
@@ -56,10 +63,10 @@ struct Options {
   double speed = 0;
   std::chrono::milliseconds finish_on_term{0};
   bool no_namespace = false, drain = false, wait = false;
-  std::string policy;
+  std::string policy, owner;
+  std::vector<std::string> accept;
   std::map<std::string, std::string> rules;
   SandboxMode sandbox = SandboxMode::automatic;
-  std::string owner;
   bool allow_network = false;
   std::vector<std::string> bounds, shown;
 };
@@ -100,6 +107,22 @@ Result<std::vector<ServicePlan>> services_of(const std::vector<std::string>& wor
   }
   if (plans.size() > kServicesMax) return Error{"services refused", std::to_string(plans.size()) + " of them", "at most " + std::to_string(kServicesMax) + " fit into an offer"};
   return plans;
+}
+
+/// Whose tasks it takes; nobody named: anyone's. `mine` is its owner.
+Result<std::vector<Who>> accept_of(const std::vector<std::string>& words, const std::string& owner) {
+  std::vector<Who> list;
+  for (const std::string& word : words) {
+    auto who = Who::parse(word == "mine" ? owner : word);
+    if (!who) return Error{"--accept: " + who.error().what, who.error().why, "write mine, ada@example.edu, @example.edu for all of a domain, group:NAME of the grid's policy, or anyone"};
+    if (who.value().kind == Who::Kind::anyone) {
+      if (words.size() > 1) return Error{"--accept anyone refused", "others are named too", "leave them out, or `anyone`"};
+      return std::vector<Who>{};
+    }
+    list.push_back(std::move(who.value()));
+  }
+  if (list.size() > kAcceptMax) return Error{"--accept refused", std::to_string(list.size()) + " of them", "at most " + std::to_string(kAcceptMax) + " fit into an offer; make a group in the grid's policy"};
+  return list;
 }
 
 /// Those that this process may use.
@@ -177,11 +200,17 @@ fs::path default_state(const Options& options, const fs::path& work) {
   return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / name;
 }
 
+std::string shown(const std::vector<Who>& accept) {
+  std::string list;
+  for (const Who& who : accept) list += (list.empty() ? "" : ", ") + who.text();
+  return list.empty() ? "anyone" : list;
+}
+
 class Program {
  public:
   Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner, Spool* spool, Restored found,
           std::vector<ServicePlan> services, std::chrono::milliseconds finish_on_term, Confining confining)
-      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), confining_(std::move(confining)), memory_of_slot_(setup.offer.memory_bytes / static_cast<std::uint64_t>(setup.offer.slots)),
+      : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), accept_(shown(setup.offer.accept)), confining_(std::move(confining)), memory_of_slot_(setup.offer.memory_bytes / static_cast<std::uint64_t>(setup.offer.slots)),
         disk_of_slot_(setup.offer.disk_bytes / static_cast<std::uint64_t>(setup.offer.slots)), host_(std::move(host)), boxed_(in_sandbox(host_)), owner_(owner),
         services_(loop, executor, setup.offer.slots, std::move(services), host_),
         session_(loop, std::move(setup),
@@ -210,6 +239,8 @@ class Program {
       session_.allow(Allowance{d.offered, d.running, d.kept, d.rule, d.until_ms});
       if (d.over) session_.drain();
     };
+    session_.remote().set_hooks({[this] { set_paused(true); }, [this] { set_paused(false); }, [this] { drain(); }, [this] { return status(); }, [this] { return owner_.texts(); },
+                                 [this](const LimitTexts& texts) { return owner_.change(texts); }, [] { return last_lines()->last_formatted(); }});
     wait_for_signal();
     wait_for_setting();
   }
@@ -249,17 +280,29 @@ class Program {
     settings_.async_wait([this](auto error, int signal) {
       if (error) return;
       if (signal == SIGUSR1) {
-        spdlog::info("draining held={}", session_.agent().waiting() + session_.agent().running() + session_.agent().owed());
-        session_.drain();
-      } else if ((paused_ = !paused_)) {
-        spdlog::info("paused");
-        session_.pause();
+        drain();
       } else {
-        spdlog::info("resumed");
-        session_.resume();
+        set_paused(!paused_);
       }
       wait_for_setting();
     });
+  }
+  void drain() {
+    spdlog::info("draining held={}", session_.agent().waiting() + session_.agent().running() + session_.agent().owed());
+    session_.drain();
+  }
+  void set_paused(bool paused) {
+    if (std::exchange(paused_, paused) == paused) return;
+    spdlog::info(paused ? "paused" : "resumed");
+    paused ? session_.pause() : session_.resume();
+  }
+  /// For its owner from afar.
+  std::vector<std::pair<std::string, std::string>> status() const {
+    const Agent& agent = session_.agent();
+    std::string limits;
+    for (const auto& [key, text] : owner_.texts()) limits += (limits.empty() ? "" : ", ") + key + " " + text;
+    return {{"Worker", host_.worker}, {"Address", session_.jid()}, {"State", agent.status()}, {"Tasks", std::to_string(agent.running()) + " running, " + std::to_string(agent.waiting()) + " waiting"},
+            {"Results not handed over", std::to_string(agent.owed())}, {"Takes tasks of", accept_}, {"Limits", limits.empty() ? "none" : limits}};
   }
   /// Hands back what did not end, and over what did. What nobody takes in time stays on disk for the next life, if it was kept there; quick calls are made again.
   void leave(const char* why) {
@@ -296,6 +339,7 @@ class Program {
   boost::asio::signal_set signals_, settings_;
   boost::asio::steady_timer goodbye_;
   std::chrono::milliseconds finish_on_term_;
+  std::string accept_;
   const Confining confining_;
   const std::uint64_t memory_of_slot_, disk_of_slot_;
   Surroundings host_, boxed_;
@@ -342,6 +386,13 @@ int run(const Options& options) {
   if (profile.value().account.component) return failed({"profile " + options.profile + " cannot be used", "it is of a component", "a worker logs in as an account: give it a profile of its own"});
   if (profile.value().manager.empty() || profile.value().room.empty())
     return failed({"profile " + options.profile + " cannot be used", "it does not say `manager` and `room`", "add both, as the manager's profile has them"});
+
+  const auto owner_jid = Who::parse(options.owner.empty() ? bare(profile.value().account.jid) : options.owner);
+  if (!owner_jid || owner_jid.value().kind != Who::Kind::person)
+    return failed({"--owner " + souk::quoted(options.owner) + " refused", "it is no account", "write a bare JID, such as ada@example.edu"}, kUsage);
+  const std::string whose = owner_jid.value().name;
+  const auto accept = accept_of(options.accept, whose);
+  if (!accept) return failed(accept.error(), kUsage);
 
   fs::path work = options.work;
   int lock = -1;
@@ -391,13 +442,16 @@ int run(const Options& options) {
   setup.offer.sandbox = level;
   setup.offer.sandbox_note = confining.can ? note : confining.why_not;
   setup.offer.network = options.allow_network || options.sandbox == SandboxMode::none;
+  setup.offer.accept = accept.value();
+  // Tasks of others would be refused one by one. Calls of its services need no sandbox, so with those anyone's tasks still come.
+  if (options.sandbox == SandboxMode::automatic && !confining.can && services.value().empty() && (accept.value().empty() || any_means(accept.value(), whose, {})))
+    setup.offer.accept = {Who{Who::Kind::person, whose}};
+  setup.owner = confining.owner = whose;
   for (const ServicePlan& service : services.value()) setup.offer.services.insert(service.name);
   setup.processors = cpus;
   setup.offer.memory_bytes -= std::min(setup.offer.memory_bytes, rules.value().leave_memory);
   setup.nick = options.name.empty() ? host_name() : options.name;
   setup.profile = std::move(profile.value());
-  confining.owner = options.owner.empty() ? bare(setup.profile.account.jid) : bare(options.owner);
-  std::transform(confining.owner.begin(), confining.owner.end(), confining.owner.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });  // as servers write it
   setup.refuses = [confining](const Assignment& a) { return confine(confining, a.submitter, *a.command).refusal; };
   std::unique_ptr<Spool> spool;
   Spool::Found found;
@@ -456,6 +510,9 @@ int main(int argc, char** argv) {
       ->type_name("NAME=N|NAME=[A,B]")->take_all()->allow_extra_args(false)->delimiter('\0');
   app.add_option("--service", options.services, "A program that answers tasks' calls and stays: it reads requests from stdin and writes answers to stdout, binary or, behind json:, as JSON lines. COMMAND is a line "
                  "for /bin/sh -c, run in this directory. One process for each slot in use. May be repeated")->type_name("NAME=[json:]COMMAND")->take_all()->allow_extra_args(false)->delimiter('\0');
+  app.add_option("--owner", options.owner, "JID of its owner: who can command it from any chat client, and whose tasks are its own (--accept, --sandbox). Default: the account of the profile")->type_name("JID");
+  app.add_option("--accept", options.accept, "Whose tasks it runs: mine (its owner's), a person, all of a @domain, a group of the grid's policy, or anyone (default). May be repeated")
+      ->type_name("mine|USER@DOMAIN|@DOMAIN|group:NAME|anyone")->take_all()->allow_extra_args(false);
   app.add_option("--speed", options.speed, "Speed of one processor, 1.0 as the reference (default: measured, 15 ms)")->check(CLI::Range(0.1, souk::kSpeedMax))->type_name("X");
   app.add_option_function<std::string>("--finish-on-term", [&options](const std::string& text) {
        const auto time = souk::parse_duration(text);
@@ -484,7 +541,6 @@ int main(int argc, char** argv) {
        options.sandbox = mode == "none" ? souk::worker::SandboxMode::none : mode == "bwrap" ? souk::worker::SandboxMode::bwrap : souk::worker::SandboxMode::automatic;
      }, "auto: the owner's tasks run as this user, those of others in a sandbox, or not at all where none works (default); bwrap: all in one; none: all as this user")
       ->check(CLI::IsMember({"auto", "none", "bwrap"}))->type_name("auto|none|bwrap")->group(sandboxes);
-  app.add_option("--owner", options.owner, "Whose tasks are the owner's (default: of the account in the profile)")->type_name("JID")->group(sandboxes);
   app.add_flag("--allow-network", options.allow_network, "Let tasks of others that ask for it use this host's network: all that it reaches, this host's own services too")->group(sandboxes);
   app.add_option("--sandbox-limit", options.bounds, "Most that a task in a sandbox may take: memory, processes (512), file, disk, tmp (256MiB), cpu (time of a process), time. What is not said: as the task asked, or "
                  "its slots' share of this host. May be repeated")->type_name("NAME=AMOUNT")->take_all()->allow_extra_args(false)->group(sandboxes);
@@ -511,6 +567,7 @@ int main(int argc, char** argv) {
       "  souk-worker --profile desk.toml --slots-in-use 1 --hours \"Mon-Fri 18:00-08:00, Sat-Sun\" --on-mains\n"
       "  souk-worker --profile night.toml --until 07:30 --when-back hand-back --grace 5m\n"
       "  souk-worker --profile desk.toml --owner ada@grid.example --sandbox-limit memory=2GiB --sandbox-limit time=8h      strangers' tasks in a sandbox\n"
+      "  souk-worker --profile home.toml --owner ada@example.edu --accept mine --accept group:friends\n"
       "  souk-worker --drain --name lab-7 --wait      leave when what runs has ended");
   try {
     app.parse(argc, argv);
@@ -519,6 +576,7 @@ int main(int argc, char** argv) {
   }
   try {
     spdlog::set_default_logger(spdlog::stderr_logger_st("souk-worker"));
+    spdlog::default_logger()->sinks().push_back(souk::worker::last_lines());
     spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
     spdlog::set_level(spdlog::level::from_str(options.log_level));
     return souk::worker::run(options);

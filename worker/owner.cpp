@@ -43,7 +43,8 @@ void Owner::start() {
 }
 
 void Owner::look_later() {
-  if (!has_file() && !rules().any()) return;
+  looking_ = has_file() || rules().any();
+  if (!looking_) return;
   timer_.expires_after(kLookEvery);
   timer_.async_wait([this](auto error) {
     if (error) return;
@@ -55,7 +56,7 @@ void Owner::look_later() {
 
 void Owner::read_again() {
   version_ = version();
-  const auto rules = rules_of(setup_, began_);
+  const auto rules = rules_of(setup_with(told_), began_);
   if (rules) {
     spdlog::info("policy read file=\"{}\"", setup_.file.string());
     policy_.change(rules.value());
@@ -64,6 +65,36 @@ void Owner::read_again() {
     spdlog::error("policy unchanged why=\"{}\"", printable(rules.error().text()));
   }
   look();
+}
+
+Owner::Setup Owner::setup_with(const std::map<std::string, std::string>& told) const {
+  Setup setup = setup_;
+  for (const auto& [key, text] : told) setup.texts[key] = text;
+  return setup;
+}
+
+Result<Done> Owner::change(const std::map<std::string, std::string>& texts) {
+  auto told = told_;
+  for (const auto& [key, text] : texts) {
+    // What a form shows and comes back as it was is no wish: a policy file may still change it.
+    if (const auto now = this->texts(); now.contains(key) && now.at(key) == text) continue;
+    if (text.empty()) told.erase(key);
+    else told[key] = text;
+  }
+  const auto rules = rules_of(setup_with(told), began_);
+  if (!rules) return rules.error();
+  told_ = std::move(told);
+  policy_.change(rules.value());
+  look();
+  if (!looking_) look_later();
+  return Done{};
+}
+
+std::map<std::string, std::string> Owner::texts() const {
+  auto texts = setup_with(told_).texts;
+  if (has_file())
+    if (auto in_file = rule_texts_in(setup_.file)) texts.merge(in_file.value());
+  return texts;
 }
 
 void Owner::look() {

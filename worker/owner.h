@@ -36,6 +36,10 @@ class Owner {
   void read_again();
   bool has_file() const { return !setup_.file.empty(); }
   const Rules& rules() const { return policy_.rules(); }
+  /// Rules that its owner said from afar, in force until this ends; key -> text. An empty text: as it was started. Fails on rules that cannot be, and then changes nothing.
+  Result<Done> change(const std::map<std::string, std::string>& texts);
+  /// Those in force, as people write them.
+  std::map<std::string, std::string> texts() const;
 
  private:
   struct Version {
@@ -46,7 +50,9 @@ class Owner {
   Version version() const;
   void look();
   void look_later();
+  Setup setup_with(const std::map<std::string, std::string>& told) const;
 
+  std::map<std::string, std::string> told_;  // from afar; they win
   const Setup setup_;
   const std::chrono::system_clock::time_point began_;
   Policy policy_;
@@ -54,7 +60,7 @@ class Owner {
   Version version_;
   std::optional<Decision> last_;
   boost::asio::steady_timer timer_;
-  bool warned_ = false;
+  bool warned_ = false, looking_ = false;
 };
 
 }  // namespace souk::worker

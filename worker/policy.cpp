@@ -132,6 +132,10 @@ Result<Rules> rules_from(const std::map<std::string, std::string>& texts) {
     } else if (key == "on-mains") {
       if (text != "true" && text != "false") return bad("it is neither true nor false", "write true");
       rules.on_mains = text == "true";
+    } else if (key == "slots") {
+      const auto slots = whole(text, 0, kSlotsMax);
+      if (!slots) return bad("it is no number of slots", "write 0 to " + std::to_string(kSlotsMax));
+      rules.slots = *slots;
     } else if (key == "slots-in-use") {
       const auto slots = whole(text, 0, kSlotsMax);
       if (!slots) return bad("it is no number of slots", "write 0 to " + std::to_string(kSlotsMax));
@@ -156,7 +160,7 @@ Result<Rules> rules_from(const std::map<std::string, std::string>& texts) {
       else return bad("it says nothing", "write pause, hand-back or finish");
     } else {
       return Error{"rule " + quoted(key) + " refused", "there is no such rule",
-                   "known are: only-idle, max-load, hours, on-mains, slots-in-use, nice, leave-memory, until, grace, when-back"};
+                   "known are: only-idle, max-load, hours, on-mains, slots, slots-in-use, nice, leave-memory, until, grace, when-back"};
     }
   }
   if (rules.slots_in_use && rules.only_idle.count() == 0) rules.only_idle = kIdleDefault;
@@ -221,7 +225,8 @@ Decision Policy::step(Instant now, const Facts& facts) {
     held_ = found;
     rule_ = why;
   }
-  const int allowed = held_ == Broken::none ? slots_ : held_ == Broken::in_use ? std::min(slots_, rules_.slots_in_use.value_or(0)) : 0;
+  const int most = std::min(slots_, rules_.slots.value_or(slots_));
+  const int allowed = held_ == Broken::none ? most : held_ == Broken::in_use ? std::min(most, rules_.slots_in_use.value_or(0)) : 0;
   if (allowed_ < 0 || allowed < allowed_) held_since_ = now;  // another grace for what ran until now
   allowed_ = allowed;
 
@@ -229,6 +234,7 @@ Decision Policy::step(Instant now, const Facts& facts) {
   if (rules_.when_back == WhenBack::pause) decision.running = allowed;
   if (rules_.when_back != WhenBack::finish && now - held_since_ >= rules_.grace) decision.kept = allowed;
   look_at_memory(now, facts, decision);
+  if (decision.rule.empty() && most < slots_) decision.rule = "its owner leaves " + std::to_string(most) + (most == 1 ? " slot" : " slots");
   return decision;
 }
 

@@ -42,6 +42,7 @@ class Hours {
 enum class WhenBack : std::uint8_t { pause, hand_back, finish };
 
 struct Rules {
+  std::optional<int> slots;      // at most so many in use, whatever else
   std::chrono::milliseconds only_idle{0};  // 0: no such rule
   std::optional<double> load_max;          // processors that others use
   std::optional<Hours> hours;
@@ -53,13 +54,13 @@ struct Rules {
   std::uint64_t until_ms = 0;              // ms since 1970; 0: for ever
   std::chrono::milliseconds grace{30'000};
   WhenBack when_back = WhenBack::pause;
-  bool any() const { return needs_input() || load_max || hours || on_mains || leave_memory > 0 || until_ms > 0; }
+  bool any() const { return slots || needs_input() || load_max || hours || on_mains || leave_memory > 0 || until_ms > 0; }
   bool needs_input() const { return only_idle.count() > 0 || slots_in_use; }
   bool needs_load() const { return needs_input() || load_max; }
 };
 
 /// Rules as people write them, on the command line and in a policy file alike: `only-idle` -> `10m`.
-/// Keys: only-idle max-load hours on-mains slots-in-use nice leave-memory until grace when-back.
+/// Keys: slots only-idle max-load hours on-mains slots-in-use nice leave-memory until grace when-back.
 Result<Rules> rules_from(const std::map<std::string, std::string>& texts);
 
 struct Facts {

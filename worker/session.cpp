@@ -80,7 +80,7 @@ std::string canonical(std::string jid) {
 DiscoInfo info_of(const Offer& offer) {
   DiscoInfo info;
   info.identities.push_back({"client", "bot", "", "Souk worker"});
-  info.features = {ns::task, ns::muc};
+  info.features = {ns::task, ns::muc, ns::commands};
   info.forms.push_back(to_form(offer));
   return info;
 }
@@ -99,8 +99,8 @@ Limits limits_of(const Session::Setup& setup) {
 }  // namespace
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
-    : loop_(loop), manager_(canonical(setup.profile.manager)), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), refuses_(std::move(setup.refuses)), agent_(limits_of(setup)),
-      link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_),
+    : loop_(loop), manager_(canonical(setup.profile.manager)), accept_(setup.offer.accept), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), refuses_(std::move(setup.refuses)),
+      agent_(limits_of(setup)), link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), enters_(setup.enters), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());
@@ -239,8 +239,11 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Assign assign;
   if (const auto read = payload_in(payload, assign); !read) return refuse(iq, "modify", "bad-request", read.error().text());
   std::map<CommandId, Received> commands;
+  std::map<CommandId, std::string> foreign;
   for (const auto& message : assign.commands()) {
     const CommandId id{JobId{message.job()}, message.group()};
+    if (std::string why = why_foreign(message); !why.empty()) foreign[id] = std::move(why);
+    else if (!accept_.empty()) foreign[id];  // so that it is known to be no stranger's
     const auto needs = read(message.needs());
     if (!message.has_command() && needs) {  // it was sent ahead, and this tells what its tasks need
       commands_.tell_needs(id, needs.value(), message.owner());
@@ -269,16 +272,31 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
     assignment.group = id.group;
     assignment.item = std::move(*message.mutable_item());
     assignment.run = std::max(1u, message.run());
+    if (!accept_.empty()) {
+      const auto whose = foreign.find(id);
+      assignment.refusal = whose == foreign.end() ? "the assignment does not say whose it is" : whose->second;
+    }
     if (with == nullptr) continue;
     assignment.command = with->command;
     assignment.problem = with->problem;
     assignment.needs = with->needs;
     assignment.submitter = with->owner;
-    if (refuses_ && assignment.command) assignment.refusal = refuses_(assignment);
+    if (refuses_ && assignment.command && assignment.refusal.empty()) assignment.refusal = refuses_(assignment);
   }
   spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
   asked_ = &iq;
   tell(std::move(event));
+}
+
+/// Whatever the manager believes, this worker's owner says whose tasks run here. Empty: those of that job do.
+std::string Session::why_foreign(const wire::JobCommand& command) const {
+  if (accept_.empty()) return {};
+  std::vector<std::string> groups(command.groups().begin(), command.groups().end());
+  std::sort(groups.begin(), groups.end());
+  if (any_means(accept_, command.owner(), groups)) return {};
+  std::string list;
+  for (const Who& who : accept_) list += (list.empty() ? "" : ", ") + who.text();
+  return "its owner takes tasks of " + shortened(list, 100) + " only, not of " + shortened(printable(command.owner()), 100);
 }
 
 void Session::take_command(const gloox::Tag& iq, const gloox::Tag& payload) {

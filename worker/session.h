@@ -11,8 +11,13 @@
 #include "protocol/xmpp_link.h"
 #include "worker/agent.h"
 #include "worker/command_store.h"
+#include "worker/remote.h"
 #include "worker/room.h"
 #include "worker/spool.h"
+
+namespace souk::wire {
+class JobCommand;
+}
 
 namespace souk::worker {
 
@@ -25,6 +30,7 @@ class Session {
     Limits limits;      // slots and capacity are taken from the offer
     std::vector<int> processors;  // that pinned attempts are bound to
     std::chrono::milliseconds ping_every{60'000};
+    std::string owner;            // bare JID: whose commands it takes
     bool enters = true;           // the market, as soon as it is logged in; false: when enter() says so
     std::function<std::string(const Assignment&)> refuses = nullptr;  // why this worker does not run that; empty: it does
     bool state_is_copied = false;  // as far as can be seen: another worker may have the same name (Spool::Found)
@@ -56,6 +62,8 @@ class Session {
   void allow(Allowance allowance) { tell(std::move(allowance)); }
   void calls_ended(CallsEnded event);
 
+  Remote& remote() { return remote_; }
+  const std::string& jid() const { return link_.jid(); }
   const Agent& agent() const { return agent_; }
   const Room& room() const { return room_; }
 
@@ -66,6 +74,7 @@ class Session {
   void take_hello_here(const gloox::Tag& payload);
   void take_assign(const gloox::Tag& iq, const gloox::Tag& payload);
   void take_command(const gloox::Tag& iq, const gloox::Tag& payload);
+  std::string why_foreign(const wire::JobCommand& command) const;
   void take_stop(const gloox::Tag& iq, const gloox::Tag& payload);
   void refuse(const gloox::Tag& iq, const char* type, const char* condition, const std::string& text);
 
@@ -96,6 +105,7 @@ class Session {
 
   boost::asio::io_context& loop_;
   const std::string manager_;
+  const std::vector<Who> accept_;  // empty: anyone's tasks
   const Slots slots_;
   const int slot_count_;
   const std::string nick_;
@@ -105,6 +115,7 @@ class Session {
   CommandStore commands_;
   XmppLink link_;
   Disco disco_;
+  Remote remote_;
   Room room_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   boost::asio::steady_timer wake_, hello_late_;

@@ -204,5 +204,68 @@ TEST(Matching, WhatIsOverInTimeMayUseAWorkerThatIsKept) {
   EXPECT_EQ(stage.tell(shorter), "assign 4.1 as 2 to 1");
 }
 
+// ---- Whose tasks a worker takes ----------------------------------------------------------------------------------------------------
+
+WorkerJoined picky(std::uint64_t id, const std::vector<std::string>& accept, int slots = 1) {
+  return with(machine(id, slots), [&](Offer& offer) {
+    for (const auto& text : accept) offer.accept.push_back(Who::parse(text).value());
+  });
+}
+Groups groups(const std::map<std::string, std::vector<std::string>>& named) {
+  Groups made;
+  for (const auto& [name, members] : named)
+    for (const auto& text : members) made.members[name].push_back(Who::parse(text).value());
+  return made;
+}
+
+TEST(Acceptance, AWorkerGetsTasksOfThoseItsOwnerTakes) {
+  Stage stage;
+  stage.tell(picky(1, {"ada@x.org", "@uni.edu"}, 4));
+  EXPECT_EQ(stage.submit(1, 1, 0, "bob@x.org"), "");
+  EXPECT_EQ(stage.submit(2, 1, 0, "ada@x.org"), "assign 2.1 as 1 to 1");
+  EXPECT_EQ(stage.submit(3, 1, 0, "eve@uni.edu"), "assign 3.1 as 2 to 1");
+  EXPECT_EQ(stage.submit(4, 1, 0, "eve@cs.uni.edu"), "");
+  EXPECT_EQ(stage.core.why({{1}, {1}}).reasons.front().why, "their owners take tasks of others, not these");
+  EXPECT_EQ(stage.tell(picky(2, {"bob@x.org"})), "assign 1.1 as 3 to 2");  // what came before it joined, too
+  EXPECT_EQ(stage.join(3), "assign 4.1 as 4 to 3");                        // who names nobody takes anyone's
+}
+
+TEST(Acceptance, WhatStrangersWaitForKeepsNobodyBack) {
+  Stage stage;
+  stage.tell(picky(1, {"ada@x.org"}));
+  for (std::uint64_t job = 1; job <= 50; ++job) stage.submit(job, 10, 0, "bob@x.org");
+  EXPECT_EQ(stage.submit(51, 2, 0, "ada@x.org"), "assign 51.1 as 1 to 1");
+  EXPECT_EQ(stage.done(1, stage.held(1, 51, 1)), "commit 51.1 succeeded; assign 51.2 as 2 to 1");
+  stage.after(10s);
+  auto wide = Stage::simple_job(52, 1, 0, "bob@x.org");
+  wide.groups[0].needs.cpus = 1, wide.groups[0].needs.memory_bytes = 1;
+  stage.tell(wide);
+  stage.after(20s);  // no worker is kept for what it never gets
+  EXPECT_EQ(stage.submit(53, 1, 0, "ada@x.org"), "");
+  EXPECT_EQ(stage.done(1, stage.held(2, 51, 2)), "commit 51.2 succeeded; job 51 succeeded; assign 53.1 as 3 to 1");
+}
+
+TEST(Acceptance, GroupsAreThePolicysAndMayChange) {
+  Stage stage;
+  stage.tell(picky(1, {"group:staff"}, 4));
+  EXPECT_EQ(stage.submit(1, 3, 0, "ada@x.org"), "");
+  EXPECT_EQ(stage.tell(GroupsSet{groups({{"staff", {"bob@x.org"}}})}), "");
+  EXPECT_EQ(stage.tell(GroupsSet{groups({{"staff", {"@x.org"}}})}), "assign 1.1 as 1 to 1; assign 1.2 as 2 to 1; assign 1.3 as 3 to 1");
+  EXPECT_EQ(stage.tell(GroupsSet{groups({})}), "");  // what runs there goes on
+  EXPECT_EQ(stage.submit(2, 1, 0, "ada@x.org"), "");
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded");
+  EXPECT_EQ(stage.failed(1, stage.held(2, 1, 2), Cause::lost), "requeue 1.2: runner-lost");
+}
+
+TEST(Acceptance, ExpressionsHoldBesideIt) {
+  Stage stage;
+  stage.tell(picky(1, {"ada@x.org"}));
+  auto of_one = job_of(1, 1, {}, "name == \"w1\"");
+  of_one.owner = "bob@x.org";
+  EXPECT_EQ(stage.tell(of_one), "");
+  of_one.job = {2}, of_one.owner = "ada@x.org";
+  EXPECT_EQ(stage.tell(of_one), "assign 2.1 as 1 to 1");
+}
+
 }  // namespace
 }  // namespace souk

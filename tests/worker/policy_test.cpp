@@ -146,6 +146,17 @@ TEST(Policy, LeavesSomeSlotsWhileSomebodyUsesIt) {
   EXPECT_EQ(stage.after(10min), "4/4/4");
 }
 
+TEST(Policy, ItsOwnerMayLeaveFewerSlotsAndTheOtherRulesHoldBeside) {
+  Stage stage(Texts{{"slots", "1"}, {"only-idle", "10m"}});
+  stage.facts.since_input = 1h;
+  EXPECT_EQ(stage.look(), "1/1/4 its owner leaves 1 slot");
+  EXPECT_EQ(stage.after(1min), "1/1/1 its owner leaves 1 slot");
+  stage.facts.since_input = 3s;
+  EXPECT_EQ(stage.look().substr(0, 12), "0/0/1 in use");
+  EXPECT_FALSE(rules_from({{"slots", "-1"}}));
+  EXPECT_FALSE(rules_from({{"slots", "many"}}));
+}
+
 TEST(Policy, OneBurstOfLoadIsNoReasonAndALoadNearTheBoundDoesNotFlap) {
   Stage stage(Texts{{"max-load", "1"}});
   stage.facts.others_load = 0.2;

@@ -1,0 +1,125 @@
+#include "manager/audit_lines.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+
+#include "protocol/form.h"
+
+namespace souk::audit {
+
+namespace {
+
+/// A word needs no quotes.
+bool is_word(std::string_view text) { return !text.empty() && text.find_first_of(" \t\"=\\") == text.npos; }
+
+std::string clean(std::string_view text) {
+  std::string made = shortened(printable(text), kValueMax);
+  // Besides what XML cannot carry: line ends, and C1 controls, which some terminals obey.
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    const auto c = static_cast<unsigned char>(made[i]);
+    if (c < 0x20 || c == 0x7F) made[i] = ' ';
+    else if (c == 0xC2 && i + 1 < made.size() && static_cast<unsigned char>(made[i + 1]) < 0xA0) made[i] = ' ', made[i + 1] = ' ';
+  }
+  return made;
+}
+
+std::string quoted_json(std::string_view text) {
+  std::string made = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') made += '\\', made += c;
+    else if (static_cast<unsigned char>(c) < 0x20) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      made += escaped;
+    } else made += c;
+  }
+  return made + '"';
+}
+
+}  // namespace
+
+std::string time_of(std::uint64_t ms) {
+  const auto seconds = static_cast<std::time_t>(ms / 1000);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char day[32], text[48];
+  std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text, sizeof text, "%s.%03uZ", day, static_cast<unsigned>(ms % 1000));
+  return text;
+}
+
+std::string line_of(std::uint64_t now_ms, std::string_view verb, const Fields& fields) {
+  std::string line = time_of(now_ms) + ' ' + std::string(verb);
+  for (const auto& [name, value] : fields) {
+    const std::string text = clean(value);
+    line += ' ' + name + '=';
+    if (is_word(text)) {
+      line += text;
+      continue;
+    }
+    line += '"';
+    for (const char c : text) line += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
+    line += '"';
+  }
+  return line;
+}
+
+std::optional<Entry> entry_of(std::string_view line) {
+  Entry entry;
+  const auto word = [&] {
+    const auto end = std::min(line.find(' '), line.size());
+    std::string text(line.substr(0, end));
+    line.remove_prefix(std::min(line.size(), end + 1));
+    return text;
+  };
+  entry.time = word(), entry.verb = word();
+  if (entry.time.size() != 24 || entry.time.back() != 'Z' || entry.time[10] != 'T' || entry.verb.empty() || entry.verb.find('=') != entry.verb.npos) return std::nullopt;
+  while (!line.empty()) {
+    const auto equals = line.find('=');
+    if (equals == line.npos || equals == 0 || line.substr(0, equals).find(' ') != line.npos) return std::nullopt;
+    std::string name(line.substr(0, equals)), value;
+    line.remove_prefix(equals + 1);
+    if (line.starts_with('"')) {
+      std::size_t at = 1;
+      for (; at < line.size() && line[at] != '"'; ++at) {
+        if (line[at] == '\\' && ++at == line.size()) return std::nullopt;
+        value += line[at];
+      }
+      if (at >= line.size()) return std::nullopt;
+      line.remove_prefix(at + 1);
+      if (!line.empty() && line.front() != ' ') return std::nullopt;
+      line.remove_prefix(std::min<std::size_t>(1, line.size()));
+    } else {
+      value = word();
+    }
+    entry.fields.emplace_back(std::move(name), std::move(value));
+  }
+  return entry;
+}
+
+std::string json_of(const Entry& entry) {
+  std::string text = "{\"time\":" + quoted_json(entry.time) + ",\"did\":" + quoted_json(entry.verb);
+  for (const auto& [name, value] : entry.fields) text += ',' + quoted_json(name) + ':' + quoted_json(value);
+  return text + '}';
+}
+
+bool Flood::tells(const std::string& who, Instant now) {
+  if (all_ == 0 && told_.empty()) since_ = now;
+  if (now - since_ >= std::chrono::minutes(1) && left_.empty()) since_ = now, all_ = 0, told_.clear();
+  const bool room = all_ < kAll && (told_.size() < kPeople || told_.contains(who));
+  if (room && told_[who] < kEach) {
+    ++told_[who], ++all_;
+    return true;
+  }
+  ++left_[left_.size() < kPeople || left_.contains(who) ? who : std::string("others")];
+  return false;
+}
+
+std::map<std::string, std::uint64_t> Flood::left_out(Instant now) {
+  if (left_.empty() || now - since_ < std::chrono::minutes(1)) return {};
+  since_ = now, all_ = 0, told_.clear();
+  return std::exchange(left_, {});
+}
+
+}  // namespace souk::audit
