@@ -90,4 +90,25 @@ int rerun_command(const Common& common, const RerunOptions& options) {
   return wait_command(common, wait);
 }
 
+int ban_command(const Common& common, const BanOptions& options) {
+  auto profile = find_grid(common);
+  if (!profile) return fail(common, profile.error(), exit_code::unreachable);
+  Query query(common, std::move(profile.value()));
+  wire::BanRequest request;
+  for (const auto& who : options.who) request.add_who(who);
+  request.set_lift(options.lift), request.set_reason(options.reason);
+  const auto answer = query.session.ban(request);
+  if (!answer) return query.failed(answer.error());
+  for (const auto& jid : answer.value().jids()) query.output.out(common.json ? fmt::format("{{\"jid\":\"{}\"}}\n", plain(jid, 1000)) : plain(jid, 1000) + "\n");
+  if (common.json) return query.finish();
+  if (options.who.empty()) {
+    if (answer.value().jids().empty()) query.output.note("nobody is banned");
+  } else if (options.lift) {
+    query.output.note("may come in again");
+  } else {
+    query.output.note(fmt::format("banned; {} put out, what they ran goes to others", count_text(answer.value().workers(), "worker")));
+  }
+  return query.finish();
+}
+
 }  // namespace souk

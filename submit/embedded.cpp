@@ -69,7 +69,11 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
   manager.argv.insert(manager.argv.end(), {"--state", (grid.dir / "manager").string()});
   for (const auto& jid : grid.admins) manager.argv.insert(manager.argv.end(), {"--admin", jid});
   // People live on the server's domain, the manager on its own below it, so its own default would let nobody in.
-  if (grid.allowed.empty()) {
+  if (!grid.policy.empty()) {
+    // Its rules count; but the grid's own workers work, and who runs it may submit.
+    manager.argv.insert(manager.argv.end(), {"--policy", grid.policy, "--allow-worker", at_domain(kWorkerAccount), "--allow", at_domain(grid.user)});
+    for (const auto& who : grid.allowed) manager.argv.insert(manager.argv.end(), {"--allow", who});
+  } else if (grid.allowed.empty()) {
     manager.argv.insert(manager.argv.end(), {"--allow", std::string(kDomain)});
   } else {
     manager.argv.insert(manager.argv.end(), {"--allow", at_domain(grid.user)});

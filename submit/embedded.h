@@ -38,6 +38,7 @@ struct EmbeddedGrid {
   std::vector<std::string> services;        // as the workers' --service has them
   std::vector<std::string> shares, limits;  // as the manager's --share and --limit have them
   std::string memory_max;                   // and its --memory-max; empty: its default
+  std::string policy;                       // and its --policy, an absolute path; empty: none
   bool restored = false;               // the manager's store was put back from a copy
   double lease_s = 0;                  // of the manager; 0: its default
   std::string keep;                    // as the manager's --keep has it; empty: its default

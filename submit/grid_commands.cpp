@@ -212,6 +212,20 @@ int user_remove(const Common& common, const std::string& name) {
   return exit_code::good;
 }
 
+/// The manager's program knows how to read it.
+int audit_of(const Common& common, const std::string& since) {
+  const auto programs = find_programs();
+  if (!programs) return fail(common, programs.error(), exit_code::failed);
+  std::vector<std::string> words{"souk-manager", "--audit", "--state", (common.dir / "manager").string()};
+  if (common.json) words.push_back("--json");
+  if (!since.empty()) words.insert(words.end(), {"--since", since});
+  std::vector<char*> argv;
+  for (auto& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  ::execv(programs.value().manager.c_str(), argv.data());
+  return fail(common, {"cannot run " + programs.value().manager.string(), std::strerror(errno), ""}, exit_code::failed);
+}
+
 void add_up_options(CLI::App& command, UpOptions& options) {
   command.add_option("--workers", options.workers, "Worker programs to start")->check(CLI::Range(1, kWorkersMax))->capture_default_str();
   command.add_option("--slots", options.slots, "Tasks each worker runs at a time (default: the cores, shared among the workers)")->check(CLI::Range(1, kSlotsMax));
@@ -225,9 +239,11 @@ void add_up_options(CLI::App& command, UpOptions& options) {
       ->type_name("NAME=COMMAND")->allow_extra_args(false)->delimiter('\0');
   command.add_option("--allow", options.allowed, "JID or domain that may submit, besides you (may be repeated; default: everybody with an account)")
       ->allow_extra_args(false);
-  command.add_option("--share", options.shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (may be repeated)")->allow_extra_args(false);
+  auto* policy = command.add_option("--policy", options.policy, "TOML file that says who may do what, and how much of it (docs/OPERATIONS.md); read again when it changes")
+                     ->type_name("FILE")->check(CLI::ExistingFile);
+  command.add_option("--share", options.shares, "OWNER=WEIGHT: that JID gets WEIGHT times the share of others (may be repeated)")->allow_extra_args(false)->excludes(policy);
   command.add_option("--limit", options.limits, "OWNER:running=N,queued=N: tasks that JID may have at a time, and waiting; `*`: everybody (may be repeated)")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)->excludes(policy);
   command.add_option("--keep", options.keep, "How long jobs are kept after their end: 12h, 30d; `forever`: all of them (default: 30d)")->check([](const std::string& text) {
     const auto read = parse_duration(text);
     return read || text == "forever" ? std::string() : read.error().why + "; write 12h or 30d, or `forever`";
@@ -252,6 +268,12 @@ void add_grid_commands(CLI::App& app, Common& common) {
       if (option->count() > 0 && option->get_name() != "--foreground") options->given.push_back(option->get_name());
     common.action = [&common, options] { return up(common, *options); };
   });
+
+  CLI::App* const audit_command = app.add_subcommand("audit", "Who did what in the grid of this machine, and what was refused to whom");
+  const auto audit = std::make_shared<std::string>();
+  audit_command->add_option("--since", *audit, "Only of so long ago: 2h, 7d")->type_name("TIME");
+  audit_command->footer("It is in DIR/manager/audit.log, for who runs the grid; elsewhere: souk-manager --audit.\n\nExamples:\n  souk audit --since 2h\n  souk audit --json | jq 'select(.did == \"refused\")'");
+  audit_command->callback([&common, audit] { common.action = [&common, audit] { return audit_of(common, *audit); }; });
 
   CLI::App* const hidden = app.add_subcommand("supervise", "")->group("");
   add_up_options(*hidden, *options);

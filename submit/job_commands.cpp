@@ -218,10 +218,23 @@ void add_job_commands(CLI::App& app, Common& common) {
   }
   {
     auto* workers = command("workers", "List the workers in the market and what they offer", "The grid");
-    const auto name = std::make_shared<std::string>();
-    workers->add_option("worker", *name, "All that this one offers, and what keeps its tasks from it and it from its tasks")->type_name("NAME");
-    workers->footer("Examples:\n  souk workers\n  souk workers ant-7\n  souk workers --json | jq -s 'map(.slots) | add'");
-    workers->callback([&common, name] { common.action = [&common, name] { return workers_command(common, *name); }; });
+    auto names = std::make_shared<std::vector<std::string>>();
+    workers->add_option("WORKER", *names, "Names of workers, to see all about each")->type_name("");
+    workers->footer("Examples:\n  souk workers\n  souk workers ant-7      whose it is, whose tasks it takes, what holds it back\n  souk workers --json | jq -s 'map(.slots) | add'\n"
+                    "  souk workers ban ant-7 --reason \"wrong results\"      for admins of the grid");
+    workers->callback([&common, names] { if (!common.action) common.action = [&common, names] { return workers_command(common, *names); }; });
+    for (const char* verb : {"ban", "unban", "bans"}) {
+      const std::string what = verb;
+      auto* sub = workers->add_subcommand(what, what == "ban"     ? "Put an account's workers and people out of the market, now and for good; what they run goes to others"
+                                                : what == "unban" ? "Let an account in again"
+                                                                  : "List the accounts that are banned");
+      auto options = std::make_shared<BanOptions>();
+      options->lift = what == "unban";
+      if (what != "bans") sub->add_option("WHO", options->who, "JIDs, or names of workers: all of the same account are meant")->required()->type_name("");
+      if (what == "ban") sub->add_option("--reason", options->reason, "Why; they are told")->type_name("TEXT");
+      sub->footer(what == "bans" ? "For admins of the grid.\n\nExamples:\n  souk workers bans" : "For admins of the grid.\n\nExamples:\n  souk workers " + what + " ant-7\n  souk workers " + what + " mallory@example.edu");
+      sub->callback([&common, options] { common.action = [&common, options] { return ban_command(common, *options); }; });
+    }
   }
   {
     auto* completion = command("completion", "Print a script that completes commands and options on Tab", "The grid");

@@ -73,11 +73,17 @@ int job_command(const Common& common, const std::vector<std::string>& jobs);
 int tasks_command(const Common& common, const TasksOptions& options);
 int cat_command(const Common& common, const CatOptions& options);
 int cancel_command(const Common& common, const CancelOptions& options);
-int workers_command(const Common& common, const std::string& name = {});
+int workers_command(const Common& common, const std::vector<std::string>& names);
 // control_commands.cpp
 int why_command(const Common& common, const std::vector<std::string>& targets);
 int hold_command(const Common& common, const std::vector<std::string>& jobs, bool hold);
 int rerun_command(const Common& common, const RerunOptions& options);
+struct BanOptions {
+  std::vector<std::string> who;  // none: list them
+  std::string reason;
+  bool lift = false;
+};
+int ban_command(const Common& common, const BanOptions& options);
 Result<std::string> grid_figures(const Common& common);
 
 }  // namespace souk

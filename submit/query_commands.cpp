@@ -248,20 +248,24 @@ int cancel_command(const Common& common, const CancelOptions& options) {
   return query.finish();
 }
 
-int workers_command(const Common& common, const std::string& name) {
+int workers_command(const Common& common, const std::vector<std::string>& names) {
   auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   Query query(common, std::move(profile.value()));
   const auto answer = query.session.workers();
   if (!answer) return query.failed(answer.error());
-  if (answer.value().workers().empty() && !common.json) query.output.note("no worker is in the market; jobs wait for one");
-  if (!name.empty()) {
-    const auto& all = answer.value().workers();
-    const auto found = std::find_if(all.begin(), all.end(), [&](const auto& worker) { return worker.nick() == name; });
-    if (found == all.end()) return query.failed({"no worker '" + plain(name) + "' is in the market", "", "`souk workers` lists those that are"});
-    query.output.out(common.json ? json_of(*found) + "\n" : details(*found, wall_now()));
+  if (!names.empty()) {
+    bool first = true;
+    for (const std::string& name : names) {
+      const auto& all = answer.value().workers();
+      const auto worker = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.nick() == name || one.jid() == name; });
+      if (worker == all.end()) return query.failed({"no worker '" + plain(name, 100) + "' is in the market", "", "`souk workers` lists those that are"});
+      query.output.out(common.json ? json_of(*worker) + "\n" : (first ? "" : "\n") + worker_details(*worker, wall_now()));
+      first = false;
+    }
     return query.finish();
   }
+  if (answer.value().workers().empty() && !common.json) query.output.note("no worker is in the market; jobs wait for one");
   WorkerColumns columns;
   for (const auto& worker : answer.value().workers()) columns.see(worker);
   auto table = workers_table(columns);

@@ -270,36 +270,6 @@ void WorkerColumns::see(const wire::WorkerStatus& worker) {
   note = note || !worker_note(worker).empty();
 }
 
-std::string details(const wire::WorkerStatus& worker, WallTime now) {
-  const auto& offer = worker.offer();
-  std::string text;
-  const auto line = [&](std::string_view key, const std::string& value) {
-    if (!value.empty()) text += fmt::format("{:<10} {}\n", key, value);
-  };
-  const auto joined = [](const auto& map) {
-    std::vector<std::string> words;
-    for (const auto& [key, value] : map) words.push_back(value.empty() ? key : key + "=" + value);
-    std::sort(words.begin(), words.end());
-    return plain(fmt::format("{}", fmt::join(words, " ")), 4000);
-  };
-  line("worker", plain(worker.nick()));
-  line("address", plain(worker.jid(), 1000));
-  line("state", std::string(worker_state_name(worker.state())) + fmt::format(", {} of {} slots taken, {} tasks done, {} failed", worker.running(), worker.slots(), worker.succeeded(), worker.failed()));
-  line("note", worker_note(worker));
-  if (worker.since_ms() != 0) line("here for", seconds_text(now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())}));
-  line("host", plain(offer.hostname() + ", " + offer.os() + "/" + offer.arch() + ", " + offer.cpu_model(), 1000));
-  line("offers", fmt::format("{} cpus, {} memory, {} disk", offer.cpus(), size_text(offer.memory_bytes()), size_text(offer.disk_bytes())) + (offer.speed() > 0 ? fmt::format(", speed {:.1f}", offer.speed()) : ""));
-  line("gpus", plain(fmt::format("{}", fmt::join(offer.gpus(), ", ")), 4000));
-  line("tags", joined(offer.tags()));
-  line("resources", joined(offer.resources()));
-  line("services", plain(fmt::format("{}", fmt::join(offer.services(), " ")), 4000));
-  line("software", joined(offer.software()));
-  line("sandbox", offer.sandbox().empty() ? "" : plain(offer.sandbox()) + (offer.sandbox_note().empty() ? "" : ": " + plain(offer.sandbox_note(), 1000)));
-  line("network", offer.sandbox().empty() ? "" : offer.network() ? "for tasks that ask for it" : "for tasks of its owner only");
-  line("version", plain(offer.version()));
-  return text;
-}
-
 Table workers_table(WorkerColumns with) {
   using enum Table::Align;
   std::vector<Table::Column> columns{{"WORKER"}, {"STATE"}, {"SLOTS", right}, {"RUNNING", right}, {"DONE", right}, {"FAILED", right}, {"HERE FOR", right}, {"CPUS", right}};
@@ -316,6 +286,11 @@ std::string worker_note(const wire::WorkerStatus& worker) {
   if (worker.trust_found() > 0) notes.push_back(fmt::format("wrong {} time{}, right {} since", worker.trust_found(), worker.trust_found() == 1 ? "" : "s", worker.trust_agreed()));
   else if (worker.trust_agreed() > 0) notes.push_back(fmt::format("right {} time{}", worker.trust_agreed(), worker.trust_agreed() == 1 ? "" : "s"));
   if (!worker.rule().empty()) notes.push_back(plain(worker.rule(), 100));
+  if (!worker.offer().accept().empty()) {
+    std::vector<std::string> accept;
+    for (const auto& who : worker.offer().accept()) accept.push_back(who);
+    notes.push_back("tasks of " + plain(fmt::format("{}", fmt::join(accept, ", ")), 60) + " only");
+  }
   if (worker.until_ms() != 0) notes.push_back("until " + time_text(worker.until_ms()));
   return fmt::format("{}", fmt::join(notes, "; "));
 }
@@ -342,6 +317,46 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with,
   }
   if (with.note) cells.push_back(worker_note(worker));
   table.add(std::move(cells));
+}
+
+std::string worker_details(const wire::WorkerStatus& worker, WallTime now) {
+  std::string text;
+  const auto line = [&text](std::string_view name, const std::string& value) {
+    if (!value.empty()) text += fmt::format("{:<11}{}\n", name, value);
+  };
+  const auto& offer = worker.offer();
+  const auto pairs = [](const auto& map) {
+    std::vector<std::string> all;
+    for (const auto& [key, value] : map) all.push_back(plain(key + "=" + value, 300));
+    std::sort(all.begin(), all.end());
+    return fmt::format("{}", fmt::join(all, " "));
+  };
+  std::vector<std::string> accept, gpus, services;
+  for (const auto& who : offer.accept()) accept.push_back(plain(who, 300));
+  for (const auto& gpu : offer.gpus()) gpus.push_back(plain(gpu, 100));
+  for (const auto& name : offer.services()) services.push_back(plain(name, 100));
+  line("worker", plain(worker.nick(), 200));
+  line("address", plain(worker.jid(), 3072));
+  line("state", std::string(worker_state_name(worker.state())));
+  line("held back", plain(worker.rule(), 1000));
+  line("set aside", plain(worker.set_aside(), 1000));
+  if (worker.until_ms() != 0) line("until", time_text(worker.until_ms()));
+  line("accepts", accept.empty() ? "tasks of anyone" : fmt::format("tasks of {} only", fmt::join(accept, ", ")));
+  line("slots", fmt::format("{}, {} running", worker.slots(), worker.running()));
+  line("done", fmt::format("{} succeeded, {} failed", worker.succeeded(), worker.failed()));
+  if (worker.since_ms() != 0) line("here for", seconds_text(now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())}));
+  line("machine", plain(fmt::format("{}, {} cpus, {} memory, {} disk, {}/{}", offer.hostname(), offer.cpus(), size_text(offer.memory_bytes()), size_text(offer.disk_bytes()), offer.os(), offer.arch()), 400));
+  line("cpu", plain(offer.cpu_model(), 300));
+  if (offer.speed() > 0) line("speed", fmt::format("{:.1f}", offer.speed()));
+  line("gpus", fmt::format("{}", fmt::join(gpus, ", ")));
+  line("software", pairs(offer.software()));
+  line("tags", pairs(offer.tags()));
+  line("resources", pairs(offer.resources()));
+  line("services", fmt::format("{}", fmt::join(services, ", ")));
+  line("sandbox", offer.sandbox().empty() ? "" : plain(offer.sandbox()) + (offer.sandbox_note().empty() ? "" : ": " + plain(offer.sandbox_note(), 1000)));
+  line("network", offer.sandbox().empty() ? "" : offer.network() ? "for tasks that ask for it" : "for tasks of its owner only");
+  line("version", plain(offer.version(), 40));
+  return text;
 }
 
 std::string tasks_text(const wire::JobStatus& job) {
@@ -505,6 +520,9 @@ std::string json_of(const wire::WorkerStatus& worker) {
   auto services = Json::array();
   for (const auto& name : offer.services()) services.push_back(plain(name));
   json["services"] = std::move(services);
+  auto accept = Json::array();
+  for (const auto& who : offer.accept()) accept.push_back(plain(who, 1000));
+  json["accept"] = std::move(accept);
   json["speed"] = offer.speed() > 0 ? Json(offer.speed()) : Json(nullptr);
   json["sandbox"] = plain(offer.sandbox());
   json["sandbox_note"] = plain(offer.sandbox_note(), 1000);

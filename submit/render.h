@@ -69,10 +69,10 @@ struct WorkerColumns {
 };
 Table workers_table(WorkerColumns columns);
 void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns columns, WallTime now);
-/// What holds a worker back, or will: its owner's rule, the manager's distrust, when its owner wants it back; may be empty.
+/// All about one worker, a line each.
+std::string worker_details(const wire::WorkerStatus& worker, WallTime now);
+/// What holds a worker back, or will: its owner's rule, whose tasks it takes, the manager's distrust, when its owner wants it back; may be empty.
 std::string worker_note(const wire::WorkerStatus& worker);
-/// All that is known of one, a line each.
-std::string details(const wire::WorkerStatus& worker, WallTime now);
 
 std::string_view name_of_state(wire::State state);
 std::string_view name_of_state(const wire::JobStatus& job);

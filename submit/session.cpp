@@ -368,6 +368,13 @@ Result<wire::WhyAnswer> Session::why(const wire::WhyRequest& request) {
   return answer;
 }
 
+Result<wire::BanAnswer> Session::ban(const wire::BanRequest& request) {
+  wire::BanAnswer answer;
+  const auto done = ask("ban", request, answer);
+  if (!done) return done.error();
+  return answer;
+}
+
 Result<wire::JobsAnswer> Session::hold(const std::vector<std::uint64_t>& jobs, bool hold) {
   wire::JobsRequest request;
   for (const auto job : jobs) request.add_jobs(job);

@@ -87,6 +87,7 @@ class Session {
   Result<wire::ResultsAnswer> results(const wire::ResultsRequest& request);
   Result<wire::CancelAnswer> cancel(const std::vector<std::uint64_t>& jobs);
   Result<wire::WorkersAnswer> workers();
+  Result<wire::BanAnswer> ban(const wire::BanRequest& request);
   Result<wire::WhyAnswer> why(const wire::WhyRequest& request);
   /// Holds the jobs, or releases them.
   Result<wire::JobsAnswer> hold(const std::vector<std::uint64_t>& jobs, bool hold);

@@ -107,6 +107,7 @@ Result<int> spawn_supervisor(const Layout& at, const EmbeddedGrid& grid, int loc
   for (const auto& share : grid.shares) words.insert(words.end(), {"--share", share});
   for (const auto& limit : grid.limits) words.insert(words.end(), {"--limit", limit});
   for (const auto& service : grid.services) words.insert(words.end(), {"--service", service});
+  if (!grid.policy.empty()) words.insert(words.end(), {"--policy", grid.policy});
   if (!grid.memory_max.empty()) words.insert(words.end(), {"--memory-max", grid.memory_max});
   if (grid.lease_s > 0) words.insert(words.end(), {"--lease-s", fmt::format("{}", grid.lease_s)});
   if (grid.restored) words.push_back("--restored");
@@ -191,6 +192,7 @@ Result<EmbeddedGrid> grid_of(const Common& common, const UpOptions& options) {
   grid.allowed = options.allowed;
   grid.services = options.services, grid.shares = options.shares, grid.limits = options.limits, grid.keep = options.keep, grid.memory_max = options.memory_max;
   grid.hosted = options.hosted, grid.sandbox = options.sandbox;
+  grid.policy = options.policy.empty() ? "" : std::filesystem::absolute(options.policy).string();
   grid.restored = options.restored, grid.lease_s = options.lease_s;
   grid.root = ::geteuid() == 0;
   return grid;

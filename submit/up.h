@@ -14,7 +14,7 @@ struct UpOptions {
   double lease_s = 0;
   std::vector<std::string> admins, allowed, shares, limits, services;
   std::string keep;
-  std::string memory_max, sandbox = "none";
+  std::string memory_max, policy, sandbox = "none";
   std::vector<std::string> given;  // options said on the command line, for whom a running grid is told that they come too late
   int lock_fd = -1, report_fd = -1;  // of `supervise`, which `up` starts
 };

@@ -222,7 +222,7 @@ TEST(Render, WhatOneWorkerOffers) {
   worker.set_nick("ant\x1b-7");
   worker.mutable_offer()->set_sandbox("bwrap");
   worker.mutable_offer()->set_sandbox_note("bwrap 0.8.0, seccomp");
-  const std::string text = details(worker, kNow);
+  const std::string text = worker_details(worker, kNow);
   EXPECT_NE(text.find("worker     ant?-7\n"), std::string::npos) << text;
   EXPECT_NE(text.find("sandbox    bwrap: bwrap 0.8.0, seccomp\n"), std::string::npos) << text;
   EXPECT_NE(text.find("network    for tasks of its owner only\n"), std::string::npos) << text;

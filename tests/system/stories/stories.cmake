@@ -32,3 +32,9 @@ set_tests_properties(story.Sandbox PROPERTIES LABELS system TIMEOUT 180 ENVIRONM
 # Workers of several owners.
 add_test(NAME story.Trust COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/trust_test.py)
 set_tests_properties(story.Trust PROPERTIES LABELS system TIMEOUT 240 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+foreach(story Policies Bans Acceptance Phone)
+  add_test(NAME story.${story} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/rules_test.py ${story})
+  set_tests_properties(story.${story} PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+endforeach()
+add_test(NAME story.HostileUser COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/hostile_user_test.py)
+set_tests_properties(story.HostileUser PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
