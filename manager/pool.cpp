@@ -25,7 +25,6 @@ constexpr auto kLeftTogether = 3s;       // before our link fell: a server that 
 constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
 
 constexpr std::uint64_t kNumberMax = 1'000'000'000'000;  // of epochs and jobs that workers tell of
-constexpr std::size_t kGroupsSpace = 1024;  // bytes that are kept free for the groups of a job's owner
 constexpr std::size_t kRuleMax = 256;    // bytes of an owner's rule in words
 
 std::optional<Instant> until_of(std::uint64_t until_ms) {
@@ -439,10 +438,11 @@ void Pool::send_command(Peer& peer, JobId job, std::uint32_t group, const wire::
   peer.has_command.insert({job, group});
 }
 
-/// So that the worker can see for itself whether it takes the tasks of that job.
-void Pool::tell_groups(const JobEntry& entry, const std::vector<Who>& accept, wire::JobCommand& with) const {
-  for (const std::string& group : groups_.of(entry.row.owner))
-    if (std::any_of(accept.begin(), accept.end(), [&](const Who& who) { return who.kind == Who::Kind::group && who.name == group; })) with.add_groups(group);
+/// So that the worker can see for itself whether it takes the tasks of that job: those of the groups it names that the job's owner is in.
+std::vector<std::string> Pool::groups_told(const JobEntry& entry, const std::vector<Who>& accept) const {
+  std::vector<std::string> told = groups_.of(entry.row.owner);
+  std::erase_if(told, [&](const std::string& group) { return std::none_of(accept.begin(), accept.end(), [&](const Who& who) { return who.kind == Who::Kind::group && who.name == group; }); });
+  return told;
 }
 
 void Pool::flush(Peer& peer) {
@@ -471,7 +471,9 @@ void Pool::flush(Peer& peer) {
       const bool large = size > kCommandInline;
       const bool introduces = !named.contains(key);
       const std::string item = item_of(*entry, task.task);
-      const std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 + (picky ? kGroupsSpace : 0) : 0);
+      const std::vector<std::string> groups = introduces && picky ? groups_told(*entry, *picky) : std::vector<std::string>{};
+      std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 : 0);
+      for (const std::string& one : groups) adds += one.size() + 2;
       if (!attempts.empty() && bytes + adds > kStanzaMax) break;
       if (large && !peer.has_command.contains(key) && link_.queued() > kQueueHigh) {
         peer.to_assign.assign(assignments.begin() + static_cast<std::ptrdiff_t>(next), assignments.end());
@@ -487,7 +489,7 @@ void Pool::flush(Peer& peer) {
         with.set_job(task.job.value), with.set_group(group), with.set_owner(entry->row.owner);
         if (needs.ByteSizeLong() > 0) *with.mutable_needs() = needs;
         if (!large) *with.mutable_command() = command;
-        if (picky) tell_groups(*entry, *picky, with);
+        for (const std::string& one : groups) with.add_groups(one);
       }
       auto& one = *assign.add_assignments();
       one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);

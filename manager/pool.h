@@ -151,7 +151,7 @@ class Pool {
   void dismiss(const std::string& jid);
   void flush_soon(WorkerId worker);
   void flush(Peer& peer);
-  void tell_groups(const JobEntry& entry, const std::vector<Who>& accept, wire::JobCommand& with) const;
+  std::vector<std::string> groups_told(const JobEntry& entry, const std::vector<Who>& accept) const;
   void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
   void on_report(const gloox::Tag& iq, const gloox::Tag& payload);

@@ -25,14 +25,15 @@ def jid(name):
 
 
 class Worker:
-    """One more, started by hand with the account of one of the grid's users."""
+    """One more, started by hand with the account of one of the grid's users. Tasks run bare: a sandbox is another story (sandbox_test.py)."""
 
-    def __init__(self, test, grid, account, *options, name=None):
+    def __init__(self, test, grid, account, *options, name=None, sandbox="none", path=None):
         self.name = name or "of-" + account
         self.folder = tempfile.mkdtemp(prefix="souk worker ", dir=grid.folder)
         profile = os.path.join(grid.folder, "worker.toml" if account == "worker" else f"users/{account}.toml")
         self.log = open(os.path.join(self.folder, "log"), "wb+")
-        self.process = subprocess.Popen([WORKER, "--profile", profile, "--work", os.path.join(self.folder, "work"), "--name", self.name, "--slots", "2", *options], stderr=self.log, env=grid.environment())
+        self.process = subprocess.Popen([WORKER, "--profile", profile, "--work", os.path.join(self.folder, "work"), "--name", self.name, "--slots", "2", "--sandbox", sandbox, *options], stderr=self.log,
+                                        env=grid.environment() | ({"PATH": path} if path else {}))
         test.addCleanup(self.stop)
         self.grid = grid
         try:
@@ -233,6 +234,23 @@ class Acceptance(Stage):
         self.assertEqual(set(done.text.split()), {"worker-1"}, done)
         self.policy(everybody.replace('["bob', '["carl@souk.localhost", "bob'))
         self.assertEqual(grid.souk(*self.as_("carl"), "wait", job).code, 0)  # a friend now
+
+    def test_a_worker_where_no_sandbox_works_takes_its_owners_tasks_and_the_others_are_told(self):
+        grid = self.grid("--slots", 1, people=("vera", "carl"))
+        nowhere = {"sandbox": "auto", "path": "/nowhere"}  # without bwrap
+        vera = Worker(self, grid, "vera", **nowhere)
+        self.assertEqual((vera.seen()["accept"], vera.seen()["sandbox"]), ([jid("vera")], "none"))
+        there = ("--require", f'name == "{vera.name}"')
+        self.assertEqual(grid.souk(*self.as_("vera"), "run", *there, "--shell", "echo $SOUK_WORKER").text, vera.name + "\n")
+        job = int(grid.souk(*self.as_("carl"), "submit", *there, "true").out)
+        self.assertIn("their owners take tasks of others, not these", grid.souk(*self.as_("carl"), "why", job).text)
+        self.assertNotIn("refused", vera.text())
+        # Both rules hold: not those of carl for want of a sandbox, not vera's by --accept.
+        other = Worker(self, grid, "vera", "--accept", jid("carl"), name="other", **nowhere)
+        self.assertEqual(other.seen()["accept"], [jid("carl")])
+        # Its services are its owner's programs, and answer anyone.
+        calls = Worker(self, grid, "vera", "--service", "echo=/bin/cat", name="calls", **nowhere)
+        self.assertEqual(calls.seen()["accept"], [])
 
 
 class Phone(unittest.IsolatedAsyncioTestCase):
