@@ -1,4 +1,4 @@
-// Invitations: the commands `invite`, `invitations`, `revoke` and `join` (docs/PROTOCOL.md §6.15). An invitation is an account on the server that the
+// Invitations: the commands `invite`, `invitations`, `revoke` and `join` (docs/PROTOCOL.md §6.16). An invitation is an account on the server that the
 // manager answers one command only; the accounts are made and taken away by the server's own administration commands (XEP-0133).
 #pragma once
 #include <boost/asio/io_context.hpp>

@@ -7,7 +7,7 @@
 
 namespace souk {
 
-/// The token is the name of an account that can do nothing but join, a dot, and its password (docs/PROTOCOL.md §6.15).
+/// The token is the name of an account that can do nothing but join, a dot, and its password (docs/PROTOCOL.md §6.16).
 struct InvitationLink {
   std::string domain, name, secret, manager;
   std::string text() const;
