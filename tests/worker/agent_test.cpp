@@ -344,7 +344,7 @@ TEST(Agent, DoesNotAskForTheCommandOfATaskThatItsOwnerDoesNotAccept) {
   Assignment foreign = Stage::assignment(1);
   foreign.refusal = "its owner takes tasks of ada@x only, not of eve@x";
   foreign.command = nullptr;
-  EXPECT_EQ(stage.tell(Assigned{Epoch{1}, {foreign, Stage::assignment(2)}}), "refused 1 (its owner takes tasks of ada@x only, not of eve@x); start 2 in 0; show 'free: 1 of 2 slots'");
+  EXPECT_EQ(stage.tell(Assigned{Epoch{1}, {foreign, Stage::assignment(2)}}), "refused 1 (its owner takes tasks of ada@x only, not of eve@x); start 2 in 0");
 }
 
 TEST(Agent, CallsOfAServiceShareASlotAsFarAsTheyAreShort) {
