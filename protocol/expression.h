@@ -53,7 +53,7 @@ class Expression {
   std::vector<Expression> conjuncts() const;
   friend bool operator==(const Expression& a, const Expression& b) { return a.text() == b.text(); }
 
-  struct Node;  // private to expression.cpp
+  struct Node;  // protocol/expression_tree.h
 
  private:
   explicit Expression(std::shared_ptr<const Node> root);
