@@ -91,6 +91,7 @@ const std::map<std::pair<std::string, std::string>, Maker> kMessages = {
     {{"hold", "set"}, make<wire::JobsRequest>},     {{"hold", "result"}, make<wire::JobsAnswer>},
     {{"release", "set"}, make<wire::JobsRequest>},  {{"release", "result"}, make<wire::JobsAnswer>},
     {{"rerun", "set"}, make<wire::RerunRequest>},   {{"rerun", "result"}, make<wire::SubmitAnswer>},
+    {{"ban", "set"}, make<wire::BanRequest>},       {{"ban", "result"}, make<wire::BanAnswer>},
     {{"event", "headline"}, make<wire::Event>},
 };
 

@@ -139,7 +139,7 @@ for line in sys.stdin:
 TEST_P(ServicesTest, AProgramThatAServiceStartsDoesNotEatItsRequests) {
   const std::string in_python = python("import subprocess, sys\nsys.path.insert(0, \"" SERVICE_FOLDER "\")\nimport souk_service\n"
                                        "def answer(request):\n    subprocess.run([\"cat\"], check=True)\n    return request.body\nsouk_service.serve(answer)\n");
-  for (const std::string& service : {std::string("exec " SERVICE_WITH_CHILD), in_python}) {
+  for (const std::string& service : {std::string("exec '" SERVICE_WITH_CHILD "'"), in_python}) {
     ServiceStage stage(GetParam(), service, Framing::binary);
     stage.item.assign(10'000, 'z');  // more than it reads at once
     stage.call(20, 20, {});
