@@ -52,7 +52,7 @@ std::string local_part(const std::string& jid) { return jid.substr(0, jid.find('
 
 bool account_name(std::string_view name) {
   const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'; };
-  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), good) && name[0] != '.' && name[0] != '-' && name[0] != '_' && !name.starts_with(kInvitedPrefix) && !name.starts_with("w-") &&
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), good) && name[0] != '.' && name[0] != '-' && name[0] != '_' && !name.starts_with(kInvitedPrefix) && !name.starts_with(kWorkerPrefix) &&
          name != "manager" && name != "worker" && name != "admin";
 }
 
@@ -142,9 +142,9 @@ bool Invitations::command(const gloox::Tag& iq, const gloox::Tag& command, const
   const bool invited = ours && book_.stands_for_one(name);
   if (node == "join") {
     if (!invited) return refuse(iq, "only who comes with an invitation joins; you have an account already"), true;
-  } else if (invited) {
+  } else if (ours && name.starts_with(kInvitedPrefix)) {
     return refuse(iq, "this account is an invitation: it can do nothing but join"), true;
-  } else if (ours && book_.made_for_worker(name)) {
+  } else if (ours && (name.starts_with(kWorkerPrefix) || book_.made_for_worker(name))) {  // by its name, since the book may have been lost
     return refuse(iq, "this account was made for a worker: it runs tasks and may ask for nothing"), true;
   }
   if (node != "join" && node != "invite" && node != "invitations" && node != "revoke") return false;
@@ -261,7 +261,7 @@ void Invitations::revoke(const gloox::Tag& iq, const Form& given, const Asker& a
 void Invitations::join(const gloox::Tag& iq, const Form& given, const std::string& id) {
   std::string name(given.text("name"));
   const bool worker = book_.all().at(id).role == Invitation::Role::worker;
-  if (worker) name = "w-" + random_letters(10);
+  if (worker) name = std::string(kWorkerPrefix) + random_letters(10);
   else if (!account_name(name)) return refuse(iq, "'" + printable(shortened(name, 64)) + "' is no name for an account here: 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit, and none that the grid uses");
   if (const auto used = book_.use(id, name, now_ms()); !used) return refuse(iq, used.error().text());
   if (const auto saved = save(); !saved) {

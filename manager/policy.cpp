@@ -4,6 +4,7 @@
 #include <array>
 
 #include "protocol/form.h"
+#include "protocol/invitation.h"
 #include "protocol/nearest.h"
 #include "protocol/notation.h"
 #include "protocol/toml.h"
@@ -192,6 +193,7 @@ const Policy::Rule* Policy::rule_of(std::string_view jid) const {
 }
 
 Verdict Policy::decide(std::string_view jid, Role role) const {
+  if (jid.starts_with(kInvitedPrefix)) return {false, "an account that stands for an invitation can do nothing but join"};  // else its uses and its end would bound nothing
   for (const Grant& grant : grants_)
     if (role_covers(grant.role, role) && grant.who.means(jid, {})) return {true, grant.option};
   const std::string someone = printable(shortened(jid, 200));

@@ -75,4 +75,18 @@ Result<InvitationLink> parse_invitation(std::string_view link) {
   return read;
 }
 
+Result<Credentials> credentials_in(const Form& answer, const InvitationLink& link, std::string_view wanted) {
+  const auto bad = [](std::string why, std::string remedy) { return Error{"cannot join", std::move(why), std::move(remedy)}; };
+  const auto text = [&](const char* var) { return std::string(answer.text(var)); };
+  Credentials made{text("jid"), text("password"), text("manager"), text("room")};
+  if (text("role") != wanted)
+    return wanted == "worker" ? bad("the invitation is for a person", "use it where you work: souk join LINK --as NAME")
+                              : bad("the invitation is for a worker", "paste its command on the machine that shall work: souk-worker join ...");
+  for (const std::string* one : {&made.jid, &made.password, &made.manager, &made.room})
+    if (one->empty() || one->size() > 1024 || !is_printable(*one) || one->find_first_of("\"\\\r\n\t") != std::string::npos) return bad("the manager's answer cannot be used", "is it of another version?");
+  const auto at = made.jid.find('@');
+  if (at == 0 || at == std::string::npos || std::string_view(made.jid).substr(at + 1) != link.domain) return bad("the manager names an account on another server, " + made.jid, "do not trust this invitation");
+  return made;
+}
+
 }  // namespace souk

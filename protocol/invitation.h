@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "protocol/form.h"
 #include "protocol/result.h"
 
 namespace souk {
@@ -16,8 +17,18 @@ struct InvitationLink {
 };
 
 inline constexpr std::string_view kInvitedPrefix = "invite-";
+inline constexpr std::string_view kWorkerPrefix = "w-";  // of accounts made for workers
 
 /// fails: on anything that is not exactly such a link; over 2,048 bytes; unknown parameters are passed over
 Result<InvitationLink> parse_invitation(std::string_view link);
+
+/// What the manager made for who came with an invitation.
+struct Credentials {
+  std::string jid, password, manager, room;
+};
+
+/// Out of the manager's answer to `join` (docs/PROTOCOL.md §6.16). fails: on what cannot be kept in files that are read by lines, on an account of another server
+/// wanted: `worker` or `user`
+Result<Credentials> credentials_in(const Form& answer, const InvitationLink& link, std::string_view wanted);
 
 }  // namespace souk

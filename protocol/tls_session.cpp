@@ -10,6 +10,8 @@
 #include <mutex>
 #include <utility>
 
+#include "protocol/certificate_names.h"
+
 namespace souk {
 namespace {
 
@@ -80,7 +82,7 @@ bool TlsSession::handshake() {
   }
   SSL_set_bio(ssl_.get(), in, out);
   SSL_set_connect_state(ssl_.get());
-  SSL_set_hostflags(ssl_.get(), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+  SSL_set_hostflags(ssl_.get(), kCertificateNameFlags);
   const char* const domain = m_server.c_str();
   if (m_server.empty() || !SSL_set1_host(ssl_.get(), domain) || !SSL_set_tlsext_host_name(ssl_.get(), domain))
     return fail("no usable domain to verify");

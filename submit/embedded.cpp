@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "protocol/quoting.h"
+
 namespace souk {
 namespace {
 
@@ -16,26 +18,6 @@ bool allowed_in_name(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <
 bool reserved(std::string_view name) { return name == kWorkerAccount || name == "manager"; }
 
 constexpr std::size_t kNameMax = 64;
-
-/// The length of the UTF-8 sequence that begins `text`, or 0 if none does (RFC 3629 §4).
-std::size_t utf8_length(std::string_view text) {
-  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto tail = [&](std::size_t i) { return i < text.size() && (at(i) & 0xC0) == 0x80; };
-  const unsigned char c = at(0);
-  if (c < 0x80) return 1;
-  if (c >= 0xC2 && c <= 0xDF) return tail(1) ? 2 : 0;
-  if (c >= 0xE0 && c <= 0xEF) {
-    if (!tail(1) || !tail(2)) return 0;
-    if ((c == 0xE0 && at(1) < 0xA0) || (c == 0xED && at(1) > 0x9F)) return 0;  // overlong; surrogates
-    return 3;
-  }
-  if (c >= 0xF0 && c <= 0xF4) {
-    if (!tail(1) || !tail(2) || !tail(3)) return 0;
-    if ((c == 0xF0 && at(1) < 0x90) || (c == 0xF4 && at(1) > 0x8F)) return 0;
-    return 4;
-  }
-  return 0;
-}
 
 std::string render_profile(const EmbeddedGrid& grid, std::string_view comment, std::string_view jid, std::string_view password_file, bool component) {
   std::string text = fmt::format("# {}. Written by `souk up`, again at every start.\n", comment);
@@ -171,28 +153,6 @@ std::string lua_string(std::string_view bytes) {
     }
   }
   return text + '"';
-}
-
-std::string toml_string(std::string_view text) {
-  std::string out = "\"";
-  while (!text.empty()) {
-    const char c = text.front();
-    const std::size_t length = utf8_length(text);
-    if (length == 0) {
-      out += '?';
-    } else if (length > 1) {
-      out += text.substr(0, length);
-    } else if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      out += fmt::format("\\u{:04X}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-    text.remove_prefix(std::max<std::size_t>(length, 1));
-  }
-  return out + '"';
 }
 
 std::string server_file_name(std::string_view text) {

@@ -100,9 +100,8 @@ struct ScramKeys {
 };
 std::string render_account(const ScramKeys& keys);
 
-/// A Lua or TOML string literal, quotes included, that reads back as exactly these bytes (TOML: as this text; bytes that are no UTF-8 become `?`).
+/// A Lua string literal, quotes included, that reads back as exactly these bytes.
 std::string lua_string(std::string_view bytes);
-std::string toml_string(std::string_view text);
 
 /// A file name as Prosody's storage writes it: all but letters and digits of ASCII as `%xx`.
 std::string server_file_name(std::string_view text);

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "protocol/notation.h"
+#include "protocol/quoting.h"
 #include "submit/common.h"
 #include "submit/grid_state.h"
 #include "submit/observe.h"

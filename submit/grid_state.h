@@ -73,7 +73,4 @@ std::string render_status_json(const GridState& state, const Observed& seen, con
 /// What `souk up` prints once the grid runs. `souk` is the command a user would type to reach this grid again, e.g. `souk --dir /tmp/g`.
 std::string render_up(const GridState& state, const Observed& seen, const std::string& souk, bool ran_already);
 
-/// `text` as one word of a POSIX shell.
-std::string shell_word(std::string_view text);
-
 }  // namespace souk

@@ -8,12 +8,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
 
 #include "protocol/notation.h"
+#include "protocol/quoting.h"
 #include "protocol/stanza.h"
 #include "submit/embedded.h"
 #include "submit/state_folder.h"
@@ -106,11 +108,16 @@ std::string render_grid_profile(const Account& account, const GridAddress& grid)
   return text + fmt::format("manager = {}\nroom = {}\n", toml_string(grid.manager), toml_string(grid.room));
 }
 
-Result<fs::path> Grids::save(const std::string& name, const Account& account, const GridAddress& grid) {
+Result<Done> Grids::make_folder(const std::string& name) const {
   if (const auto checked = check_grid_name(name); !checked) return checked.error();
-  const fs::path at = folder_ / "grids" / name;
-  for (const auto& folder : {folder_, folder_ / "grids", at})
+  for (const auto& folder : {folder_, folder_ / "grids", folder_ / "grids" / name})
     if (const auto made = private_folder(folder); !made) return made.error();
+  return Done{};
+}
+
+Result<fs::path> Grids::save(const std::string& name, const Account& account, const GridAddress& grid) {
+  if (const auto made = make_folder(name); !made) return made.error();
+  const fs::path at = folder_ / "grids" / name;
   if (!account.ca_file.empty()) {
     const auto authority = read_file(account.ca_file);
     if (!authority) return authority.error();
@@ -165,7 +172,7 @@ Result<std::string> get_password(const std::string& file, const std::string& who
     termios before{};
     const bool known = ::tcgetattr(terminal, &before) == 0;
     termios silent = before;
-    silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    silent.c_lflag &= ~static_cast<tcflag_t>(ECHO | ISIG);  // Ctrl-C comes as a byte, or it would leave a terminal that shows nothing
     if (!known || ::tcsetattr(terminal, TCSAFLUSH, &silent) != 0) {  // rather not at all than for everybody to see
       ::close(terminal);
       return Error{"cannot ask for the password of " + whose, "the terminal would show it", "give a file that has it: --password-file FILE, or - for stdin"};
@@ -173,10 +180,12 @@ Result<std::string> get_password(const std::string& file, const std::string& who
     const auto say = [&](const std::string& words) { return ::write(terminal, words.data(), words.size()) >= 0; };
     (void)!say("Password of " + whose + ": ");
     char c = 0;
-    while (text.size() < 1024 && ::read(terminal, &c, 1) == 1 && c != '\n') text += c;
+    bool stopped = false;
+    while (!stopped && text.size() < 1024 && ::read(terminal, &c, 1) == 1 && c != '\n') stopped = c == 3 || c == 28, text += c;
     ::tcsetattr(terminal, TCSAFLUSH, &before);
     (void)!say("\n");
     ::close(terminal);
+    if (stopped) ::raise(SIGINT);
   }
   text = first_line(text);
   if (text.empty() || text.size() > 1024 || !is_printable(text)) return Error{"cannot use this password", text.empty() ? "it is empty" : "it is over 1024 bytes or no plain text", ""};

@@ -32,6 +32,8 @@ class Grids {
   /// What commands mean when nothing is said; empty: the grid of `souk up`.
   std::string usual() const;
   Result<Done> set_usual(const std::string& name);
+  /// Where the account on that grid will be kept; says early that it cannot be.
+  Result<Done> make_folder(const std::string& name) const;
   /// Writes profile, password and authority anew, each file in one step.
   Result<std::filesystem::path> save(const std::string& name, const Account& account, const GridAddress& grid);
   Result<Done> forget(const std::string& name);

@@ -9,6 +9,7 @@
 #include "protocol/invitation.h"
 #include "protocol/notation.h"
 #include "protocol/proxy.h"
+#include "protocol/quoting.h"
 #include "protocol/stanza.h"
 #include "submit/connect.h"
 #include "submit/conversation.h"
@@ -21,7 +22,7 @@ namespace {
 std::string dump(const nlohmann::json& value) { return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
 
 /// Asks the manager of the grid that is meant; prints why not.
-int with_manager(const Common& common, const std::string& node, const Form& form, const std::function<void(const Form&)>& print) {
+int with_manager(const Common& common, const std::string& node, const Form& form, const std::function<void(const Form&, const Account&)>& print) {
   const auto profile = find_grid(common);
   if (!profile) return fail(common, profile.error(), exit_code::unreachable);
   Conversation server(profile.value().account);
@@ -29,7 +30,7 @@ int with_manager(const Common& common, const std::string& node, const Form& form
   const auto answer = command(server, profile.value().manager, node, form);
   if (!answer) return fail(common, answer.error(), exit_code::usage);
   if (answer.value().note_type == "error") return fail(common, {"the manager refuses", answer.value().note, ""}, exit_code::usage);
-  print(answer.value().form);
+  print(answer.value().form, profile.value().account);
   return exit_code::good;
 }
 
@@ -42,19 +43,25 @@ Form submitted() {
 int invite(const Common& common, const std::string& role, const std::string& expires, int uses) {
   Form form = submitted();
   form.add("role", "list-single", "", {role}).add("expires", "text-single", "", {expires}).add("uses", "text-single", "", {std::to_string(uses)});
-  return with_manager(common, "invite", form, [&](const Form& made) {
+  return with_manager(common, "invite", form, [&](const Form& made, const Account& own) {
     const auto text = [&](const char* var) { return printable(made.text(var)); };
-    if (common.json) std::fputs(dump({{"id", text("id")}, {"role", role}, {"link", text("link")}, {"command", text("command")}, {"expires", text("expires")}, {"uses", uses}}).c_str(), stdout);
+    // The link tells the domain only; how else this server is found, we know.
+    std::string command = text("command");
+    if (!own.host.empty() && own.host != domain_of(own.jid)) command += " --host " + shell_word(own.host);
+    if (own.port != 5222) command += " --port " + std::to_string(own.port);
+    if (!own.ca_file.empty()) command += " --ca-file ca.pem";
+    if (common.json) std::fputs(dump({{"id", text("id")}, {"role", role}, {"link", text("link")}, {"command", command}, {"expires", text("expires")}, {"uses", uses}}).c_str(), stdout);
     else
-      std::fputs(fmt::format("{}\n\nGood until {} for {} {}{}; whoever has the link may use it. On {}:\n  {}\nTo take it back: souk invite revoke {}\n", text("link"), text("expires"), uses, role, uses == 1 ? "" : "s",
-                             role == "worker" ? "the machine" : "the person's machine", text("command"), text("id")).c_str(), stdout);
+      std::fputs(fmt::format("{}\n\nGood until {} for {} {}{}; whoever has the link may use it. On {}:\n  {}\n{}To take it back: souk invite revoke {}\n", text("link"), text("expires"), uses, role, uses == 1 ? "" : "s",
+                             role == "worker" ? "the machine" : "the person's machine", command,
+                             own.ca_file.empty() ? "" : "with the authority of this server as ca.pem: a copy of " + own.ca_file + "\n", text("id")).c_str(), stdout);
   });
 }
 
 int list(const Common& common) {
   Form form = submitted();
   form.add("format", "text-single", "", {common.json ? "json" : "text"});
-  return with_manager(common, "invitations", form, [](const Form& answer) {
+  return with_manager(common, "invitations", form, [](const Form& answer, const Account&) {
     if (const auto* lines = answer.find("invitations"))
       for (const auto& line : lines->values) std::fputs((printable(line) + "\n").c_str(), stdout);
   });
@@ -63,7 +70,7 @@ int list(const Common& common) {
 int revoke(const Common& common, const std::string& id, bool accounts) {
   Form form = submitted();
   form.add("id", "text-single", "", {id}).add("accounts", "boolean", "", {accounts ? "1" : "0"});
-  return with_manager(common, "revoke", form, [&](const Form& answer) {
+  return with_manager(common, "revoke", form, [&](const Form& answer, const Account&) {
     const std::string gone = printable(answer.text("accounts"));
     std::fputs(common.json ? dump({{"id", id}, {"accounts", gone}}).c_str() : fmt::format("Revoked {}; {} of its accounts taken away\n", id, gone).c_str(), stdout);
   });
@@ -89,6 +96,7 @@ int join(const Common& common, const JoinOptions& options) {
   account.host = options.host, account.port = options.port, account.ca_file = options.ca_file, account.proxy = options.proxy;
   if (!account.proxy.empty())
     if (const auto proxy = parse_proxy(account.proxy); !proxy) return fail(common, proxy.error(), exit_code::usage);
+  if (const auto room = grids.value().make_folder(grid_name); !room) return fail(common, room.error(), exit_code::failed);  // before a use of the invitation is spent
   Conversation server(account);
   if (auto done = server.open(); !done) {
     if (done.error().why.find("wrong user name or password") != std::string::npos) return fail(common, {"the invitation is not good", "the server does not know it (any more): it was used up, revoked, or has expired", "ask whoever sent it for another one"}, exit_code::unreachable);
@@ -99,11 +107,10 @@ int join(const Common& common, const JoinOptions& options) {
   const auto answer = command(server, link.value().manager, "join", form);
   if (!answer) return fail(common, answer.error(), exit_code::unreachable);
   if (answer.value().note_type == "error") return fail(common, {"the manager refuses", answer.value().note, ""}, exit_code::usage);
-  const Form& made = answer.value().form;
-  account.jid = made.text("jid");
-  account.password = made.text("password");
-  if (made.text("role") != "user" || account.jid.empty() || account.password.empty()) return fail(common, {"cannot join", "the invitation is for a worker", "paste its command on the machine that shall work: souk-worker join ..."}, exit_code::usage);
-  const auto saved = grids.value().save(grid_name, account, {std::string(made.text("manager")), std::string(made.text("room"))});
+  const auto made = credentials_in(answer.value().form, link.value(), "user");
+  if (!made) return fail(common, made.error(), exit_code::usage);
+  account.jid = made.value().jid, account.password = made.value().password;
+  const auto saved = grids.value().save(grid_name, account, {made.value().manager, made.value().room});
   if (!saved) return fail(common, saved.error(), exit_code::failed);
   std::error_code ignored;
   if (grids.value().usual().empty() && !std::filesystem::exists(common.dir / "user.toml", ignored)) (void)!grids.value().set_usual(grid_name);

@@ -10,24 +10,12 @@
 
 #include "protocol/grid.pb.h"
 #include "protocol/payload.h"
+#include "protocol/quoting.h"
 
 namespace souk {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// Length of the UTF-8 sequence at the front of `text`, or 0 if there is none (RFC 3629, no overlong forms, no surrogates).
-std::size_t utf8_length(std::string_view text) {
-  const auto at = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned lead = at(0);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
-  if (length == 0 || length > text.size()) return 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((at(i) & 0xC0) != 0x80) return 0;
-  if ((lead == 0xE0 && at(1) < 0xA0) || (lead == 0xED && at(1) > 0x9F) || (lead == 0xF0 && at(1) < 0x90) || (lead == 0xF4 && at(1) > 0x8F)) return 0;
-  return length;
-}
 
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {

@@ -21,6 +21,7 @@
 #include <optional>
 
 #include "protocol/asio_connection.h"
+#include "protocol/certificate_names.h"
 #include "protocol/proxy.h"
 #include "protocol/stanza.h"
 #include "protocol/xml_stream.h"
@@ -201,7 +202,7 @@ void look_at_certificate(const ServerToCheck& server, SSL* tls, std::vector<Find
     all.push_back({Level::wrong, "tls-chain", std::string("not trusted: ") + X509_verify_cert_error_string(verified),
                    server.ca_file.empty() ? "an authority of your own? name it: --ca-file FILE. A public one? the server's file must have all certificates between its own and the authority"
                                           : "does " + server.ca_file + " have the authority that issued it? the server's file must have all certificates between the two"});
-  if (X509_check_host(certificate, server.domain.c_str(), server.domain.size(), 0, nullptr) == 1) all.push_back({Level::ok, "tls-name", "the certificate is for " + server.domain, ""});
+  if (X509_check_host(certificate, server.domain.c_str(), server.domain.size(), kCertificateNameFlags, nullptr) == 1) all.push_back({Level::ok, "tls-name", "the certificate is for " + server.domain, ""});
   else all.push_back({Level::wrong, "tls-name", "the certificate is not for " + server.domain, "get one that names it in subjectAltName; the name of the domain counts, not that of the machine"});
   int days = 0, seconds = 0;
   if (ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(certificate)) == 1) all.push_back(judge_days(seconds < 0 && days == 0 ? -1 : days));

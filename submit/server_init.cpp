@@ -11,6 +11,7 @@
 #include <cstring>
 #include <memory>
 
+#include "protocol/certificate_names.h"
 #include "submit/certificate.h"
 #include "submit/state_folder.h"
 
@@ -48,7 +49,7 @@ Result<Done> check_certificate(const ServerSite& site, const std::string& author
   const Key key(PEM_read_bio_PrivateKey(key_in.get(), nullptr, [](char*, int, int, void*) { return 0; }, nullptr));
   if (!key) return bad(site.key.string() + " has no PEM key that can be read without a passphrase", "the server starts by itself, so its key has none");
   if (X509_check_private_key(certificate.get(), key.get()) != 1) return bad("the key belongs to another certificate", "name the two files that were made together");
-  if (X509_check_host(certificate.get(), site.domain.c_str(), site.domain.size(), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, nullptr) != 1)
+  if (X509_check_host(certificate.get(), site.domain.c_str(), site.domain.size(), kCertificateNameFlags, nullptr) != 1)
     return bad("it is not for " + site.domain, "get one that names it in subjectAltName (DNS:" + site.domain + ")");
   if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) return bad("it has expired", "renew it");
   if (X509_cmp_current_time(X509_get0_notBefore(certificate.get())) > 0) return bad("it is not valid yet", "is this machine's clock right?");
@@ -59,6 +60,7 @@ Result<Done> check_certificate(const ServerSite& site, const std::string& author
   if (!loaded) return bad("the authorities in " + (authority.empty() ? std::string("the system's store") : authority) + " cannot be read", "name a PEM file: --ca-file FILE");
   const StoreContext check(X509_STORE_CTX_new());
   if (X509_STORE_CTX_init(check.get(), store.get(), certificate.get(), chain) != 1) return bad("OpenSSL refused to look at it", "");
+  X509_STORE_CTX_set_purpose(check.get(), X509_PURPOSE_SSL_SERVER);
   if (X509_verify_cert(check.get()) != 1)
     return bad(X509_verify_cert_error_string(X509_STORE_CTX_get_error(check.get())),
                authority.empty() ? "if an authority of your own issued it: --ca-file FILE; the file of the certificate must have all between it and the authority"
@@ -93,6 +95,16 @@ Result<Written> init_server(ServerInit wished) {
   const ServerLayout at{site.dir};
   Written written;
   std::error_code ignored;
+  const bool for_another = site.root && site.run_as != "root";  // made by root for somebody else
+  const passwd* const user = for_another ? ::getpwnam(site.run_as.c_str()) : nullptr;
+  if (for_another && !user) return Error{"nothing was written", "there is no user " + site.run_as, "make it: sudo useradd --system " + site.run_as};
+  if (!fs::is_empty(site.dir, ignored) && fs::exists(site.dir, ignored)) {
+    if (!fs::exists(at.profile("manager"), ignored)) return Error{"nothing was written", "something else is in " + site.dir.string(), "choose another folder: --out DIR"};
+    struct stat status{};
+    // Who owns it could put a link where root writes.
+    if (site.root && ::stat(site.dir.c_str(), &status) == 0 && status.st_uid != 0)
+      return Error{"nothing was written", site.dir.string() + " belongs to another user, and root does not write there", "run it as that user: sudo -u " + site.run_as + " souk server init ... --force"};
+  }
   if (wished.self_signed) {
     site.certificate = at.server() / (site.domain + ".crt");
     site.key = at.server() / (site.domain + ".key");
@@ -120,7 +132,8 @@ Result<Written> init_server(ServerInit wished) {
     if (!authority) return authority.error();
     for (const char* part : {"worker", "admin"}) files.push_back({site.dir / part / "ca.pem", authority.value()});
   }
-  if (!wished.force)
+  if (wished.force) std::erase_if(files, [&](const PlannedFile& file) { return file.path == at.policy() && fs::exists(file.path, ignored); });  // that one is written to be changed
+  else
     for (const auto& file : files)
       if (fs::exists(file.path, ignored)) return Error{"nothing was written", file.path.string() + " is there already", "choose another folder (--out DIR), or let it be written again with the same passwords: --force"};
 
@@ -145,9 +158,7 @@ Result<Written> init_server(ServerInit wished) {
       if (const auto done = write_file(file, render_account(keys.value())); !done) return done.error();
     }
   }
-  if (site.root && site.run_as != "root") {  // made by root for somebody else
-    const passwd* const user = ::getpwnam(site.run_as.c_str());
-    if (!user) return Error{"the files are written, but belong to root", "there is no user " + site.run_as, "make it (sudo useradd --system " + site.run_as + ") and run: chown -R " + site.run_as + " " + site.dir.string()};
+  if (for_another) {
     for (const auto& entry : fs::recursive_directory_iterator(site.dir, ignored))
       if (::lchown(entry.path().c_str(), user->pw_uid, user->pw_gid) != 0) return Error{"cannot give " + entry.path().string() + " to " + site.run_as, std::strerror(errno), ""};
     if (::lchown(site.dir.c_str(), user->pw_uid, user->pw_gid) != 0) return Error{"cannot give " + site.dir.string() + " to " + site.run_as, std::strerror(errno), ""};

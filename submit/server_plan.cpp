@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "protocol/quoting.h"
 #include "submit/ejabberd_start.h"
 
 namespace souk {
@@ -29,6 +30,8 @@ std::string prosody_config(const ServerSite& site, const ServerSecrets& secrets)
       "-- Without these, batches of 64 tasks fall from 80,000 to 5,000 tasks a second, and one task takes 80 ms instead of 24.\n"
       "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }\n"
       "gc = { mode = \"incremental\"; threshold = 200; speed = 500 }\n"
+      "-- Also of a connection that has ended: with 300 s memory grows where workers come and go.\n"
+      "c2s_timeout = 60\n"
       "-- Four times what one stanza of a grid holds. No `limits` module: it allows 22 stanzas a second.\n"
       "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576\n"
       "modules_enabled = { \"saslauth\", \"tls\", \"disco\", \"ping\", \"time\", \"roster\", \"offline\", \"presence\", \"message\", \"iq\", \"admin_adhoc\" }\n"
@@ -41,7 +44,7 @@ std::string prosody_config(const ServerSite& site, const ServerSecrets& secrets)
                      text("rooms." + site.domain), text(manager_jid(site)));
   out += fmt::format("\nComponent {} \"http_file_share\"\n  http_host = {}\n  http_external_url = {}\n", text("upload." + site.domain), text(site.domain),
                      text(fmt::format("https://{}:{}/", site.domain, site.uploads)));
-  out += fmt::format("  http_file_share_size_limit = {}; http_file_share_daily_quota = {}; http_file_share_expires_after = 7 * 86400\n", kUploadMax, kUploadMax * 4);
+  out += fmt::format("  http_file_share_size_limit = {}; http_file_share_daily_quota = {}; http_file_share_expires_after = 7 * 86400\n  http_file_share_global_quota = {}\n", kUploadMax, kUploadMax * 4, kUploadMax * 16);
   out += fmt::format("  http_file_share_access = {{ {} }}\n", text(site.domain));
   out += fmt::format("\nComponent {}\n  component_secret = {}\n", text("grid." + site.domain), text(secrets.component));
   return out;
@@ -128,6 +131,8 @@ modules:
     docroot: {upload_folder}
     max_size: {upload_max}
     access: all  # its default is a rule that nobody has made: then nobody may
+  mod_http_upload_quota:
+    max_days: 7
   # Only the manager makes rooms, or somebody else could own the marketplace before it does.
   mod_muc:
     host: {rooms}
@@ -158,15 +163,13 @@ std::string profile(const ServerSite& site, std::string_view comment, std::strin
   return text;
 }
 
-/// One word of an ExecStart= line (systemd.service(5)): quoted, and `%` and `$` are no specifiers or variables.
-std::string unit_word(const std::string& word) {
-  std::string out = "\"";
-  for (const char c : word) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (c == '%' || c == '$') out += c;
-    out += c;
-  }
-  return out + '"';
+std::string policy(const ServerSite& site) {
+  return fmt::format(
+      "# Who may do what on the grid {0}, and how much of it; read again when it changes. docs/OPERATIONS.md tells what else there is. The first rule that\n"
+      "# names somebody counts. Written by `souk server init`; yours from now on. The admin, {1}@{0}, is named by the manager's unit.\n\n"
+      "[[rule]]\nname = \"machines of the grid\"  # their account is on each of them, so it does nothing else\nwho = \"worker@{0}\"\nroles = [\"worker\"]\n\n"
+      "[[rule]]\nname = \"everybody here\"\nwho = \"@{0}\"\nroles = [\"submitter\", \"worker\"]\n",
+      site.domain, site.admin);
 }
 
 std::string unit(const ServerSite& site, const std::string& about, const std::vector<std::string>& command, const std::string& unit_lines, const std::string& service_lines,
@@ -213,6 +216,7 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
   }
   files.push_back({at.profile("manager"), profile(site, "The manager of " + site.domain, "grid." + site.domain, "manager", true)});
   files.push_back({at.password("manager"), secrets.component + "\n"});
+  files.push_back({at.policy(), policy(site)});
   files.push_back({at.profile("worker"), profile(site, "A worker of " + site.domain, "worker@" + site.domain, "worker", false)});
   files.push_back({at.password("worker"), secrets.worker + "\n"});
   files.push_back({at.profile("admin"), profile(site, "Who runs " + site.domain, site.admin + "@" + site.domain, "admin", false)});
@@ -223,12 +227,13 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
   files.push_back({at.unit("server"), unit(site, "XMPP server of the grid " + site.domain, server, "", "LimitNOFILE=65536\n", site.run_as)});
   files.push_back({at.unit("manager"),
                    unit(site, "Manager of the grid " + site.domain,
-                        {site.manager.string(), "--profile", at.profile("manager").string(), "--state", (site.dir / "manager" / "state").string(), "--allow", site.domain, "--allow-worker",
-                         site.domain, "--admin", site.admin + "@" + site.domain},
+                        {site.manager.string(), "--profile", at.profile("manager").string(), "--state", (site.dir / "manager" / "state").string(), "--policy", at.policy().string(), "--admin",
+                         site.admin + "@" + site.domain},
                         "After=souk-server.service\nWants=souk-server.service\n", "LimitNOFILE=65536\n", site.run_as)});
-  // For workers' machines, to which the folder `worker` goes as /etc/souk. Its first process hands back what runs (docs/OPERATIONS.md).
+  // For workers' machines, to which the folder `worker` goes as /etc/souk. Its first process hands back what runs (docs/OPERATIONS.md). Their owner is who runs the grid,
+  // not the account that they share: whoever reads its password on one machine would run bare tasks on all of them.
   files.push_back({at.unit("worker"),
-                   unit(site, "Worker of the grid " + site.domain, {site.worker.string(), "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work"}, "",
+                   unit(site, "Worker of the grid " + site.domain, {site.worker.string(), "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work", "--owner", site.admin + "@" + site.domain}, "",
                         "StateDirectory=souk\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n", "souk")});
   return files;
 }

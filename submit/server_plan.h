@@ -38,6 +38,7 @@ struct ServerLayout {
   std::filesystem::path start() const { return server() / "start"; }        // ejabberd
   std::filesystem::path accounts() const { return server() / "accounts"; }  // ejabberd: made at its first start
   std::filesystem::path profile(std::string_view part) const { return dir / part / (std::string(part) + ".toml"); }
+  std::filesystem::path policy() const { return dir / "manager" / "policy.toml"; }
   std::filesystem::path password(std::string_view part) const { return dir / part / (std::string(part) + ".password"); }
   std::filesystem::path unit(std::string_view part) const { return dir / ("souk-" + std::string(part) + ".service"); }
 };

@@ -24,6 +24,7 @@
 #include <set>
 #include <thread>
 
+#include "protocol/quoting.h"
 #include "submit/grid_state.h"
 #include "submit/launch.h"
 #include "submit/proc.h"

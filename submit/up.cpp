@@ -20,6 +20,7 @@
 #include <thread>
 
 #include "protocol/needs.h"
+#include "protocol/quoting.h"
 #include "submit/grid_state.h"
 #include "submit/launch.h"
 #include "submit/observe.h"

@@ -22,9 +22,11 @@
 
 #include "protocol/invitation.h"
 #include "protocol/proxy.h"
+#include "protocol/quoting.h"
 #include "protocol/stanza.h"
 #include "protocol/xmpp_link.h"
 #include "worker/probe.h"
+#include "worker/sandbox.h"
 
 extern char** environ;
 
@@ -89,10 +91,6 @@ Result<fs::path> below_home(const char* name, const char* rest) {
   return fs::path(home) / rest;
 }
 
-struct Credentials {
-  std::string jid, password, manager, room;
-};
-
 Result<Credentials> redeem(const InvitationLink& link, const Options& options) {
   Account account;
   account.jid = link.account();
@@ -113,14 +111,7 @@ Result<Credentials> redeem(const InvitationLink& link, const Options& options) {
     if (const gloox::Tag* note = command->findChild("note"); note != nullptr && note->findAttribute("type") == "error") return Error{bad.what, note->cdata(), ""};
     const auto form = form_in(*command);
     if (!form) return form.error();
-    const auto text = [&](const char* var) { return std::string(form.value().text(var)); };
-    Credentials credentials{text("jid"), text("password"), text("manager"), text("room")};
-    if (text("role") != "worker") return Error{bad.what, "the invitation is for a person", "use it where you work: souk join LINK --as NAME"};
-    // It goes into a file that others read by lines.
-    for (const std::string* one : {&credentials.jid, &credentials.password, &credentials.manager, &credentials.room})
-      if (one->empty() || one->size() > 1024 || !is_printable(*one) || one->find_first_of("\"\\\r\n\t") != std::string::npos) return Error{bad.what, "the manager's answer cannot be used", "is it of another version?"};
-    if (domain_of(credentials.jid) != link.domain) return Error{bad.what, "the manager names an account on another server, " + credentials.jid, "do not trust this invitation"};
-    return credentials;
+    return credentials_in(form.value(), link, "worker");
   };
   xmpp.on_up = [&] {
     auto iq = element("iq", {}, {{"type", "set"}, {"to", link.manager}});
@@ -145,17 +136,6 @@ Result<Credentials> redeem(const InvitationLink& link, const Options& options) {
   return *made;
 }
 
-/// One word of an ExecStart= line (systemd.service(5)).
-std::string unit_word(const std::string& word) {
-  std::string out = "\"";
-  for (const char c : word) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (c == '%' || c == '$') out += c;
-    out += c;
-  }
-  return out + '"';
-}
-
 bool run(const std::vector<std::string>& words) {
   std::vector<char*> argv;
   for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
@@ -165,6 +145,23 @@ bool run(const std::vector<std::string>& words) {
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+fs::path self() {
+  std::error_code ignored;
+  return fs::read_symlink("/proc/self/exe", ignored);
+}
+
+/// Tries one, as the worker will at each start. What it needs for that goes into `folder` and is removed.
+void tell_sandbox(const fs::path& folder) {
+  const fs::path trial = folder / "sandbox-trial";
+  std::error_code ignored;
+  fs::create_directory(trial, ignored);
+  if (const auto found = Sandbox::find({self().parent_path() / "souk-runner", trial, {}, ""}))
+    std::printf("Sandbox: %s. Tasks of others run in it (docs/VOLUNTEERS.md)\n", found.value().note().c_str());
+  else
+    std::printf("No sandbox works here, so tasks of others are refused: %s%s%s\n", printable(found.error().why).c_str(), found.error().remedy.empty() ? "" : "; ", found.error().remedy.c_str());
+  fs::remove_all(trial, ignored);
 }
 
 int install(const std::vector<std::string>& command) {
@@ -177,7 +174,7 @@ int install(const std::vector<std::string>& command) {
   fs::create_directories(unit.parent_path(), ignored);
   // An account that was taken away does not come back by trying (exit code 3), nor does a wrong option (2).
   if (const auto done = write_private(unit, "# Written by `souk-worker join`.\n[Unit]\nDescription=Works for a Souk grid\n\n[Service]\nExecStart=" + line +
-                                                "\nRestart=on-failure\nRestartSec=5\nRestartPreventExitStatus=2 3\nKillMode=mixed\nTimeoutStopSec=30\n\n[Install]\nWantedBy=default.target\n"); !done)
+                                                "\nRestart=on-failure\nRestartSec=5\nRestartPreventExitStatus=2 3\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n\n[Install]\nWantedBy=default.target\n"); !done)
     return failed(done.error());
   std::printf("Wrote %s\n", unit.c_str());
   std::fflush(stdout);
@@ -211,28 +208,27 @@ int join(const Options& options) {
   probing.work = folder;
   const Offer offer = probe(probing);
   std::printf("This machine: %d processors (%s), %.1f GiB memory, speed %.1f (1.0: a cloud processor of 2022)\n", offer.cpus, printable(offer.cpu_model).c_str(), static_cast<double>(offer.memory_bytes) / (1ull << 30), offer.speed);
-  std::printf("Tasks run as this user, %s: join only grids that you trust (docs/VOLUNTEERS.md)\n", ::geteuid() == 0 ? "root" : "with what it may read and do");
+  tell_sandbox(folder);
   std::fflush(stdout);
 
-  const auto credentials = redeem(link.value(), options);
-  if (!credentials) return failed(credentials.error());
-  std::string text = "# A worker, written by `souk-worker join`.\njid = \"" + credentials.value().jid + "\"\npassword_file = \"worker.password\"\n";
-  if (!options.host.empty()) text += "host = \"" + options.host + "\"\n";
-  text += "port = " + std::to_string(options.port) + "\n";
   if (!options.ca_file.empty()) {
     std::error_code failure;
     fs::copy_file(options.ca_file, folder / "ca.pem", fs::copy_options::overwrite_existing, failure);
     if (failure) return failed({"cannot copy " + options.ca_file, failure.message(), ""});
-    text += "ca_file = \"ca.pem\"\n";
   }
-  if (!options.proxy.empty()) text += "proxy = \"" + options.proxy + "\"\n";
-  text += "manager = \"" + credentials.value().manager + "\"\nroom = \"" + credentials.value().room + "\"\n";
+  const auto credentials = redeem(link.value(), options);
+  if (!credentials) return failed(credentials.error());
+  std::string text = "# A worker, written by `souk-worker join`.\njid = " + toml_string(credentials.value().jid) + "\npassword_file = \"worker.password\"\n";
+  if (!options.host.empty()) text += "host = " + toml_string(options.host) + "\n";
+  text += "port = " + std::to_string(options.port) + "\n";
+  if (!options.ca_file.empty()) text += "ca_file = \"ca.pem\"\n";
+  if (!options.proxy.empty()) text += "proxy = " + toml_string(options.proxy) + "\n";
+  text += "manager = " + toml_string(credentials.value().manager) + "\nroom = " + toml_string(credentials.value().room) + "\n";
   if (const auto done = write_private(folder / "worker.password", credentials.value().password + "\n"); !done) return failed(done.error());
   if (const auto done = write_private(profile, text); !done) return failed(done.error());
   std::printf("Joined %s as %s; the account is in %s\n", link.value().domain.c_str(), credentials.value().jid.c_str(), folder.c_str());
 
-  const std::string self = fs::read_symlink("/proc/self/exe", ignored).string();
-  std::vector<std::string> command{self, "--profile", profile.string()};
+  std::vector<std::string> command{self().string(), "--profile", profile.string()};
   command.insert(command.end(), options.words.begin(), options.words.end());
   bool installs = options.install;
   if (!installs && !options.no_start && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
@@ -244,15 +240,15 @@ int join(const Options& options) {
   }
   if (installs) return install(command);
   std::string shown;
-  for (const auto& word : command) shown += (shown.empty() ? "" : " ") + (word.find_first_of(" '\"$;&|<>*?()\\") == std::string::npos ? word : "'" + word + "'");
+  for (const auto& word : command) shown += (shown.empty() ? "" : " ") + shell_word(word);
   std::printf("%s: %s\n", options.no_start ? "Start it" : "Working now (Ctrl-C stops it); the next time", shown.c_str());
   std::fflush(stdout);
   if (options.no_start) return 0;
   std::vector<char*> argv;
   for (const auto& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
-  ::execv(self.c_str(), argv.data());
-  return failed({"cannot start " + self, std::strerror(errno), ""});
+  ::execv(argv[0], argv.data());
+  return failed({"cannot start " + command[0], std::strerror(errno), ""});
 }
 
 }  // namespace
@@ -275,7 +271,7 @@ int join_main(int argc, char** argv) {
   app.add_option("words", options.words, "Options of the worker, behind --")->type_name("");
   app.footer(
       "Examples:\n  souk-worker join 'xmpp:grid.example.edu?register;preauth=...'\n  souk-worker join 'xmpp:...' --install -- --slots 2 --only-idle 10m\n"
-      "Measures the machine (15 ms) and says what it found; `speed` goes into the worker's offer. To leave: stop the worker and remove the folder.\nExit code: 0 joined, 2 usage, 3 it did not work.");
+      "Measures the machine (15 ms), tries the sandbox, and says what it found; `speed` goes into the worker's offer. To leave: stop the worker and remove the folder.\nExit code: 0 joined, 2 usage, 3 it did not work.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

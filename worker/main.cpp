@@ -42,6 +42,7 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
 constexpr int kUsage = 2, kFailed = 3;      // exit codes (README)
+constexpr auto kBoxedGraceMax = 10s;         // of tasks in a sandbox, whatever they ask for
 constexpr auto kGoodbyeMax = 700ms;         // for the server to take our leave, when asked to stop
 constexpr auto kStopMax = 3500ms;           // for tasks to be stopped and handed back, and for results to be taken, when asked to stop; `souk down` waits 5 s
 
@@ -258,6 +259,7 @@ class Program {
     if (!confined.boxed) return launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)});
     Boxed box{"job " + std::to_string(a.attempt.epoch.value) + "." + std::to_string(a.task.job.value), confined.network, a.needs.gpus > 0, bounds_for(confining_.bounds, *a.command, a.needs, memory_of_slot_, disk_of_slot_)};
     Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, boxed_, a.run, {std::move(a.needs), std::move(granted)});
+    launch.grace = std::min<std::chrono::milliseconds>(launch.grace, kBoxedGraceMax);  // that of a stranger is no way round the limits of the owner, nor to stay when the owner is back
     launch.box = std::move(box);
     for (auto& [name, value] : launch.env)
       if (name == "HOME" && value == kBoxWork) value = kBoxWork + ("/" + launch.folder);  // goes with the attempt

@@ -390,8 +390,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     request.limit_us = in_us(launch.box && launch.box->bounds.time.count() > 0 ? launch.box->bounds.time : launch.time_limit);
     if (launch.box) {
       const Bounds& bounds = launch.box->bounds;
-      if (!slot.group.exists()) request.memory = bounds.memory;
-      request.processes = bounds.processes, request.file = bounds.file, request.disk = bounds.disk;
+      if (!slot.group.exists()) request.memory = bounds.memory, request.processes = bounds.processes;  // RLIMIT_NPROC counts all of that user's
+      request.file = bounds.file, request.disk = bounds.disk;
       request.cpu_s = static_cast<std::uint64_t>(bounds.cpu.count() + 999) / 1000;
     }
     request.grace_us = in_us(launch.grace);

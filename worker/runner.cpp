@@ -460,7 +460,7 @@ class Slot {
   /// The executor makes another sandbox, and takes this one away.
   [[noreturn]] void leave_touched() {
     char end;
-    while (recv(kSocket, &end, 1, 0) > 0 || errno == EINTR) {}
+    for (ssize_t n = 1; n > 0 || (n < 0 && errno == EINTR);) n = recv(kSocket, &end, 1, 0);
     _exit(0);
   }
 

@@ -67,6 +67,14 @@ TEST(Policy, AnAdminMayDoWhatSubmittersAndWatchersDoButIsNoWorker) {
   EXPECT_EQ(says(policy, "bob@cs.edu", Role::watcher), "no: no rule of 'p.toml' names bob@cs.edu");
 }
 
+TEST(Policy, AnAccountThatStandsForAnInvitationWorksForNobody) {
+  Policy open;
+  ASSERT_TRUE(open.grant(Role::worker, "home.org", "--allow-worker"));
+  ASSERT_TRUE(open.grant(Role::submitter, "home.org", "--allow"));
+  for (const Role role : {Role::worker, Role::submitter}) EXPECT_FALSE(open.decide("invite-k3x9@home.org", role).allowed);
+  EXPECT_TRUE(open.decide("w-k3x9@home.org", Role::worker).allowed);
+}
+
 TEST(Policy, WhatTheCommandLineGrantsNoFileTakes) {
   Policy policy = campus();
   ASSERT_TRUE(policy.grant(Role::admin, "mallory@cs.edu", "--admin"));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "protocol/quoting.h"
 #include "submit/grid_state.h"
 
 namespace souk {

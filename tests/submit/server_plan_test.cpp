@@ -34,6 +34,7 @@ TEST(ServerPlan, WritesTheSettingsWithoutWhichAGridCrawls) {
   const std::string prosody = text_of(some_site(ServerKind::prosody), "prosody.cfg.lua");
   EXPECT_TRUE(has(prosody, "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }"));
   EXPECT_TRUE(has(prosody, "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576"));
+  EXPECT_TRUE(has(prosody, "c2s_timeout = 60"));
   EXPECT_TRUE(has(prosody, R"(modules_disabled = { "s2s", "s2s_auth_certs", "limits" })"));
   const std::string ejabberd = text_of(some_site(ServerKind::ejabberd), "ejabberd.yml");
   for (const char* line : {"shaper: none", "max_stanza_size: 1048576", "backlog: 1024", "max_user_sessions: 100000", "starttls_required: true"}) EXPECT_TRUE(has(ejabberd, line)) << line;
@@ -45,6 +46,14 @@ TEST(ServerPlan, TakesTheManagerOnLoopbackOnlyAndLetsNobodyInWithoutEncryption) 
   EXPECT_TRUE(has(prosody, "c2s_require_encryption = true; allow_unencrypted_plain_auth = false"));
   const std::string ejabberd = text_of(some_site(ServerKind::ejabberd), "ejabberd.yml");
   EXPECT_TRUE(has(ejabberd, "  - port: 5347\n    ip: \"127.0.0.1\"\n    module: ejabberd_service"));
+}
+
+TEST(ServerPlan, LetsTheAccountThatAllMachinesShareWorkAndDoNothingElse) {
+  const ServerSite site = some_site(ServerKind::prosody);
+  const std::string policy = text_of(site, "manager/policy.toml");
+  EXPECT_LT(policy.find("who = \"worker@grid.example.edu\"\nroles = [\"worker\"]"), policy.find("who = \"@grid.example.edu\"\nroles = [\"submitter\", \"worker\"]")) << policy;
+  EXPECT_FALSE(has(text_of(site, "souk-manager.service"), "\"--allow")) << "else the policy could take nothing away";
+  EXPECT_TRUE(has(text_of(site, "souk-worker.service"), R"("--owner" "admin@grid.example.edu")"));
 }
 
 TEST(ServerPlan, GivesEachPartItsOwnSecretAndNoOther) {

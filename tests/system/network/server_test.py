@@ -398,11 +398,12 @@ class Invitations(Grid):
     def test_one_link_lets_in_as_many_machines_as_it_says(self):
         invited = self.invite("worker", "--expires", "7d", "--uses", 2)
         self.assertRegex(invited["link"], rf"^xmpp:{DOMAIN}\?register;preauth=invite-[a-z0-9]+\.[a-z0-9]{{32}};manager=")
-        self.assertEqual(invited["command"], f"souk-worker join '{invited['link']}'")
+        self.assertEqual(invited["command"], f"souk-worker join '{invited['link']}' --ca-file ca.pem", "what the link does not tell")
         for folder in ("first", "second"):
             done = self.join(invited["link"], folder)
             self.assertEqual(done.code, 0, (done, self.place.all_logs()))
             self.assertRegex(done.out, r"speed \d+\.\d")
+            self.assertRegex(done.out, r"Sandbox: bwrap|No sandbox works here, so tasks of others are refused: .+")
             self.assertEqual(mode(self.place.path(folder)), 0o700)
             for name in ("worker.toml", "worker.password"):
                 self.assertEqual(mode(self.place.path(folder, name)), 0o600)

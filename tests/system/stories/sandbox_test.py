@@ -2,6 +2,7 @@
 """A grid on which strangers' tasks run in sandboxes, from submit to the worker's answer."""
 import os
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -58,6 +59,12 @@ class Sandbox(unittest.TestCase):
         self.assertNotEqual(done.code, 0, done)
         done = self.by_eve("run", "--disk", "1MiB", "--shell", "exec head -c 5M /dev/zero > f")
         self.assertNotEqual(done.code, 0, done)
+
+    def test_the_grace_that_a_stranger_asks_for_does_not_outlast_the_owners_limits(self):
+        began = time.monotonic()
+        done = self.by_eve("run", "--time-limit", "1s", "--grace", "1h", "--shell", "trap '' TERM; while :; do read -t 1 x < /dev/zero; done")
+        self.assertNotEqual(done.code, 0, done)
+        self.assertLess(time.monotonic() - began, 60)
 
     def test_a_worker_says_what_is_in_force(self):
         done = self.grid.souk("workers", "worker-1")
