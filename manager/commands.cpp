@@ -116,10 +116,7 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
   const std::string node = command.findAttribute("node");
   if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));
   asker.admin = rules_.rulebook.now().decide(asker.owner, Role::admin).allowed;
-  if (elsewhere(iq, command, asker)) {
-    if (asker.admin && (node == "invite" || node == "revoke")) rules_.audit.did(node, asker.jid, {});
-    return;
-  }
+  if (elsewhere(iq, command, asker)) return;
   if (!known(node)) return link_.send(error_of(iq, "cancel", "item-not-found", "there is no command '" + node + "'; there are " + node_names()));
   const gloox::Tag* payload = command.findChild(node, "xmlns", ns::job);
   if (std::string why; !may(asker, node, why)) {

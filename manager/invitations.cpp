@@ -63,7 +63,7 @@ const char* state_of(const InvitationBook& book, const std::string& id, const In
 
 }  // namespace
 
-Result<std::unique_ptr<Invitations>> Invitations::open(boost::asio::io_context& loop, XmppLink& link, Setup setup) {
+Result<std::unique_ptr<Invitations>> Invitations::open(boost::asio::io_context& loop, XmppLink& link, Audit& audit, Setup setup) {
   InvitationBook book;
   std::error_code failure;
   if (std::filesystem::exists(setup.file, failure)) {
@@ -74,11 +74,11 @@ Result<std::unique_ptr<Invitations>> Invitations::open(boost::asio::io_context& 
     if (!read) return Error{read.error().what + " in " + setup.file.string(), read.error().why, read.error().remedy};
     book = std::move(read.value());
   }
-  return std::make_unique<Invitations>(loop, link, std::move(setup), std::move(book));
+  return std::make_unique<Invitations>(loop, link, audit, std::move(setup), std::move(book));
 }
 
-Invitations::Invitations(boost::asio::io_context& loop, XmppLink& link, Setup setup, InvitationBook book)
-    : loop_(loop), link_(link), setup_(std::move(setup)), book_(std::move(book)), timer_(loop) {
+Invitations::Invitations(boost::asio::io_context& loop, XmppLink& link, Audit& audit, Setup setup, InvitationBook book)
+    : loop_(loop), link_(link), audit_(audit), setup_(std::move(setup)), book_(std::move(book)), timer_(loop) {
   tick();
 }
 
@@ -148,11 +148,14 @@ bool Invitations::command(const gloox::Tag& iq, const gloox::Tag& command, const
     return refuse(iq, "this account was made for a worker: it runs tasks and may ask for nothing"), true;
   }
   if (node != "join" && node != "invite" && node != "invitations" && node != "revoke") return false;
-  if (node != "join" && !asker.admin) return refuse(iq, "only admins invite (souk-manager --admin)"), true;
+  if (node != "join" && !asker.admin) {
+    audit_.refused(node, asker.jid, "only admins invite");
+    return refuse(iq, "only admins invite (souk-manager --admin)"), true;
+  }
   const auto read = form_in(command);
   if (!read) return refuse(iq, read.error().text()), true;
   const Form& form = read.value();
-  if (node == "join") join(iq, form, name);
+  if (node == "join") join(iq, form, asker);
   else if (node == "invite") invite(iq, form, asker);
   else if (node == "revoke") revoke(iq, form, asker);
   else list(iq, form, asker);
@@ -189,7 +192,7 @@ void Invitations::invite(const gloox::Tag& iq, const Form& given, const Asker& a
     return refuse(iq, saved.error().text());
   }
   auto kept = std::shared_ptr<gloox::Tag>(iq.clone());
-  add_account(id, secret, [this, kept, id, secret, one](const std::optional<Error>& why) {
+  add_account(id, secret, [this, kept, id, secret, one, by = asker.jid](const std::optional<Error>& why) {
     if (why) {
       (void)!book_.revoke(id);
       book_.removed(id);
@@ -197,6 +200,7 @@ void Invitations::invite(const gloox::Tag& iq, const Form& given, const Asker& a
       return refuse(*kept, why->text());
     }
     spdlog::info("invited id={} role={} by={} uses={} expires=\"{}\"", id, role_name(one.role), one.by, one.uses, day_and_time(one.expires_ms));
+    audit_.did("invite", by, {{"id", id}, {"role", role_name(one.role)}, {"uses", std::to_string(one.uses)}, {"expires", day_and_time(one.expires_ms)}});
     const InvitationLink link{setup_.domain, id, secret, setup_.manager};
     Form form;
     form.type = "result";
@@ -244,6 +248,7 @@ void Invitations::revoke(const gloox::Tag& iq, const Form& given, const Asker& a
   if (all) names.insert(names.end(), book_.all().at(id).accounts.begin(), book_.all().at(id).accounts.end());
   if (const auto saved = save(); !saved) return refuse(iq, saved.error().text());
   spdlog::info("invitation revoked id={} by={} accounts={}", id, asker.owner, all ? names.size() - 1 : 0);
+  audit_.did("revoke", asker.jid, {{"id", id}, {"accounts", std::to_string(names.size() - 1)}});
   // From here on nobody comes in by it, whatever becomes of its account: use() refuses.
   auto kept = std::shared_ptr<gloox::Tag>(iq.clone());
   delete_accounts(names, [this, kept, id, names](const std::optional<Error>& why) {
@@ -258,19 +263,23 @@ void Invitations::revoke(const gloox::Tag& iq, const Form& given, const Asker& a
   });
 }
 
-void Invitations::join(const gloox::Tag& iq, const Form& given, const std::string& id) {
+void Invitations::join(const gloox::Tag& iq, const Form& given, const Asker& asker) {
+  const std::string id = local_part(asker.owner);
   std::string name(given.text("name"));
   const bool worker = book_.all().at(id).role == Invitation::Role::worker;
   if (worker) name = std::string(kWorkerPrefix) + random_letters(10);
   else if (!account_name(name)) return refuse(iq, "'" + printable(shortened(name, 64)) + "' is no name for an account here: 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit, and none that the grid uses");
-  if (const auto used = book_.use(id, name, now_ms()); !used) return refuse(iq, used.error().text());
+  if (const auto used = book_.use(id, name, now_ms()); !used) {
+    audit_.refused("join", asker.jid, used.error().text());
+    return refuse(iq, used.error().text());
+  }
   if (const auto saved = save(); !saved) {
     book_.give_back(id, name);
     return refuse(iq, saved.error().text());
   }
   const std::string password = random_letters(32);
   auto kept = std::shared_ptr<gloox::Tag>(iq.clone());
-  add_account(name, password, [this, kept, id, name, password](const std::optional<Error>& why) {
+  add_account(name, password, [this, kept, id, name, password, by = asker.jid](const std::optional<Error>& why) {
     if (why) {
       book_.give_back(id, name);
       (void)!save();
@@ -281,10 +290,12 @@ void Invitations::join(const gloox::Tag& iq, const Form& given, const std::strin
       delete_accounts({name}, [](const auto&) {});
       return refuse(*kept, "the invitation was revoked just now");
     }
+    const std::string role = role_name(book_.all().at(id).role);
+    audit_.did("join", by, {{"account", name + "@" + setup_.domain}, {"role", role}});
     Form form;
     form.type = "result";
     form.add("jid", "jid-single", "", {name + "@" + setup_.domain}).add("password", "text-private", "", {password});
-    form.add("manager", "jid-single", "", {setup_.manager}).add("room", "jid-single", "", {setup_.room}).add("role", "text-single", "", {role_name(book_.all().at(id).role)});
+    form.add("manager", "jid-single", "", {setup_.manager}).add("room", "jid-single", "", {setup_.room}).add("role", "text-single", "", {role});
     answer(*kept, form);
   });
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/audit.h"
 #include "manager/grid.h"
 #include "manager/invitation_book.h"
 #include "protocol/form.h"
@@ -25,8 +26,8 @@ class Invitations {
     bool component = false;              // then everything is sent from `manager`
   };
   /// Reads the book. fails: if it is there and cannot be read
-  static Result<std::unique_ptr<Invitations>> open(boost::asio::io_context& loop, XmppLink& link, Setup setup);
-  Invitations(boost::asio::io_context& loop, XmppLink& link, Setup setup, InvitationBook book);
+  static Result<std::unique_ptr<Invitations>> open(boost::asio::io_context& loop, XmppLink& link, Audit& audit, Setup setup);
+  Invitations(boost::asio::io_context& loop, XmppLink& link, Audit& audit, Setup setup, InvitationBook book);
 
   /// Answers the command if it is one of these, or if who asks may ask for nothing else. Else false.
   bool command(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker);
@@ -38,7 +39,7 @@ class Invitations {
   void invite(const gloox::Tag& iq, const Form& form, const Asker& asker);
   void list(const gloox::Tag& iq, const Form& form, const Asker& asker);
   void revoke(const gloox::Tag& iq, const Form& form, const Asker& asker);
-  void join(const gloox::Tag& iq, const Form& form, const std::string& id);
+  void join(const gloox::Tag& iq, const Form& form, const Asker& asker);
   void clean();
   void tick();
 
@@ -53,6 +54,7 @@ class Invitations {
 
   boost::asio::io_context& loop_;
   XmppLink& link_;
+  Audit& audit_;
   const Setup setup_;
   InvitationBook book_;
   boost::asio::steady_timer timer_;

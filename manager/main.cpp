@@ -127,7 +127,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, cons
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, rulebook, audit, std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
   souk::Commands commands(loop, link, disco, grid, {rulebook, audit, memory.requests});
-  const auto invitations = souk::Invitations::open(loop, link, {state / "invitations.json", own, profile.manager, profile.room, profile.account.component});
+  const auto invitations = souk::Invitations::open(loop, link, audit, {state / "invitations.json", own, profile.manager, profile.room, profile.account.component});
   if (!invitations) return fail(invitations.error(), 1);
   commands.elsewhere = [&](const auto& iq, const auto& command, const auto& asker) { return invitations.value()->command(iq, command, asker); };
   if (put_back) grid.set_put_back();

@@ -72,10 +72,30 @@ std::optional<DiscoInfo> Conversation::info(const std::string& jid, std::chrono:
   return info_in(*query);
 }
 
-std::vector<std::string> Conversation::items(const std::string& jid) {
+std::vector<std::pair<std::string, std::optional<DiscoInfo>>> Conversation::infos(const std::vector<std::string>& jids, std::chrono::milliseconds most) {
+  struct Kept {
+    std::size_t waiting = 0;
+    std::vector<std::pair<std::string, std::optional<DiscoInfo>>> all;
+  };
+  auto kept = std::make_shared<Kept>();
+  kept->waiting = jids.size();
+  for (const auto& jid : jids) kept->all.emplace_back(jid, std::nullopt);
+  for (std::size_t i = 0; i < jids.size(); ++i) {
+    auto iq = element("iq", {}, {{"type", "get"}, {"to", jids[i]}});
+    child(*iq, "query", ns::info);
+    link_->request(std::move(iq), most, [kept, i](const Answer& answer) {
+      --kept->waiting;
+      if (const auto* query = answer ? answer.iq->findChild("query") : nullptr) kept->all[i].second = info_in(*query);
+    });
+  }
+  wait([&] { return kept->waiting == 0; }, most + 1s);
+  return kept->all;  // a late answer may still write
+}
+
+std::vector<std::string> Conversation::items(const std::string& jid, std::chrono::milliseconds most) {
   auto iq = element("iq", {}, {{"type", "get"}, {"to", jid}});
   child(*iq, "query", ns::items);
-  const auto heard = ask(std::move(iq));
+  const auto heard = ask(std::move(iq), most);
   std::vector<std::string> all;
   if (const auto* query = heard ? heard.iq->findChild("query") : nullptr)
     for (const auto* item : query->children())
@@ -101,13 +121,14 @@ Result<GridAddress> find_manager(Conversation& server, const std::string& domain
     if (!grid) return Error{what, "what answers is no manager of a grid", "its address is `manager` in the profile it was started with"};
     return *grid;
   }
+  const std::string first = "grid." + domain;  // where `souk server init` puts it; an older server may not list it
+  if (const auto info = server.info(first, 3s))
+    if (const auto grid = grid_in(*info, first)) return *grid;
   std::vector<std::string> asked = server.items(domain);
-  asked.insert(asked.begin(), "grid." + domain);  // where `souk server init` puts it; an older server may not list it
-  for (std::size_t i = 0; i < asked.size(); ++i) {
-    if (asked[i].find('@') != std::string::npos || (i > 0 && asked[i] == asked[0])) continue;
-    if (const auto info = server.info(asked[i], 3s))
-      if (const auto grid = grid_in(*info, asked[i])) return *grid;
-  }
+  std::erase_if(asked, [&](const std::string& jid) { return jid.find('@') != std::string::npos || jid == first; });
+  for (const auto& [jid, info] : server.infos(asked, 3s))
+    if (info)
+      if (const auto grid = grid_in(*info, jid)) return *grid;
   return Error{what, "no service that the server lists is one", "is the manager running? One with an ordinary account is not listed: --manager JID"};
 }
 

@@ -41,7 +41,9 @@ class Conversation {
 
   // What one asks often.
   std::optional<DiscoInfo> info(const std::string& jid, std::chrono::milliseconds most = std::chrono::seconds(5));
-  std::vector<std::string> items(const std::string& jid);  // addresses; at most 100
+  /// Of many, asked at once; in the order of `jids`, without what did not come in that time.
+  std::vector<std::pair<std::string, std::optional<DiscoInfo>>> infos(const std::vector<std::string>& jids, std::chrono::milliseconds most);
+  std::vector<std::string> items(const std::string& jid, std::chrono::milliseconds most = std::chrono::seconds(10));  // addresses; at most 100
 
  private:
   boost::asio::io_context loop_{1};

@@ -1,5 +1,7 @@
 // invite, join: letting in who has no account.
+#include <pwd.h>
 #include <spdlog/fmt/fmt.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -13,6 +15,7 @@
 #include "protocol/stanza.h"
 #include "submit/connect.h"
 #include "submit/conversation.h"
+#include "submit/embedded.h"
 #include "submit/grid_state.h"
 #include "submit/grids.h"
 
@@ -90,6 +93,12 @@ int join(const Common& common, const JoinOptions& options) {
   if (const auto checked = check_grid_name(grid_name); !checked) return fail(common, checked.error(), exit_code::usage);
   for (const auto& known : grids.value().all())
     if (known.name == grid_name) return fail(common, {"nothing was done", "there is a grid " + grid_name + " already (`souk grids`)", "give this one another name: --grid NAME"}, exit_code::usage);
+  std::string name = options.name;
+  if (name.empty()) {
+    const passwd* const me = ::getpwuid(::getuid());
+    if (me == nullptr || ::getuid() == 0) return fail(common, {"nothing was done", "it is not said who you are", "give the new account a name: --as NAME"}, exit_code::usage);
+    name = account_name(me->pw_name);
+  }
   Account account;
   account.jid = link.value().account();
   account.password = link.value().secret;
@@ -103,7 +112,7 @@ int join(const Common& common, const JoinOptions& options) {
     return fail(common, done.error(), exit_code::unreachable);
   }
   Form form = submitted();
-  form.add("name", "text-single", "", {options.name});
+  form.add("name", "text-single", "", {name});
   const auto answer = command(server, link.value().manager, "join", form);
   if (!answer) return fail(common, answer.error(), exit_code::unreachable);
   if (answer.value().note_type == "error") return fail(common, {"the manager refuses", answer.value().note, ""}, exit_code::usage);
@@ -145,12 +154,12 @@ void add_invite_commands(CLI::App& app, Common& common) {
   CLI::App* const join_command = app.add_subcommand("join", "Make an account by an invitation for a user, and keep it (for a worker: souk-worker join)")->group("Accounts and servers");
   const auto options = std::make_shared<JoinOptions>();
   join_command->add_option("link", options->link, "The invitation, in quotes")->required()->type_name("");
-  join_command->add_option("--as", options->name, "Name of the new account: a-z 0-9 . _ -")->required()->type_name("NAME");
+  join_command->add_option("--as", options->name, "Name of the new account: a-z 0-9 . _ - (default: that of your user on this machine)")->type_name("NAME");
   join_command->add_option("--host", options->host, "Where the server is (default: the domain)")->type_name("HOST");
   join_command->add_option("--port", options->port, "And its port")->check(CLI::Range(1, 65535))->capture_default_str();
   join_command->add_option("--ca-file", options->ca_file, "Authorities to trust instead of the system's, PEM; a copy is kept")->type_name("FILE");
   join_command->add_option("--proxy", options->proxy, "Go through a proxy: http://HOST:PORT or socks5://HOST:PORT")->type_name("URL");
-  join_command->footer("Example:\n  souk join 'xmpp:grid.example.edu?register;preauth=...' --as ada");
+  join_command->footer("Examples:\n  souk join 'xmpp:grid.example.edu?register;preauth=...'\n  souk join 'xmpp:...' --as ada");
   join_command->callback([&common, options] { common.action = [&common, options] { return join(common, *options); }; });
 }
 

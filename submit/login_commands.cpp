@@ -19,6 +19,7 @@ namespace {
 struct LoginOptions {
   std::string jid, password_file, host, ca_file, proxy, manager;
   std::uint16_t port = 5222;
+  bool force = false;
 };
 
 std::string dump(const nlohmann::json& value) { return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
@@ -32,6 +33,13 @@ int login(const Common& common, const LoginOptions& options) {
   Grids known = grids.value();
   const std::string name = common.grid.empty() ? domain : common.grid;
   if (const auto checked = check_grid_name(name); !checked) return fail(common, checked.error(), exit_code::usage);
+  std::string before;  // whose account there is already
+  for (const auto& other : known.all())
+    if (other.name == name)
+      if (const auto profile = load_profile(other.profile)) before = bare(profile.value().account.jid);
+  if (before == options.jid) before.clear();
+  if (!before.empty() && !options.force)
+    return fail(common, {"nothing was done", "on the grid " + name + " you are " + printable(before) + " already", "give this one a name of its own: --grid NAME; or --force, and the other one's password is forgotten here"}, exit_code::usage);
   Account account;
   account.jid = options.jid;
   account.host = options.host;
@@ -61,7 +69,7 @@ int login(const Common& common, const LoginOptions& options) {
     std::fputs(dump({{"grid", name}, {"jid", account.jid}, {"manager", grid.value().manager}, {"room", grid.value().room}, {"profile", saved.value().string()}, {"default", usual}}).c_str(), stdout);
     return exit_code::good;
   }
-  std::fputs(fmt::format("Logged in as {} on the grid {} ({})\n", account.jid, name, grid.value().manager).c_str(), stdout);
+  std::fputs(fmt::format("Logged in as {} on the grid {} ({}){}\n", account.jid, name, grid.value().manager, before.empty() ? "" : ", and no longer as " + printable(before)).c_str(), stdout);
   std::fputs((usual ? "Commands mean this grid from now on; another one: souk grids --use NAME\n"
                     : fmt::format("Name it: souk --grid {0} run hostname; or mean it always: souk grids --use {0}\n", name)).c_str(), stdout);
   return exit_code::good;
@@ -114,6 +122,7 @@ void add_login_commands(CLI::App& app, Common& common) {
   login_command->add_option("--ca-file", options->ca_file, "Authorities to trust instead of the system's, PEM; a copy is kept")->type_name("FILE");
   login_command->add_option("--proxy", options->proxy, "Go through a proxy: http://HOST:PORT (CONNECT) or socks5://HOST:PORT")->type_name("URL");
   login_command->add_option("--manager", options->manager, "The manager's address, if the server does not list it")->type_name("JID");
+  login_command->add_flag("--force", options->force, "Also in place of another account on that grid");
   login_command->footer(
       "Examples:\n  souk login ada@grid.example.edu\n  souk login ada@grid.example.edu --grid campus --proxy socks5://proxy:1080\n"
       "  souk login bob@lab.example.org --grid lab --ca-file lab-ca.pem --password-file - < secret\n  souk --grid lab run hostname\n"

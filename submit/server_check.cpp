@@ -1,31 +1,22 @@
 #include "submit/server_check.h"
 
 #include <gloox/tag.h>
-#include <netdb.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <poll.h>
 #include <spdlog/fmt/fmt.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "protocol/asio_connection.h"
 #include "protocol/certificate_names.h"
-#include "protocol/proxy.h"
 #include "protocol/stanza.h"
-#include "protocol/xml_stream.h"
 #include "submit/conversation.h"
+#include "submit/stranger.h"
 
 namespace souk {
 namespace {
@@ -34,150 +25,8 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using Level = Finding::Level;
 
-constexpr auto kStep = 10s;  // for each thing a server is asked
+constexpr auto kAccountMax = 60s;  // for all that is looked at with one account; a server as it should be takes a second
 constexpr std::size_t kNeeded = 140'000, kRoomy = 400'000, kLarge = 50'000;  // bytes of a stanza: 96 KiB as base64 and some; what leaves room; what one batch has
-
-struct Ssl {
-  SSL_CTX* context = nullptr;
-  SSL* session = nullptr;
-  ~Ssl() {
-    SSL_free(session);
-    SSL_CTX_free(context);
-  }
-};
-
-/// A stream as a stranger opens it, step by step and without gloox, which would give up where we want to look on.
-class Stranger {
- public:
-  Stranger(const ServerToCheck& server) : server_(server), parser_("jabber:client", {[](gloox::Tag&) {}, [this](gloox::Tag& tag, bool) { take(tag); }, [this] { ended_ = true; }}) {}
-  ~Stranger() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Stranger(const Stranger&) = delete;
-
-  /// Empty: connected. Else why not.
-  std::string connect() {
-    std::optional<Proxy> proxy;
-    if (!server_.proxy.empty()) {
-      auto read = parse_proxy(server_.proxy);
-      if (!read) return read.error().text();
-      proxy = read.value();
-    }
-    const std::string host = server_.host.empty() ? server_.domain : server_.host;
-    if (const std::string why = dial(proxy ? proxy->host : host, proxy ? proxy->port : server_.port); !why.empty()) return (proxy ? "the proxy: " : "") + why;
-    if (!proxy) return {};
-    ProxyHandshake handshake(*proxy, host, server_.port);
-    std::string bytes = handshake.start(), reply;
-    if (bytes.empty() || !write(bytes)) return handshake.problem();
-    while (true) {
-      char buffer[1024];
-      const auto got = read(buffer, sizeof buffer);
-      if (got <= 0) return "the proxy closed the connection";
-      const auto state = handshake.feed({buffer, static_cast<std::size_t>(got)}, reply);
-      if (state == ProxyHandshake::State::failed) return handshake.problem();
-      if (state == ProxyHandshake::State::open) return {};
-      if (!reply.empty() && !write(reply)) return "the proxy closed the connection";
-    }
-  }
-
-  /// Opens a stream and waits for its features; null: none came.
-  const gloox::Tag* features() {
-    parser_.restart();
-    features_.reset();
-    ended_ = false;
-    const std::string header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='" + server_.domain + "' version='1.0'>";
-    if (!write(header)) return nullptr;
-    until([this] { return features_ != nullptr; });
-    return features_.get();
-  }
-
-  /// STARTTLS and a handshake that looks at everything and refuses nothing. Empty: done.
-  std::string secure() {
-    proceeded_ = refused_ = false;
-    if (!write("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")) return "the server closed the connection";
-    until([this] { return proceeded_ || refused_; });
-    if (!proceeded_) return "the server did not go on after STARTTLS";
-    ssl_.context = SSL_CTX_new(TLS_client_method());
-    SSL_CTX_set_min_proto_version(ssl_.context, TLS1_2_VERSION);
-    const bool loaded = server_.ca_file.empty() ? SSL_CTX_set_default_verify_paths(ssl_.context) == 1 : SSL_CTX_load_verify_locations(ssl_.context, server_.ca_file.c_str(), nullptr) == 1;
-    if (!loaded) return "the authorities in " + server_.ca_file + " cannot be read";
-    SSL_CTX_set_verify(ssl_.context, SSL_VERIFY_NONE, nullptr);
-    ssl_.session = SSL_new(ssl_.context);
-    SSL_set_tlsext_host_name(ssl_.session, server_.domain.c_str());
-    SSL_set_fd(ssl_.session, fd_);
-    if (SSL_connect(ssl_.session) != 1) {
-      const char* reason = ERR_reason_error_string(ERR_get_error());
-      return std::string("the handshake failed: ") + (reason ? reason : "the server broke off");
-    }
-    secured_ = true;
-    return {};
-  }
-  SSL* tls() { return ssl_.session; }
-
- private:
-  std::string dial(const std::string& host, std::uint16_t port) {
-    addrinfo hints{}, *found = nullptr;
-    hints.ai_socktype = SOCK_STREAM;
-    const std::string where = is_loopback(host) && host.find_first_not_of("0123456789.:") != host.npos ? "127.0.0.1" : host;
-    if (const int failure = ::getaddrinfo(where.c_str(), std::to_string(port).c_str(), &hints, &found); failure != 0) return "the address of " + host + " cannot be found: " + ::gai_strerror(failure);
-    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> end(found, ::freeaddrinfo);
-    std::string why = "no address";
-    for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
-      fd_ = ::socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-      if (fd_ < 0) continue;
-      int error = ::connect(fd_, at->ai_addr, at->ai_addrlen) == 0 ? 0 : errno;
-      if (error == EINPROGRESS) {
-        pollfd ready{fd_, POLLOUT, 0};
-        socklen_t length = sizeof error;
-        if (::poll(&ready, 1, 10'000) != 1) error = ETIMEDOUT;
-        else ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length);
-      }
-      if (error == 0) {
-        const timeval limit{10, 0};
-        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-        const int flags = ::fcntl(fd_, F_GETFL);
-        ::fcntl(fd_, F_SETFL, flags & ~O_NONBLOCK);
-        return {};
-      }
-      why = std::strerror(error);
-      ::close(fd_);
-      fd_ = -1;
-    }
-    return why;
-  }
-  bool write(const std::string& bytes) {
-    if (secured_) return SSL_write(ssl_.session, bytes.data(), static_cast<int>(bytes.size())) == static_cast<int>(bytes.size());
-    std::size_t sent = 0;
-    while (sent < bytes.size()) {
-      const auto count = ::send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
-      if (count <= 0) return false;
-      sent += static_cast<std::size_t>(count);
-    }
-    return true;
-  }
-  long read(char* buffer, std::size_t size) { return secured_ ? SSL_read(ssl_.session, buffer, static_cast<int>(size)) : ::recv(fd_, buffer, size, 0); }
-  void until(const std::function<bool()>& ready) {
-    const auto end = Clock::now() + kStep;
-    char buffer[8192];
-    while (!ready() && !ended_ && Clock::now() < end) {
-      const auto got = read(buffer, sizeof buffer);
-      if (got <= 0 || !parser_.feed({buffer, static_cast<std::size_t>(got)})) return;
-    }
-  }
-  void take(gloox::Tag& tag) {
-    if (tag.name() == "features") features_.reset(tag.clone());
-    if (tag.name() == "proceed") proceeded_ = true;
-    if (tag.name() == "failure") refused_ = true;
-  }
-
-  const ServerToCheck& server_;
-  int fd_ = -1;
-  bool secured_ = false, ended_ = false, proceeded_ = false, refused_ = false;
-  Ssl ssl_;
-  XmlStream parser_;
-  Stanza features_;
-};
 
 std::vector<std::string> mechanisms_in(const gloox::Tag& features) {
   std::vector<std::string> all;
@@ -249,15 +98,22 @@ std::optional<double> there_and_back(Conversation& server, std::size_t bytes, st
 
 void look_inside(const ServerToCheck& server, const Account& account, bool first, std::vector<Finding>& all) {
   Conversation inside(account);
+  const auto end = Clock::now() + kAccountMax;
+  const auto at_most = [&](std::chrono::milliseconds most) { return std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()), 0ms, most); };
+  const auto over = [&] {
+    if (Clock::now() < end) return false;
+    all.push_back({Level::wrong, "time", fmt::format("after {} s not all had been looked at: what is missing here", std::chrono::seconds(kAccountMax).count()), "the line, or the server, is too slow for a grid: try it from another place; its log may tell more"});
+    return true;
+  };
   if (const auto done = inside.open(); !done) return all.push_back({Level::wrong, "login", bare(account.jid) + ": " + done.error().why, done.error().remedy});
   all.push_back({Level::ok, "login", bare(account.jid) + " logged in", ""});
   if (!first) return;
 
   std::vector<double> small, large;
-  for (int i = 0; i < 15; ++i)
-    if (const auto took = there_and_back(inside, 200, 10s)) small.push_back(*took);
+  for (int i = 0; i < 15 && inside.up(); ++i)
+    if (const auto took = there_and_back(inside, 200, at_most(10s))) small.push_back(*took);
   for (int i = 0; i < 15 && inside.up(); ++i) {
-    const auto took = there_and_back(inside, kLarge, 20s);
+    const auto took = there_and_back(inside, kLarge, at_most(20s));
     if (!took) break;
     large.push_back(*took);
     if (*took > 2000) break;
@@ -270,7 +126,7 @@ void look_inside(const ServerToCheck& server, const Account& account, bool first
   std::size_t passed = large.empty() ? 0 : kLarge, refused = 0;
   for (const std::size_t bytes : {kNeeded, kRoomy}) {
     if (large.empty() || fastest(large) > 2000) break;  // a rate limit would be measured, not a size
-    if (!inside.up() || !there_and_back(inside, bytes, 20s)) {
+    if (!inside.up() || !there_and_back(inside, bytes, at_most(20s))) {
       refused = bytes;
       break;
     }
@@ -282,10 +138,10 @@ void look_inside(const ServerToCheck& server, const Account& account, bool first
     if (!inside.up() && !inside.open()) return all.push_back({Level::wrong, "login", "the server lets " + bare(account.jid) + " in no more after that", "see its log"});
   }
 
+  if (over()) return;
   std::string rooms, uploads;
   std::uint64_t upload_max = 0;
-  for (const auto& jid : inside.items(server.domain)) {
-    const auto info = inside.info(jid, 3s);
+  for (const auto& [jid, info] : inside.infos(inside.items(server.domain, at_most(10s)), at_most(3s))) {
     if (!info) continue;
     if (std::find(info->features.begin(), info->features.end(), ns::grid) != info->features.end()) continue;  // a manager's own market
     for (const auto& identity : info->identities)
@@ -300,6 +156,7 @@ void look_inside(const ServerToCheck& server, const Account& account, bool first
   if (!uploads.empty()) all.push_back({Level::ok, "uploads", fmt::format("{} takes files{}", uploads, upload_max > 0 ? fmt::format(" up to {} MiB", upload_max >> 20) : std::string()), ""});
   else all.push_back({Level::warning, "uploads", "the server lists no HTTP upload (XEP-0363)", "nothing of a grid needs it yet; chat clients do for pictures"});
 
+  if (over()) return;
   const auto manager = find_manager(inside, server.domain, server.manager);
   if (manager) all.push_back({Level::ok, "manager", manager.value().manager + " answers; its market is " + manager.value().room, ""});
   else
@@ -356,7 +213,7 @@ Finding judge_stanza(std::size_t passed_bytes, std::size_t refused_bytes) {
 
 std::vector<Finding> check_server(const ServerToCheck& server) {
   std::vector<Finding> all;
-  Stranger stranger(server);
+  Stranger stranger({server.domain, server.host, server.port, server.ca_file, server.proxy}, server.step);
   const std::string where = fmt::format("{}:{}", server.host.empty() ? server.domain : server.host, server.port);
   const auto began = Clock::now();
   if (const std::string why = stranger.connect(); !why.empty()) {

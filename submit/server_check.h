@@ -1,5 +1,6 @@
 // Looks at an XMPP server from outside, as a worker or a user would meet it, and explains what it finds.
 #pragma once
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,7 @@ namespace souk {
 
 struct Finding {
   enum class Level { ok, warning, wrong } level = Level::ok;
-  std::string about;   // one word, for scripts: connection, tls-chain, tls-name, tls-days, encryption, mechanisms, registration, login, stanza-size, round-trip, rooms, uploads, manager, clock
+  std::string about;   // one word, for scripts: connection, tls-chain, tls-name, tls-days, encryption, mechanisms, registration, login, stanza-size, round-trip, rooms, uploads, manager, clock, time
   std::string what;    // a fact, with its figure
   std::string remedy;  // what to do; empty when all is well
 };
@@ -21,6 +22,7 @@ struct ServerToCheck {
   std::string ca_file, proxy;
   std::string manager;            // to look for; empty: what the server lists
   std::vector<Account> accounts;  // to log in with; none: only what a stranger sees
+  std::chrono::milliseconds step{10'000};  // for each thing that a stranger asks
 };
 
 std::vector<Finding> check_server(const ServerToCheck& server);

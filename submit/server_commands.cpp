@@ -27,6 +27,20 @@ struct InitOptions {
   std::string domain, kind = "prosody", out, certificate, key, authority;
 };
 
+/// How the commands that we print name this program: by its name alone where it is found; sudo looks in folders of its own.
+std::string own_name(bool by_sudo) {
+  std::error_code ignored;
+  const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
+  const char* const path = by_sudo ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" : std::getenv("PATH");
+  for (std::string_view rest = path ? path : ""; !rest.empty();) {
+    const auto end = std::min(rest.find(':'), rest.size());
+    const fs::path found = fs::path(rest.substr(0, end)) / "souk";
+    if (end > 0 && fs::exists(found, ignored)) return fs::equivalent(found, self, ignored) ? "souk" : self.string();
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return self.string();
+}
+
 int server_init(const Common& common, InitOptions options) {
   const auto domain = check_domain(options.domain);
   if (!domain) return fail(common, domain.error(), exit_code::usage);
@@ -44,18 +58,20 @@ int server_init(const Common& common, InitOptions options) {
     site.key = fs::absolute(options.key);
   }
   if (!options.authority.empty()) options.init.authority = fs::absolute(options.authority).string();
-  site.root = ::geteuid() == 0;
-  if (site.run_as.empty()) {
-    const passwd* const me = ::getpwuid(::geteuid());
-    site.run_as = me ? me->pw_name : "root";
-  }
+  const passwd* const entry = ::getpwuid(::geteuid());
+  const std::string me = entry ? entry->pw_name : ::geteuid() == 0 ? "root" : std::to_string(::geteuid());
+  if (site.run_as.empty()) site.run_as = me;
+  site.root = site.run_as == "root";
+  site.for_another = ::geteuid() == 0 && !site.root;
+  if (!site.for_another && site.run_as != me) return fail(common, {"cannot write for " + site.run_as, "only root can give files to another user", "run it by sudo, or as that user"}, exit_code::usage);
+  site.souk = own_name(site.for_another);
   auto programs = find_programs();
   if (!programs && site.kind == ServerKind::prosody) return fail(common, programs.error(), exit_code::failed);
-  if (programs) site.server = programs.value().server, site.manager = programs.value().manager, site.worker = programs.value().worker;
+  if (programs) site.server = programs.value().server, site.manager = programs.value().manager;
   else {  // ejabberd needs no Prosody
     std::error_code ignored;
     const fs::path beside = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    site.manager = beside / "souk-manager", site.worker = beside / "souk-worker";
+    site.manager = beside / "souk-manager";
   }
   const auto written = init_server(options.init);
   if (!written) return fail(common, written.error(), exit_code::usage);
@@ -69,9 +85,10 @@ int server_init(const Common& common, InitOptions options) {
     return exit_code::good;
   }
   std::string text = fmt::format("Wrote a grid on {} ({}) into {}\n", site.domain, options.kind, site.dir.string());
-  for (const auto& file : written.value().files) text += "  " + fs::relative(file, site.dir).string() + "\n";
+  for (const auto& file : written.value().files) text += "  " + file.lexically_relative(site.dir).string() + "\n";
   for (const auto& warning : written.value().warnings) text += "warning: " + warning + "\n";
   if (site.run_as == "root") text += "warning: server and manager would run as root; rather make a user for them and say --run-as USER\n";
+  if (site.for_another && !options.init.self_signed) text += fmt::format("{} got a copy of certificate and key; renewed ones are taken by `systemctl restart souk-server`\n", site.run_as);
   text += fmt::format("Ports for others: {} (XMPP), {} (files). What remains:\n", site.clients, site.uploads);
   for (std::size_t i = 0; i < remaining.size(); ++i) text += fmt::format("  {}. {}\n", i + 1, remaining[i]);
   std::fputs(text.c_str(), stdout);
@@ -146,10 +163,10 @@ void add_server_commands(CLI::App& app, Common& common) {
   init_command->add_option("--component-port", site.component, "Of the manager, on this machine only")->check(CLI::Range(1, 65535))->capture_default_str();
   init_command->add_option("--upload-port", site.uploads, "Of HTTP upload")->check(CLI::Range(1, 65535))->capture_default_str();
   init_command->add_option("--admin", site.admin, "Account that sees everything and may invite")->capture_default_str()->type_name("NAME");
-  init_command->add_option("--run-as", site.run_as, "Unix user of server and manager (default: you)")->type_name("USER");
+  init_command->add_option("--run-as", site.run_as, "Unix user of server and manager (default: you); by root for that user, who need not be able to read the key")->type_name("USER");
   init_command->add_flag("--hosted", site.hosted, "Keep the marketplace in the server's room service, not in the manager: for up to a hundred workers");
   init_command->footer(
-      "Examples:\n  souk server init --domain grid.example.edu --cert /etc/letsencrypt/live/grid.example.edu/fullchain.pem --key .../privkey.pem\n"
+      "Examples:\n  sudo souk server init --domain grid.example.edu --cert /etc/letsencrypt/live/grid.example.edu/fullchain.pem --key .../privkey.pem --run-as souk --out /srv/grid\n"
       "  souk server init --domain grid.lab --cert grid.crt --key grid.key --ca-file lab-ca.pem --server ejabberd --out /srv/grid\n"
       "Writes nothing when a file is there already, unless --force. All files are 0600. Tells the three commands that remain.");
   init_command->callback([&common, init] { common.action = [&common, init] { return server_init(common, *init); }; });

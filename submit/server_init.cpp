@@ -1,5 +1,7 @@
 #include "submit/server_init.h"
 
+#include <fcntl.h>
+#include <grp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <pwd.h>
@@ -10,8 +12,10 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "protocol/certificate_names.h"
+#include "protocol/quoting.h"
 #include "submit/certificate.h"
 #include "submit/state_folder.h"
 
@@ -88,6 +92,27 @@ Result<std::string> password_in(const fs::path& file) {
   return line;
 }
 
+/// Gives the folder to the user that all runs as, and makes this process that user for good: whoever owns a folder could put a link where root writes.
+Result<Done> become(const ServerSite& site, const passwd& user) {
+  const auto bad = [&](std::string why, std::string remedy) { return Error{"nothing was written", std::move(why), std::move(remedy)}; };
+  std::error_code ignored;
+  if (const auto made = make_folders(site.dir); !made) return made;
+  const int folder = ::open(site.dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  struct stat status{};
+  const bool known = folder >= 0 && ::fstat(folder, &status) == 0;
+  const int failure = errno;
+  const bool given = known && (status.st_uid != 0 || ::fchown(folder, user.pw_uid, user.pw_gid) == 0);
+  if (folder >= 0) ::close(folder);
+  if (!known) return bad("cannot use " + site.dir.string() + ": " + std::strerror(failure), "choose another folder: --out DIR");
+  if (!given) return bad("cannot give " + site.dir.string() + " to " + site.run_as + ": " + std::strerror(errno), "choose another folder: --out DIR");
+  if (::initgroups(user.pw_name, user.pw_gid) != 0 || ::setgid(user.pw_gid) != 0 || ::setuid(user.pw_uid) != 0) return bad("cannot become " + site.run_as + ": " + std::strerror(errno), "");
+  if (::access(site.dir.c_str(), R_OK | W_OK | X_OK) != 0) return bad(site.run_as + " cannot get into " + site.dir.string() + ": " + std::strerror(errno), "choose a folder below one that everybody may enter: --out /srv/grid");
+  for (const fs::path& program : {site.server, site.manager})
+    if (!program.empty() && ::access(program.c_str(), X_OK) != 0)
+      return bad(site.run_as + " cannot run " + program.string() + ": " + std::strerror(errno), "install it where everybody may run it: sudo install souk souk-manager souk-worker souk-runner /usr/local/bin");
+  return Done{};
+}
+
 }  // namespace
 
 Result<Written> init_server(ServerInit wished) {
@@ -95,15 +120,13 @@ Result<Written> init_server(ServerInit wished) {
   const ServerLayout at{site.dir};
   Written written;
   std::error_code ignored;
-  const bool for_another = site.root && site.run_as != "root";  // made by root for somebody else
-  const passwd* const user = for_another ? ::getpwnam(site.run_as.c_str()) : nullptr;
-  if (for_another && !user) return Error{"nothing was written", "there is no user " + site.run_as, "make it: sudo useradd --system " + site.run_as};
+  const passwd* const user = site.for_another ? ::getpwnam(site.run_as.c_str()) : nullptr;
+  if (site.for_another && !user) return Error{"nothing was written", "there is no user " + site.run_as, "make it: sudo useradd --system " + site.run_as};
   if (!fs::is_empty(site.dir, ignored) && fs::exists(site.dir, ignored)) {
     if (!fs::exists(at.profile("manager"), ignored)) return Error{"nothing was written", "something else is in " + site.dir.string(), "choose another folder: --out DIR"};
     struct stat status{};
-    // Who owns it could put a link where root writes.
-    if (site.root && ::stat(site.dir.c_str(), &status) == 0 && status.st_uid != 0)
-      return Error{"nothing was written", site.dir.string() + " belongs to another user, and root does not write there", "run it as that user: sudo -u " + site.run_as + " souk server init ... --force"};
+    if (::geteuid() == 0 && ::lstat(site.dir.c_str(), &status) == 0 && status.st_uid != (user ? user->pw_uid : 0))
+      return Error{"nothing was written", site.dir.string() + " belongs to another user than " + site.run_as, "say that one: --run-as USER; or give it the folder: sudo chown -R " + site.run_as + ": " + shell_word(site.dir.string())};
   }
   if (wished.self_signed) {
     site.certificate = at.server() / (site.domain + ".crt");
@@ -113,6 +136,25 @@ Result<Written> init_server(ServerInit wished) {
   }
   site.own_authority = wished.self_signed || !wished.authority.empty();
 
+  // What only root may read is read before we are somebody else.
+  std::string authority;
+  std::vector<PlannedFile> copies;
+  if (!wished.self_signed && site.own_authority) {
+    auto text = read_file(wished.authority);
+    if (!text) return text.error();
+    authority = text.value();
+  }
+  if (site.for_another && !wished.self_signed && site.key.parent_path() != at.server()) {
+    const auto certificate = read_file(site.certificate), key = read_file(site.key);
+    if (!certificate) return certificate.error();
+    if (!key) return key.error();
+    site.certificate_source = std::exchange(site.certificate, at.server() / (site.domain + ".crt"));
+    site.key_source = std::exchange(site.key, at.server() / (site.domain + ".key"));
+    copies = {{site.certificate, certificate.value()}, {site.key, key.value()}};
+  }
+  if (site.for_another)
+    if (const auto done = become(site, *user); !done) return done.error();
+
   ServerSecrets secrets;
   for (auto [part, secret] : {std::pair{"manager", &secrets.component}, {"admin", &secrets.admin}, {"worker", &secrets.worker}}) {
     auto password = password_in(at.password(part));
@@ -120,17 +162,20 @@ Result<Written> init_server(ServerInit wished) {
     *secret = password.value();
   }
   std::vector<PlannedFile> files = plan_server(site, secrets);
+  files.insert(files.end(), copies.begin(), copies.end());
   if (wished.self_signed && !fs::exists(site.certificate, ignored)) {
     const auto made = self_signed({site.domain, "upload." + site.domain, "rooms." + site.domain});
     if (!made) return made.error();
     files.push_back({site.certificate, made.value().certificate});
     files.push_back({site.key, made.value().key});
-    wished.authority.clear();
     for (const char* part : {"worker", "admin"}) files.push_back({site.dir / part / "ca.pem", made.value().certificate});
   } else if (site.own_authority) {
-    const auto authority = read_file(wished.self_signed ? site.certificate : fs::path(wished.authority));
-    if (!authority) return authority.error();
-    for (const char* part : {"worker", "admin"}) files.push_back({site.dir / part / "ca.pem", authority.value()});
+    if (wished.self_signed) {
+      auto text = read_file(site.certificate);
+      if (!text) return text.error();
+      authority = text.value();
+    }
+    for (const char* part : {"worker", "admin"}) files.push_back({site.dir / part / "ca.pem", authority});
   }
   if (wished.force) std::erase_if(files, [&](const PlannedFile& file) { return file.path == at.policy() && fs::exists(file.path, ignored); });  // that one is written to be changed
   else
@@ -157,11 +202,6 @@ Result<Written> init_server(ServerInit wished) {
       if (!keys) return keys.error();
       if (const auto done = write_file(file, render_account(keys.value())); !done) return done.error();
     }
-  }
-  if (for_another) {
-    for (const auto& entry : fs::recursive_directory_iterator(site.dir, ignored))
-      if (::lchown(entry.path().c_str(), user->pw_uid, user->pw_gid) != 0) return Error{"cannot give " + entry.path().string() + " to " + site.run_as, std::strerror(errno), ""};
-    if (::lchown(site.dir.c_str(), user->pw_uid, user->pw_gid) != 0) return Error{"cannot give " + site.dir.string() + " to " + site.run_as, std::strerror(errno), ""};
   }
   return written;
 }

@@ -3,6 +3,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "protocol/quoting.h"
 #include "submit/ejabberd_start.h"
@@ -172,14 +173,33 @@ std::string policy(const ServerSite& site) {
       site.domain, site.admin);
 }
 
-std::string unit(const ServerSite& site, const std::string& about, const std::vector<std::string>& command, const std::string& unit_lines, const std::string& service_lines,
-                 const std::string& run_as) {
+std::string unit_line(const std::vector<std::string>& words) {
   std::string line;
-  for (const auto& word : command) line += (line.empty() ? "" : " ") + unit_word(word);
+  for (const auto& word : words) line += (line.empty() ? "" : " ") + unit_word(word);
+  return line;
+}
+
+/// comment: whole lines, of what is to be done with it
+std::string unit(const ServerSite& site, const std::string& comment, const std::string& about, const std::vector<std::string>& command, const std::string& unit_lines, const std::string& service_lines,
+                 const std::string& run_as) {
   return fmt::format(
-      "# Written by `souk server init` for {}.\n[Unit]\nDescription={}\nAfter=network-online.target\nWants=network-online.target\n{}\n[Service]\nUser={}\nExecStart={}\n{}"
+      "# Written by `souk server init` for {}.\n{}[Unit]\nDescription={}\nAfter=network-online.target\nWants=network-online.target\n{}\n[Service]\nUser={}\nExecStart={}\n{}"
       "Restart=on-failure\nRestartSec=2\nNoNewPrivileges=true\nUMask=0077\n\n[Install]\nWantedBy=multi-user.target\n",
-      site.domain, about, unit_lines, run_as, line, service_lines);
+      site.domain, comment, about, unit_lines, run_as, unit_line(command), service_lines);
+}
+
+/// systemd, which is root, hands certificate and key to the server's user at each start, and that user copies them: so what was renewed is taken by a restart, and
+/// root writes into no folder of somebody else.
+std::string certificate_lines(const ServerSite& site) {
+  if (site.key_source.empty()) return {};
+  const auto plain = [](std::string path) {  // not in quotes, up to the end of the line (systemd.exec(5))
+    for (std::size_t at = 0; (at = path.find('%', at)) != path.npos; at += 2) path.insert(at, "%");
+    return path;
+  };
+  std::string lines;
+  for (const auto& [name, source, target] : {std::tuple{"tls.crt", site.certificate_source, site.certificate}, {"tls.key", site.key_source, site.key}})
+    lines += fmt::format("LoadCredential={}:{}\nExecStartPre=/usr/bin/install -m 0600 ${{CREDENTIALS_DIRECTORY}}/{} {}\n", name, plain(source.string()), name, unit_word(target.string()));
+  return lines;
 }
 
 }  // namespace
@@ -224,25 +244,33 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
 
   const std::vector<std::string> server = prosody ? std::vector<std::string>{site.server.string(), "-F", "--config", at.config(site.kind).string()}
                                                   : std::vector<std::string>{at.start().string(), at.server().string()};
-  files.push_back({at.unit("server"), unit(site, "XMPP server of the grid " + site.domain, server, "", "LimitNOFILE=65536\n", site.run_as)});
+  files.push_back({at.unit("server"), unit(site, "", "XMPP server of the grid " + site.domain, server, "", certificate_lines(site) + "LimitNOFILE=65536\n", site.run_as)});
   files.push_back({at.unit("manager"),
-                   unit(site, "Manager of the grid " + site.domain,
+                   unit(site, "", "Manager of the grid " + site.domain,
                         {site.manager.string(), "--profile", at.profile("manager").string(), "--state", (site.dir / "manager" / "state").string(), "--policy", at.policy().string(), "--admin",
                          site.admin + "@" + site.domain},
                         "After=souk-server.service\nWants=souk-server.service\n", "LimitNOFILE=65536\n", site.run_as)});
-  // For workers' machines, to which the folder `worker` goes as /etc/souk. Its first process hands back what runs (docs/OPERATIONS.md). Their owner is who runs the grid,
-  // not the account that they share: whoever reads its password on one machine would run bare tasks on all of them.
+  // For workers' machines: where the programs and the user are there is not known here, so it names the program without a folder, which systemd looks for in the usual ones, and tells how
+  // the rest is made. Its first process hands back what runs. Their owner is who runs the grid, not the account that they share: whoever reads its password on one machine would run bare tasks on all.
   files.push_back({at.unit("worker"),
-                   unit(site, "Worker of the grid " + site.domain, {site.worker.string(), "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work", "--owner", site.admin + "@" + site.domain}, "",
+                   unit(site,
+                        "# For machines of your own. On each of them, with the programs of Souk in /usr/local/bin, and this file and the folder `worker` copied there:\n"
+                        "#   sudo useradd --system souk\n"
+                        "#   sudo install -d -m 700 -o souk -g souk /etc/souk\n"
+                        "#   sudo install -m 600 -o souk -g souk worker/* /etc/souk\n"
+                        "#   sudo install -m 644 souk-worker.service /etc/systemd/system\n"
+                        "#   sudo systemctl enable --now souk-worker\n",
+                        "Worker of the grid " + site.domain, {"souk-worker", "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work", "--owner", site.admin + "@" + site.domain}, "",
                         "StateDirectory=souk\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n", "souk")});
   return files;
 }
 
 std::vector<std::string> remaining_commands(const ServerSite& site) {
   const ServerLayout at{site.dir};
-  const auto word = [](const std::string& text) { return text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._/:=-") == std::string::npos ? text : "'" + text + "'"; };
-  const std::string admin = "souk --profile " + word(at.profile("admin").string());
-  return {"sudo systemctl enable --now " + word(at.unit("server").string()) + " " + word(at.unit("manager").string()), admin + " server check", admin + " invite worker --expires 7d --uses 30"};
+  // The admin's files are of the user that the units run as.
+  const std::string admin = (site.for_another ? "sudo -u " + shell_word(site.run_as) + " " : "") + shell_word(site.souk) + " --profile " + shell_word(at.profile("admin").string());
+  // Copies: systemd takes units as root, and whoever may change one of a folder of theirs would be root.
+  return {"sudo install -m 644 " + shell_word(at.unit("server").string()) + " " + shell_word(at.unit("manager").string()) + " /etc/systemd/system && sudo systemctl enable --now souk-server souk-manager", admin + " server check", admin + " invite worker --expires 7d --uses 30"};
 }
 
 }  // namespace souk

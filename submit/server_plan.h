@@ -17,15 +17,19 @@ struct ServerSite {
   std::string domain;                      // of people and workers; the manager is grid.DOMAIN
   ServerKind kind = ServerKind::prosody;
   std::filesystem::path dir;               // where everything goes, absolute
-  std::filesystem::path certificate, key;  // absolute
+  std::filesystem::path certificate, key;  // absolute; as the server reads them
+  // Where they come from, if the server's user cannot read them there and gets copies, made anew whenever its unit starts; empty: they are read where they are.
+  std::filesystem::path certificate_source, key_source;
   std::string host;                        // how others reach the server; empty: by its domain
   std::uint16_t clients = 5222, component = 5347, uploads = 5443;
   std::string admin = "admin";             // account that may do everything on the grid
   std::string run_as = "souk";             // unix user of the units
-  std::filesystem::path server, manager, worker;  // programs
+  std::filesystem::path server, manager;  // programs
+  std::string souk = "souk";               // how the printed commands name it
   bool own_authority = false;              // dir/ca.pem is the authority to trust; else the system's
   bool hosted = false;                     // the marketplace is a room of the server's room service
-  bool root = false;
+  bool root = false;                       // the server runs as root
+  bool for_another = false;                // made by root for `run_as`, whose files others cannot read
 };
 
 /// Where things are. One folder for each part, with the secrets of that part alone: `worker` is what goes to workers' machines.

@@ -17,7 +17,7 @@ ServerSite some_site(ServerKind kind) {
   site.dir = "/srv/my grid";
   site.certificate = "/etc/ssl/grid.crt";
   site.key = "/etc/ssl/grid.key";
-  site.server = "/usr/bin/prosody", site.manager = "/opt/souk-manager", site.worker = "/opt/souk-worker";
+  site.server = "/usr/bin/prosody", site.manager = "/opt/souk-manager";
   return site;
 }
 const ServerSecrets kSecrets{"component-secret", "admin-secret", "worker-secret"};
@@ -76,10 +76,26 @@ TEST(ServerPlan, UnitsQuoteWhatSystemdWouldRead) {
   EXPECT_TRUE(has(text_of(site, "souk-worker.service"), "KillMode=mixed"));
 }
 
+TEST(ServerPlan, GivesTheServersUserCopiesOfWhatOnlyRootReads) {
+  auto site = some_site(ServerKind::prosody);
+  EXPECT_FALSE(has(text_of(site, "souk-server.service"), "Credential"));
+  site.for_another = true;
+  site.certificate_source = "/etc/letsencrypt/live/100%/fullchain.pem", site.key_source = "/etc/letsencrypt/live/100%/privkey.pem";
+  const std::string unit = text_of(site, "souk-server.service");
+  EXPECT_TRUE(has(unit, "LoadCredential=tls.key:/etc/letsencrypt/live/100%%/privkey.pem\nExecStartPre=/usr/bin/install -m 0600 ${CREDENTIALS_DIRECTORY}/tls.key \"/etc/ssl/grid.key\"\n")) << unit;
+  EXPECT_TRUE(remaining_commands(site)[1].starts_with("sudo -u souk souk --profile '/srv/my grid/admin/admin.toml'")) << remaining_commands(site)[1];
+}
+
+TEST(ServerPlan, KnowsNothingOfTheMachinesOnWhichWorkersRun) {
+  const std::string unit = text_of(some_site(ServerKind::prosody), "souk-worker.service");
+  EXPECT_TRUE(has(unit, "\nExecStart=\"souk-worker\" \"--profile\" \"/etc/souk/worker.toml\"")) << unit;
+  EXPECT_FALSE(has(unit, "/opt/")) << unit;
+}
+
 TEST(ServerPlan, LeavesThreeCommands) {
   const auto commands = remaining_commands(some_site(ServerKind::prosody));
   ASSERT_EQ(commands.size(), 3u);
-  EXPECT_EQ(commands[0], "sudo systemctl enable --now '/srv/my grid/souk-server.service' '/srv/my grid/souk-manager.service'");
+  EXPECT_EQ(commands[0], "sudo install -m 644 '/srv/my grid/souk-server.service' '/srv/my grid/souk-manager.service' /etc/systemd/system && sudo systemctl enable --now souk-server souk-manager");
   EXPECT_TRUE(has(commands[1], "server check"));
   EXPECT_TRUE(has(commands[2], "invite worker"));
 }

@@ -17,3 +17,10 @@ foreach(story prosody.Server prosody.Findings prosody.Login prosody.Invitations 
   set_tests_properties(network.${kind}${case} PROPERTIES LABELS system TIMEOUT 300 SKIP_RETURN_CODE 77
     ENVIRONMENT "SERVER=${kind};SOUK=$<TARGET_FILE:souk>;SOUK_MANAGER=$<TARGET_FILE:souk-manager>;SOUK_WORKER=$<TARGET_FILE:souk-worker>")
 endforeach()
+
+# The same by the page of docs/OPERATIONS.md, as it stands there, on machines with system folders of their own, two of them behind routers.
+foreach(kind prosody ejabberd)
+  add_test(NAME network.${kind}Campus COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/campus_test.py)
+  set_tests_properties(network.${kind}Campus PROPERTIES LABELS system TIMEOUT 240 SKIP_RETURN_CODE 77
+    ENVIRONMENT "SERVER=${kind};SOUK=$<TARGET_FILE:souk>;SOUK_MANAGER=$<TARGET_FILE:souk-manager>;SOUK_WORKER=$<TARGET_FILE:souk-worker>")
+endforeach()

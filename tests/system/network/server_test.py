@@ -16,6 +16,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import issue  # noqa: E402
 from site_of import PROGRAM, can_cut, run, until  # noqa: E402
 
 DOMAIN = "grid.souk.test"
@@ -111,13 +112,10 @@ class Place:
 
     # ---- The grid
     def authority(self, name="ca"):
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "9", "-subj", f"/CN={name}", "-addext",
-            "basicConstraints=critical,CA:TRUE", "-keyout", self.path(name + ".key"), "-out", self.path(name + ".pem"))
+        issue.authority(self.folder, name)
 
-    def certificate(self, domain=DOMAIN, days=90, authority="ca", name="server"):
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", days if isinstance(days, str) else str(days), "-subj", f"/CN={domain}",
-            "-addext", f"subjectAltName=DNS:{domain}", "-addext", "basicConstraints=critical,CA:FALSE", "-CA", self.path(authority + ".pem"), "-CAkey", self.path(authority + ".key"),
-            "-keyout", self.path(name + ".key"), "-out", self.path(name + ".crt"))
+    def certificate(self, domain=DOMAIN, **more):
+        issue.certificate(self.folder, domain, **more)
 
     def init(self, *more):
         return self.souk("srv", "server", "init", "--domain", DOMAIN, "--server", KIND, "--cert", self.path("server.crt"), "--key", self.path("server.key"), "--ca-file", self.path("ca.pem"),
@@ -232,6 +230,8 @@ class Server(Grid):
 
     def test_a_worker_and_a_user_on_other_machines_work(self):
         worker = self.place.unit_words("worker")
+        self.assertEqual(worker[0], "souk-worker", "where it stands on another machine is not known here")
+        worker[0] = PROGRAM["worker"]
         worker[worker.index("--profile") + 1] = self.place.path("grid", "worker", "worker.toml")
         worker[worker.index("--work") + 1] = self.place.path("work")
         self.place.start("worker", "vol", worker)
@@ -254,7 +254,7 @@ class Server(Grid):
 class Findings(Grid):
     """Servers that somebody set up in another way."""
 
-    def again(self, change):
+    def again(self, change, look=None):
         path = self.place.path("grid", "server", "prosody.cfg.lua" if KIND == "prosody" else "ejabberd.yml")
         with open(path) as file:
             text = file.read()
@@ -267,7 +267,7 @@ class Findings(Grid):
             self.place.start_server()
             until(lambda: self.place.call("user", sys.executable, "-c", f"import socket; socket.create_connection(('{DOMAIN}', 5222), 2)").code == 0, "it listens", 60)
             until(lambda: self.findings(self.place.souk("user", "server", "check", "--domain", DOMAIN, "--json", "--ca-file", self.place.path("ca.pem"))).get("mechanisms"), "it answers", 30)
-            return self.findings(self.check())
+            return look() if look else self.findings(self.check())
         finally:
             with open(path, "w") as file:
                 file.write(text)
@@ -277,6 +277,50 @@ class Findings(Grid):
         self.assertEqual(found["stanza-size"]["level"], "wrong", found)
         found = self.again(lambda text: text.replace("c2s_stanza_size_limit = 1048576", "c2s_stanza_size_limit = 262144") if KIND == "prosody" else text.replace("1048576", "262144", 1))
         self.assertEqual(found["stanza-size"]["level"], "warning", found)
+
+    def with_certificate(self, **more):
+        """What is found when the server shows another certificate."""
+        kept = {name: self.place.path(name) + ".kept" for name in ("server.crt", "server.key")}
+        for name, copy in kept.items():
+            shutil.copy(self.place.path(name), copy)
+        try:
+            self.place.certificate(**more)
+            return self.again(lambda text: text + "\n")
+        finally:
+            for name, copy in kept.items():
+                os.replace(copy, self.place.path(name))
+
+    def test_a_certificate_that_ended_and_one_of_another_name_are_found_and_get_no_password(self):
+        for more, about, why in (({"begins": "20240101000000Z", "ends": "20240201000000Z"}, "tls-days", "has expired"), ({"domain": "chat.souk.test"}, "tls-name", "is not for " + DOMAIN)):
+            found = self.with_certificate(**more)
+            self.assertEqual(found[about]["level"], "wrong", found)
+            self.assertIn(why, found[about]["what"])
+            self.assertIn("no password goes", found["login"]["what"])
+            self.assertNotIn("round-trip", found)
+        self.assertEqual(self.again(lambda text: text + "\n")["tls-name"]["level"], "ok")
+
+    @unittest.skipIf(KIND != "prosody", "of Prosody")
+    def test_services_that_never_answer_cost_little_time_however_many_there_are(self):
+        def look():
+            self.place.start("silent", "srv", [sys.executable, os.path.join(HERE, "silent_services.py"), DOMAIN, 12])
+            self.addCleanup(lambda: self.place.end("silent"))
+            until(lambda: "there" in self.place.log("silent"), "they are connected", 20)
+            began = time.monotonic()
+            found = self.findings(self.check())
+            took = time.monotonic() - began
+            self.place.end("manager")
+            began = time.monotonic()
+            missing = self.place.souk("user", "login", f"admin@{DOMAIN}", "--password-file", self.place.path("grid", "admin", "admin.password"), "--ca-file", self.place.path("ca.pem"))
+            return found, took, missing, time.monotonic() - began
+        try:
+            found, took, missing, more = self.again(lambda text: text + "".join(f'\nComponent "silent{i}.{DOMAIN}"\n  component_secret = "x"\n' for i in range(12)), look)
+        finally:
+            self.place.start_manager()
+        print(f"  check {took:.1f} s, login without a manager {more:.1f} s")
+        self.assertEqual(found["rooms"]["level"], "ok", found)
+        self.assertEqual(missing.code, 3, missing)
+        self.assertLess(took, 20, "one after the other they would take 36 s")
+        self.assertLess(more, 20)
 
     @unittest.skipIf(KIND != "prosody", "only Prosody's sockets need tuning")
     def test_sockets_that_are_not_tuned(self):
@@ -313,7 +357,14 @@ class Login(Grid):
         self.assertEqual(mode(home), 0o700)
         done = self.place.souk("user", "jobs", "--json")
         self.assertEqual(done.code, 0, done)
+        self.assertEqual(self.log_in("user").code, 0, "the same one again, with a new password maybe")
         self.assertEqual(self.log_in("user", "--grid", "second").code, 0)
+        for force, code in ((), 2), (("--force",), 0):
+            done = self.log_in("user", "--grid", "second", *force, jid=f"worker@{DOMAIN}", password=self.place.secret("worker"))
+            self.assertEqual(done.code, code, done)
+            self.assertIn(f"admin@{DOMAIN} already" if code else f"no longer as admin@{DOMAIN}", done.err + done.out)
+            self.assertEqual(self.grids("user")["second"]["jid"], f"worker@{DOMAIN}" if force else f"admin@{DOMAIN}")
+        self.assertEqual(self.log_in("user", "--grid", "second", "--force").code, 0)
         self.assertEqual({name: grid["default"] for name, grid in self.grids("user").items()}, {"local": False, DOMAIN: True, "second": False})
         self.assertEqual(self.place.souk("user", "--grid", "second", "submit", "--hold", "true").code, 0)
         self.assertEqual(self.place.souk("user", "grids", "--use", "second").code, 0)

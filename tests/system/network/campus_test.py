@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""A grid for a campus and for volunteers by the written commands only: those of "A campus grid on one page" in docs/OPERATIONS.md, and those that they print, as they stand there.
+
+Each machine is one of its own (machines.py): the server, with the manager beside it since its port for that is open on that machine only; the desk of who runs the grid; a machine of the campus; two
+volunteers' machines, each at home behind a router that translates addresses; the desk of who computes. TLS by an own authority. SERVER is prosody (default) or ejabberd."""
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import issue  # noqa: E402
+from machines import Machines, cannot  # noqa: E402
+from site_of import PROGRAM, until  # noqa: E402
+
+KIND = os.environ.get("SERVER", "prosody")
+DOMAIN, ADDRESS = "grid.example.edu", "203.0.113.1"
+PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "docs", "OPERATIONS.md")
+
+
+def page():
+    """What the page tells to type: for each of its numbered steps the blocks, each a list of lines; comments behind two spaces are left out."""
+    with open(PAGE) as file:
+        section = re.search(r"^## A campus grid on one page\n(.*?)^## ", file.read(), re.M | re.S).group(1)
+    steps = re.split(r"^\*\*(\d+)\. ", section, flags=re.M)[1:]
+    return {int(number): [[re.sub(r"\s+# .*", "", line) for line in block.splitlines()] for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)]
+            for number, text in zip(steps[::2], steps[1::2])}, section
+
+
+class Campus(unittest.TestCase):
+    def setUp(self):
+        self.steps, self.section = page()
+        self.all = Machines(f"{ADDRESS} {DOMAIN}", os.path.dirname(os.path.realpath(PROGRAM["souk"])))
+        self.addCleanup(self.all.close)
+        self.server = self.all.machine("server", address=ADDRESS)
+        self.desk = self.all.machine("desk", "boss", "203.0.113.10")
+        self.lab = self.all.machine("lab", address="203.0.113.11")
+        self.people = self.all.machine("people", "ada", "203.0.113.12")
+        self.vera_router, self.vera = self.all.behind_router("vera", "vera", "203.0.113.21")
+        self.otto_router, self.otto = self.all.behind_router("otto", "otto", "203.0.113.22")
+
+    def good(self, machine, line, **more):
+        done = machine.type(line, **more)
+        self.assertEqual(done.code, 0, (done, self.logs()))
+        return done
+
+    def logs(self):
+        return self.all.service_logs() + "".join(f"== {machine.name}\n{machine.log()[-3000:]}\n" for machine in (self.vera, self.otto) if machine.started)
+
+    def json(self, machine, line):
+        return [json.loads(line) for line in self.good(machine, line).out.splitlines()]
+
+    def workers(self):
+        return {worker["worker"]: worker for worker in self.json(self.desk, "souk workers --json")}
+
+    def pasted(self, answer, program):
+        """The one command that an invitation tells to paste."""
+        found = re.findall(rf"^  ({program} .*)$", answer.out, re.M)
+        self.assertEqual(len(found), 1, answer)
+        return found[0]
+
+    # ---- The page, step by step
+    def the_server(self):
+        issue.authority(self.all.folder), issue.certificate(self.all.folder, DOMAIN)
+        for name, source in (("fullchain.pem", "server.crt"), ("privkey.pem", "server.key"), ("ca.pem", "ca.pem")):
+            self.server.put("/home/" + name, self.all.path(source))
+        self.server.root("chmod", "600", "/home/privkey.pem")  # root's alone, as those of Let's Encrypt are
+        account, init = self.steps[1][0]
+        self.good(self.server, account)
+        written = self.good(self.server, init if KIND == "prosody" else init.replace("server init", "server init --server ejabberd"))
+        told = re.findall(r"^  \d\. (.*)$", written.out, re.M)
+        self.assertEqual(told, self.steps[1][1], "what it tells is what the page shows")
+        start, check, invite = told
+        self.good(self.server, start)
+        end = time.monotonic() + 40
+        while (done := self.server.type(check)).code != 0 and time.monotonic() < end:
+            time.sleep(0.2)
+        self.assertEqual(done.code, 0, (done, self.logs()))
+        self.assertIn("souk-worker join 'xmpp:" + DOMAIN, self.good(self.server, invite).out)
+        self.assertIn("sudo cat /srv/grid/admin/admin.password", self.section)
+        return self.good(self.server, "sudo cat /srv/grid/admin/admin.password").out.strip()
+
+    def the_desk(self, password):
+        self.desk.put("/home/boss/ca.pem", self.all.path("ca.pem"))
+        login, check, *invitations = self.steps[2][0]
+        done = self.good(self.desk, login, password=password)
+        self.assertNotIn(password, done.out, "it is not shown")
+        findings = {line["about"]: line for line in self.json(self.desk, check + " --json")}
+        self.assertEqual({line["level"] for line in findings.values()}, {"ok"}, findings)
+        self.assertEqual(set(findings), {"connection", "encryption", "tls-chain", "tls-name", "tls-days", "mechanisms", "login", "round-trip", "stanza-size", "rooms", "uploads", "manager", "clock"})
+        self.assertEqual(len(invitations), 3)
+        return [self.good(self.desk, line) for line in invitations]
+
+    def a_machine_of_the_campus(self):
+        self.lab.put("/home/worker", self.server.seen("/srv/grid/worker"))
+        self.lab.put("/home/souk-worker.service", self.server.seen("/srv/grid/souk-worker.service"))
+        with open(self.server.seen("/srv/grid/souk-worker.service")) as file:
+            unit = file.read()
+        for line in self.steps[3][0]:
+            self.assertIn("#   " + line + "\n", unit, "the unit tells how it is installed")
+            self.good(self.lab, line)
+
+    def the_units_say_what_systemd_understands(self):
+        if shutil.which("systemd-analyze"):
+            done = self.good(self.server, "systemd-analyze verify --man=no /srv/grid/souk-server.service /srv/grid/souk-manager.service /srv/grid/souk-worker.service")
+            self.assertEqual(done.out + done.err, "")
+
+    def the_volunteers(self, invitations):
+        for machine, invitation in zip((self.vera, self.otto), invitations):
+            machine.put(f"{machine.home}/ca.pem", self.all.path("ca.pem"))
+            machine.start(self.pasted(invitation, "souk-worker join"))
+        until(lambda: {"lab", "vera", "otto"} <= set(self.workers()), "all three are in the market" + self.logs(), 60)
+        for worker in self.workers().values():
+            self.assertIn(worker["sandbox"], ("bwrap", "cgroup"), worker)
+        self.assertEqual(len({worker["jid"].split("/")[0] for worker in self.workers().values()}), 3, "each has an account of its own")
+
+    def nobody_reaches_them(self):
+        """The routers do what they are there for: else the rest would show nothing."""
+        listener = self.vera.start("python3 -c 'import socket; s = socket.create_server((\"\", 7777)); s.accept(); s.accept()'")
+        knock = "python3 -c 'import socket; socket.create_connection((\"10.0.0.2\", 7777), 5)'"
+        until(lambda: self.vera_router.type(knock).code == 0, "her router reaches her")
+        self.server.root("ip", "route", "add", "10.0.0.0/24", "via", "203.0.113.21")
+        self.assertNotEqual(self.server.type(knock).code, 0, "the server does not")
+        self.server.root("ip", "route", "del", "10.0.0.0/24")
+        listener.terminate()
+        peers = {line.split()[-1].rsplit(":", 1)[0].strip("[]").removeprefix("::ffff:") for line in self.server.root("ss", "-tnH", "state", "established", "sport = :5222").splitlines()}
+        self.assertEqual(peers - {ADDRESS}, {"203.0.113.11", "203.0.113.21", "203.0.113.22"}, "the server knows the routers only")
+
+    def somebody_computes(self, invitation):
+        self.people.put("/home/ada/ca.pem", self.all.path("ca.pem"))
+        self.good(self.people, self.pasted(invitation, "souk join"))
+        run = self.steps[5][0][0]
+        self.assertIn("--quorum 2/2", run)
+        done = self.good(self.people, run)
+        self.assertEqual(done.out.split(), [str(i * i) for i in range(1, 21)], done)
+        tasks = self.json(self.people, "souk tasks 1 --json")
+        self.assertEqual({(task["state"], task["attempts"]) for task in tasks}, {("succeeded", 2)}, "each was run twice")
+        self.assertEqual(sum(worker["succeeded"] for worker in self.workers().values()), 40)
+        self.assertGreaterEqual(sum(worker["trust_agreed"] > 0 for worker in self.workers().values()), 2)
+
+    def submitted(self, line):
+        return int(self.good(self.people, line).out)
+
+    def job(self, number):
+        return self.json(self.people, f"souk job {number} --json")[0]
+
+    def a_router_gets_another_address(self):
+        """As at home every night: what was connected is not any more, and nobody is told."""
+        job = self.submitted("""souk submit --require 'name == "vera"' --shell 'sleep 1.5; echo done'""")
+        until(lambda: self.job(job)["running"] == 1, "it runs at vera's")
+        self.vera_router.root("ip", "addr", "del", "203.0.113.21/24", "dev", "eth0")
+        self.vera_router.root("ip", "addr", "add", "203.0.113.121/24", "dev", "eth0")
+        self.good(self.people, f"souk wait {job}")
+        task = self.json(self.people, f"souk tasks {job} --json")[0]
+        self.assertEqual((task["attempts"], task["worker"]), (1, "vera"), (task, self.logs()))
+        self.assertIn("203.0.113.121", self.server.root("ss", "-tnH", "state", "established", "sport = :5222"))
+
+    def somebody_is_shut_out(self):
+        job = self.submitted("""souk submit --require 'name == "otto"' -- sleep 4321""")
+        running = lambda: "sleep\x004321" in "".join(command_lines())  # noqa: E731
+        until(running, "it runs at otto's")
+        worker = self.otto.started[0]
+        (ban, bans, unban), = self.steps[6]
+        account = self.workers()["otto"]["jid"].split("/")[0]
+        self.assertEqual(self.good(self.desk, ban).out, account + "\n")
+        self.assertEqual(worker.wait(20), 3, self.logs())
+        self.assertFalse(running(), "his worker ended, and its task with it")
+        self.assertEqual(set(self.workers()), {"lab", "vera"})
+        self.assertEqual(self.good(self.desk, bans).out, account + "\n")
+        self.assertEqual(self.job(job)["running"], 0)
+        self.good(self.people, f"souk cancel {job}")
+        self.assertEqual(self.good(self.people, self.steps[5][0][0]).out.split(), [str(i * i) for i in range(1, 21)], "the others go on")
+        again = self.otto.type(f"souk-worker --profile ~/.config/souk/worker-{DOMAIN}/worker.toml")
+        self.assertEqual(again.code, 3, again)
+        self.good(self.desk, re.sub(r"worker-\w+@\S+", account, unban))
+        self.assertEqual(self.good(self.desk, bans).out, "")
+        return account
+
+    def the_log_tells_who_did_what(self, banned):
+        line, = self.steps[7][0]
+        told = self.json(self.server, line + " --json")
+        did = [(one["did"], one["by"].split("/")[0].split("@")[0]) for one in told]
+        invited = [one["id"] for one in told if one["did"] == "invite"]
+        self.assertEqual(len(invited), 4)
+        self.assertEqual([who for what, who in did if what == "invite"], ["admin"] * 4)
+        joined = [(one["by"].split("@")[0], one["role"]) for one in told if one["did"] == "join"]
+        self.assertEqual(sorted(joined), sorted([(invited[1], "worker"), (invited[2], "worker"), (invited[3], "user")]), "who came by which invitation")
+        self.assertEqual({who for what, who in did if what in ("submit", "cancel")}, {"ada"})
+        self.assertEqual([(one["by"].split("@")[0], one["whom"]) for one in told if one["did"] == "ban"], [("admin", banned)])
+        self.assertRegex(self.good(self.server, line).out, r"(?m)^\S+Z submit by=ada@grid\.example\.edu/\S+ job=1 tasks=20 ")
+
+    def test_from_init_to_a_quorum_and_a_ban(self):
+        began = time.monotonic()
+
+        def step(name, *arguments):
+            answer = getattr(self, name)(*arguments)
+            print(f"  {time.monotonic() - began:5.1f} s  {name.replace('_', ' ')}", flush=True)
+            return answer
+        password = step("the_server")
+        *workers, user = step("the_desk", password)
+        step("a_machine_of_the_campus")
+        step("the_units_say_what_systemd_understands")
+        step("the_volunteers", workers)
+        step("nobody_reaches_them")
+        step("somebody_computes", user)
+        step("a_router_gets_another_address")
+        banned = step("somebody_is_shut_out")
+        step("the_log_tells_who_did_what", banned)
+
+
+def command_lines():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", errors="replace") as file:
+                yield file.read()
+        except OSError:
+            pass
+
+
+if __name__ == "__main__":
+    if why := cannot():
+        print("skipped: " + why)
+        sys.exit(77)
+    if not shutil.which("prosody" if KIND == "prosody" else "erl"):
+        print(f"skipped: there is no {KIND}")
+        sys.exit(77)
+    unittest.main(verbosity=2)
