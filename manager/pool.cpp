@@ -61,7 +61,7 @@ std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
 }  // namespace
 
 Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max)
-    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop) {
+    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop), together_late_(loop) {
   registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto& payload) { on_report(iq, payload); }));
   registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto& payload) { on_lease(iq, payload); }));
 }
@@ -164,6 +164,7 @@ void Pool::closed() {
   std::vector<WorkerId> workers;
   for (auto& [jid, peer] : peers_) {
     peer.cut = true;
+    peer.to_assign.clear();  // never left: what it says that it holds when it is back is without them
     ask(peer, peer.queued = false);  // what was asked gets no answer
     if (peer.joined) workers.push_back(peer.id);  // what these hold is known, and nobody else gets it
   }
@@ -347,6 +348,7 @@ void Pool::bounced(const std::string& jid) {
   if (at == peers_.end() || !at->second.joined) return;
   const WorkerId id = at->second.id;
   at->second.joined = false;
+  at->second.to_assign.clear();
   ask(at->second, false);
   at->second.owed = true;
   at->second.again = std::chrono::steady_clock::now() + 1s;
@@ -373,6 +375,7 @@ void Pool::dismiss(const std::string& jid) {
   while (!peer.pieces.empty()) drop_pieces(peer, peer.pieces.begin());
   const bool joined = std::exchange(peer.joined, false);
   const WorkerId id = peer.id;
+  peer.to_assign.clear();
   peer.queued = false;  // in to_greet_ it is passed over
   no_worker(jid);
   if (!joined) return;
@@ -419,7 +422,7 @@ void Pool::flush_dirty() {
     }
     const WorkerId id = *left.begin();
     left.erase(left.begin());
-    if (Peer* to = peer(id)) flush(*to);
+    if (Peer* to = peer(id); to && (to->answering == 0 || !to->to_stop.empty())) flush(*to);
     if (std::chrono::steady_clock::now() >= until) break;
   }
   if (!dirty_.empty() && !std::exchange(posted_, true)) boost::asio::post(loop_, [this] { flush_dirty(); });
@@ -445,65 +448,72 @@ std::vector<std::string> Pool::groups_told(const JobEntry& entry, const std::vec
   return told;
 }
 
-void Pool::flush(Peer& peer) {
-  const auto assignments = std::exchange(peer.to_assign, {});
-  const Member* of = assignments.empty() ? nullptr : member(peer.id);
+/// Takes as many as one stanza holds from what it is to be given, and writes them down. None, if a large command has to wait: they go later.
+std::vector<AttemptId> Pool::take_given(Peer& peer, wire::Assign& assign) {
+  const Member* of = peer.to_assign.empty() ? nullptr : member(peer.id);
   const std::vector<Who>* const picky = of && !of->offer.accept.empty() ? &of->offer.accept : nullptr;  // it does not take anyone's tasks
-  for (std::size_t next = 0; next < assignments.size();) {
-    wire::Assign assign;
-    assign.set_epoch(epoch_.value);
-    std::set<std::pair<JobId, std::uint32_t>> named;
-    std::vector<AttemptId> attempts;
-    std::vector<AttemptId> stale;
-    std::size_t bytes = 0;
-    for (; next < assignments.size() && attempts.size() < kAssignmentsMax; ++next) {
-      const auto& [task, attempt, run] = assignments[next];
-      const JobEntry* entry = book_.find(task.job);
-      const std::uint32_t group = entry ? entry->group_of(task.task) : 0;
-      if (!entry || group >= static_cast<std::uint32_t>(entry->job.groups_size())) {  // it ended
-        stale.push_back(attempt);
-        continue;
-      }
-      const std::pair key{task.job, group};
-      const wire::Command& command = entry->command_of(group);
-      const wire::Needs& needs = entry->job.groups(static_cast<int>(group)).needs();
-      const std::uint64_t size = entry->places[group].command_size;
-      const bool large = size > kCommandInline;
-      const bool introduces = !named.contains(key);
-      const std::string item = item_of(*entry, task.task);
-      const std::vector<std::string> groups = introduces && picky ? groups_told(*entry, *picky) : std::vector<std::string>{};
-      std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 : 0);
-      for (const std::string& one : groups) adds += one.size() + 2;
-      if (!attempts.empty() && bytes + adds > kStanzaMax) break;
-      if (large && !peer.has_command.contains(key) && link_.queued() > kQueueHigh) {
-        peer.to_assign.assign(assignments.begin() + static_cast<std::ptrdiff_t>(next), assignments.end());
-        next = assignments.size();
-        flush_soon(peer.id);
-        break;
-      }
-      bytes += adds;
-      if (large && !peer.has_command.contains(key)) send_command(peer, task.job, group, command);
-      if (introduces) {
-        named.insert(key);
-        auto& with = *assign.add_commands();
-        with.set_job(task.job.value), with.set_group(group), with.set_owner(entry->row.owner);
-        if (needs.ByteSizeLong() > 0) *with.mutable_needs() = needs;
-        if (!large) *with.mutable_command() = command;
-        for (const std::string& one : groups) with.add_groups(one);
-      }
-      auto& one = *assign.add_assignments();
-      one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);
-      if (run > 1) one.set_run(run);
-      attempts.push_back(attempt);
+  assign.set_epoch(epoch_.value);
+  std::set<std::pair<JobId, std::uint32_t>> named;
+  std::vector<AttemptId> attempts;
+  std::vector<AttemptId> stale;
+  std::size_t bytes = 0, next = 0;
+  bool later = false;
+  for (; next < peer.to_assign.size() && attempts.size() < kAssignmentsMax; ++next) {
+    const auto [task, attempt, run] = peer.to_assign[next];
+    const JobEntry* entry = book_.find(task.job);
+    const std::uint32_t group = entry ? entry->group_of(task.task) : 0;
+    if (!entry || group >= static_cast<std::uint32_t>(entry->job.groups_size())) {  // it ended
+      stale.push_back(attempt);
+      continue;
     }
-    if (!stale.empty()) refused(peer.id, stale);
-    if (attempts.empty()) continue;
+    const std::pair key{task.job, group};
+    const wire::Command& command = entry->command_of(group);
+    const wire::Needs& needs = entry->job.groups(static_cast<int>(group)).needs();
+    const std::uint64_t size = entry->places[group].command_size;
+    const bool large = size > kCommandInline;
+    const bool introduces = !named.contains(key);
+    const std::string item = item_of(*entry, task.task);
+    const std::vector<std::string> groups = introduces && picky ? groups_told(*entry, *picky) : std::vector<std::string>{};
+    std::size_t adds = item.size() + 48 + (introduces ? needs.ByteSizeLong() + entry->row.owner.size() + (large ? 0 : size) + 16 : 0);
+    for (const std::string& one : groups) adds += one.size() + 2;
+    if (!attempts.empty() && bytes + adds > kStanzaMax) break;
+    if (large && !peer.has_command.contains(key) && link_.queued() > kQueueHigh) {
+      later = true;
+      break;
+    }
+    bytes += adds;
+    if (large && !peer.has_command.contains(key)) send_command(peer, task.job, group, command);
+    if (introduces) {
+      named.insert(key);
+      auto& with = *assign.add_commands();
+      with.set_job(task.job.value), with.set_group(group), with.set_owner(entry->row.owner);
+      if (needs.ByteSizeLong() > 0) *with.mutable_needs() = needs;
+      if (!large) *with.mutable_command() = command;
+      for (const std::string& one : groups) with.add_groups(one);
+    }
+    auto& one = *assign.add_assignments();
+    one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);
+    if (run > 1) one.set_run(run);
+    attempts.push_back(attempt);
+  }
+  peer.to_assign.erase(peer.to_assign.begin(), peer.to_assign.begin() + static_cast<std::ptrdiff_t>(next));
+  if (later) flush_soon(peer.id);
+  if (!stale.empty()) boost::asio::post(loop_, [this, worker = peer.id, stale] { refused(worker, stale); });
+  return attempts;
+}
+
+void Pool::flush(Peer& peer) {
+  peer.answering = 0;
+  while (!peer.to_assign.empty()) {
+    wire::Assign assign;
+    const std::vector<AttemptId> attempts = take_given(peer, assign);
+    if (attempts.empty()) break;  // what is left waits for the server
     auto iq = iq_to(peer);
     add_payload(*iq, "assign", ns::task, assign, {{"tasks", std::to_string(attempts.size())}});
     link_.request(std::move(iq), kDeadline, [this, id = peer.id, jid = peer.occupant.jid, attempts](const Answer& answer) {
-      const auto at = peers_.find(jid);
-      const bool here = at != peers_.end() && at->second.joined;
       if (!answer) {
+        const auto at = peers_.find(jid);
+        const bool here = at != peers_.end() && at->second.joined;
         spdlog::warn("assignment not taken worker={} attempts={} why={} text=\"{}\"", id.value, attempts.size(), answer.error.condition, printable(answer.error.text));
         if (!here || answer.error.condition == "disconnected" || answer.error.condition == "timeout") return;  // its lease decides
         // Nobody is there (RFC 6120 §8.3.3.19), or it does not know us any more: meet it again, or see it leave.
@@ -513,16 +523,8 @@ void Pool::flush(Peer& peer) {
         return refused(id, attempts);
       }
       const gloox::Tag* payload = answer.iq->findChild("assign", "xmlns", ns::task);
-      wire::AssignAnswer taken;
-      if (!payload || !payload_in(*payload, taken)) return;  // what it did not take, its lease brings back
-      if (here)
-        for (const std::uint64_t job : taken.missing())
-          std::erase_if(at->second.has_command, [&](const auto& has) { return has.first == JobId{job}; });
-      std::vector<AttemptId> back;
-      for (const std::uint64_t number : taken.refused())
-        if (const AttemptId attempt{epoch_, number}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
-      if (!back.empty()) spdlog::info("refused worker={} attempts={} why=\"{}\"", id.value, back.size(), printable(taken.why()));
-      refused(id, back);
+      wire::AssignAnswer said;
+      if (payload && payload_in(*payload, said)) taken(jid, id, attempts, said);  // else: what it did not take, its lease brings back
     });
   }
   if (const auto stops = std::exchange(peer.to_stop, {}); !stops.empty()) {
@@ -534,6 +536,18 @@ void Pool::flush(Peer& peer) {
       link_.request(std::move(iq), kDeadline, [](const Answer&) {});  // said again by the next lease of what it holds
     }
   }
+}
+
+/// What a worker says of assignments that it got: of these, or, when it says so in a report, of any.
+void Pool::taken(const std::string& jid, WorkerId worker, const std::vector<AttemptId>& attempts, const wire::AssignAnswer& answer) {
+  if (const auto at = peers_.find(jid); at != peers_.end() && at->second.joined)
+    for (const std::uint64_t job : answer.missing())
+      std::erase_if(at->second.has_command, [&](const auto& has) { return has.first == JobId{job}; });
+  std::vector<AttemptId> back;
+  for (const std::uint64_t number : answer.refused())
+    if (const AttemptId attempt{epoch_, number}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
+  if (!back.empty()) spdlog::info("refused worker={} attempts={} why=\"{}\"", worker.value, back.size(), printable(answer.why()));
+  refused(worker, back);
 }
 
 void Pool::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
@@ -614,6 +628,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   std::set<AttemptId> broken;
   if (const std::string why = take_pieces(*from, report, broken); !why.empty()) return link_.send(error_of(iq, "modify", "bad-request", why));
   const WorkerId worker = from->id;
+  const std::string jid = from->occupant.jid;
   std::vector<Finished> results;
   for (const auto& result : report.results()) {
     const Held what = held_of(result.attempt());
@@ -638,13 +653,50 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   }
   wire::ReportAnswer answer;
   for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());
+  std::uint64_t number = 0;
+  if (report.takes_more() && !results.empty() && std::all_of(results.begin(), results.end(), [](const Finished& one) { return one.outcome.wall >= kTogetherFrom; })) {
+    number = from->answering = ++reports_;
+    answer_in_time(from->occupant.jid, number);
+  }
   // `from` is not used below: telling the scheduler may change the peers.
-  auto reply = std::make_shared<Stanza>(result_of(iq));
-  add_payload(**reply, "report", ns::task, answer);
+  if (report.assigned().epoch() == epoch_.value) {
+    std::vector<AttemptId> named;  // the scheduler knows which of them it has
+    for (const std::uint64_t one : report.assigned().refused()) named.push_back({epoch_, one});
+    taken(jid, worker, named, report.assigned());
+  }
   for (Finished& result : results) finished(std::move(result));
   for (const auto& attempt : report.returned()) tell(AttemptReturned{worker, held_of(attempt).attempt});
-  if (results.empty()) return link_.send(std::move(*reply));
-  commit([this, reply] { link_.send(std::move(*reply)); });  // the worker forgets them when it reads this
+  auto reply = std::make_shared<Stanza>(result_of(iq));
+  if (results.empty()) return send_answer(jid, number, *reply, answer);
+  commit([this, jid, number, reply, answer = std::move(answer)]() mutable { send_answer(jid, number, *reply, answer); });  // the worker forgets them when it reads this
+}
+
+/// To a report, and with it what its worker is to do next, if that waited for it.
+void Pool::send_answer(const std::string& jid, std::uint64_t report, Stanza& reply, wire::ReportAnswer& answer) {
+  if (const auto at = peers_.find(jid); report != 0 && at != peers_.end() && at->second.answering == report) {
+    Peer& peer = at->second;
+    peer.answering = 0;
+    if (peer.joined && link_.queued() <= kQueueHigh && take_given(peer, *answer.mutable_assign()).empty()) answer.clear_assign();
+    if (!peer.to_assign.empty()) flush_soon(peer.id);
+  }
+  add_payload(*reply, "report", ns::task, answer);
+  link_.send(std::move(reply));
+}
+
+/// A disk that takes its time keeps nobody from working.
+void Pool::answer_in_time(const std::string& jid, std::uint64_t report) {
+  together_.push_back({std::chrono::steady_clock::now() + kTogetherMax, jid, report});
+  if (together_.size() == 1) answer_late();
+}
+
+void Pool::answer_late() {
+  together_late_.expires_at(together_.front().until);
+  together_late_.async_wait([this](auto error) {
+    if (error) return;
+    for (const auto now = std::chrono::steady_clock::now(); !together_.empty() && together_.front().until <= now; together_.pop_front())
+      if (const auto at = peers_.find(together_.front().jid); at != peers_.end() && at->second.joined && at->second.answering == together_.front().report) flush(at->second);
+    if (!together_.empty()) answer_late();
+  });
 }
 
 void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {

@@ -30,6 +30,9 @@ constexpr std::size_t kQueueHigh = 16u << 20;     // bytes waiting for the serve
 constexpr std::size_t kPeersMax = 50000;          // occupants of the room that are looked at
 constexpr std::size_t kPastMax = 10000;           // workers remembered that left
 constexpr std::size_t kAssignmentsMax = 1024;     // attempts in one stanza
+// Where tasks take so long, what a worker gets next may wait for the answer to its report, and leave in that: two stanzas a task instead of four. It is then on its
+// way a commit later, which is little beside the task, and leaves alone if the disk takes longer than this.
+constexpr std::chrono::milliseconds kTogetherFrom{200}, kTogetherMax{50};
 constexpr std::size_t kCommandInline = 16 << 10;  // larger commands travel ahead, in parts, once per worker, job and group
 
 class Pool {
@@ -131,6 +134,7 @@ class Pool {
       unsigned run;
     };
     std::vector<Given> to_assign;
+    std::uint64_t answering = 0;  // the report whose answer what is to assign waits for; 0: none
     std::vector<Held> to_stop;
     std::set<std::pair<JobId, std::uint32_t>> has_command;  // large ones: job and group
     std::map<AttemptId, Pieces> pieces;
@@ -151,6 +155,11 @@ class Pool {
   void dismiss(const std::string& jid);
   void flush_soon(WorkerId worker);
   void flush(Peer& peer);
+  std::vector<AttemptId> take_given(Peer& peer, wire::Assign& assign);
+  void taken(const std::string& jid, WorkerId worker, const std::vector<AttemptId>& attempts, const wire::AssignAnswer& answer);
+  void send_answer(const std::string& jid, std::uint64_t report, Stanza& reply, wire::ReportAnswer& answer);
+  void answer_in_time(const std::string& jid, std::uint64_t report);
+  void answer_late();
   std::vector<std::string> groups_told(const JobEntry& entry, const std::vector<Who>& accept) const;
   void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
@@ -191,6 +200,14 @@ class Pool {
   std::deque<std::string> to_greet_;  // may name some that went
   std::size_t asking_ = 0, asking_max_ = kGreetingsMax;
   boost::asio::steady_timer drained_;  // until the server has read some of what waits for it
+  std::uint64_t reports_ = 0;
+  struct Together {
+    std::chrono::steady_clock::time_point until;
+    std::string jid;
+    std::uint64_t report;
+  };
+  std::deque<Together> together_;  // who waits for the answer to a report, in the order of their time
+  boost::asio::steady_timer together_late_;
   std::vector<Registration> registrations_;
 };
 

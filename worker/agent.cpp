@@ -624,8 +624,17 @@ void Agent::renew_leases() {
   actions_.emplace_back(SendLease{++last_lease_, all_held(), state(), allowed_.offered, rule(), allowed_.until_ms});
 }
 
+/// When what is shown must change; nothing while it is true.
+std::optional<Instant> Agent::show_at() const {
+  if (shown_is_true()) return std::nullopt;
+  Instant at = shown_at_ ? *shown_at_ + kShowEvery : now_;
+  if (free_since_ && shown_ == Availability::busy) at = std::max(at, *free_since_ + kShowFreeAfter);
+  return at;
+}
+
 void Agent::show() {
-  if (shown_is_true() || (shown_at_ && now_ < *shown_at_ + kShowEvery)) return;
+  if (const bool free = state() == Availability::free; free != free_since_.has_value()) free_since_ = free ? std::optional(now_) : std::nullopt;
+  if (const auto at = show_at(); !at || now_ < *at) return;
   shown_ = state();
   shown_rule_ = rule();
   shown_at_ = now_;
@@ -663,7 +672,7 @@ std::optional<Instant> Agent::wake_at() const {
   }
   if (greeted_ && retry_at_ > now_ && something_queued()) at(retry_at_);
   if (greeted_ && gathering()) at(gather_until_);
-  if (!shown_is_true() && shown_at_) at(*shown_at_ + kShowEvery);
+  if (const auto when = show_at()) at(*when);
   return first;
 }
 

@@ -238,13 +238,32 @@ void Session::take_hello_here(const gloox::Tag& payload) {
 void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Assign assign;
   if (const auto read = payload_in(payload, assign); !read) return refuse(iq, "modify", "bad-request", read.error().text());
+  Assigned event = read(assign);
+  asked_ = &iq;
+  tell(std::move(event));
+}
+
+/// What came with the answer to a report is not answered itself: what is not taken goes back in a report, and what is lost on the way, its lease brings back.
+void Session::take_more(wire::Assign& assign) {
+  if (assign.assignments_size() > 0) tell(read(assign));
+}
+
+void Session::refuse_more(wire::AssignAnswer answer) {
+  wire::Report message;
+  *message.mutable_assigned() = std::move(answer);
+  auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
+  add_payload(*iq, "report", ns::task, message, {{"results", "0"}});
+  link_.request(std::move(iq), kReportWithin, [](const Answer&) {});
+}
+
+Assigned Session::read(wire::Assign& assign) {
   std::map<CommandId, Received> commands;
   std::map<CommandId, std::string> foreign;
   for (const auto& message : assign.commands()) {
     const CommandId id{JobId{message.job()}, message.group()};
     if (std::string why = why_foreign(message); !why.empty()) foreign[id] = std::move(why);
     else if (!accept_.empty()) foreign[id];  // so that it is known to be no stranger's
-    const auto needs = read(message.needs());
+    const auto needs = souk::read(message.needs());
     if (!message.has_command() && needs) {  // it was sent ahead, and this tells what its tasks need
       commands_.tell_needs(id, needs.value(), message.owner());
       continue;
@@ -256,7 +275,7 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
     }
     came.needs = needs.value();
     came.owner = message.owner();
-    auto command = read(message.command());
+    auto command = souk::read(message.command());
     if (command) came.command = std::make_shared<const Command>(std::move(command.value()));
     else came.problem = command.error().text();
   }
@@ -284,8 +303,7 @@ void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
     if (refuses_ && assignment.command && assignment.refusal.empty()) assignment.refusal = refuses_(assignment);
   }
   spdlog::debug("assigned attempts={} epoch={}", event.assignments.size(), assign.epoch());
-  asked_ = &iq;
-  tell(std::move(event));
+  return event;
 }
 
 /// Whatever the manager believes, this worker's owner says whose tasks run here. Empty: those of that job do.
@@ -368,12 +386,19 @@ void Session::perform(AnswerAssign& action) {
   message.set_why(action.why);
   for (const JobId job : action.missing) message.add_missing(job.value);
   if (!action.refused.empty()) spdlog::info("refused attempts={} why=\"{}\"", action.refused.size(), action.why);
+  if (asked_ == nullptr) {  // they came with the answer to a report
+    message.set_epoch(agent_.epoch().value);
+    if (!action.refused.empty()) refuse_more(std::move(message));
+    return;
+  }
   auto answer = result_of(*asked_);
   add_payload(*answer, "assign", ns::task, message);
   link_.send(std::move(answer));
 }
 
-void Session::perform(RefuseEpoch& action) { refuse(*asked_, "cancel", "conflict", action.why); }
+void Session::perform(RefuseEpoch& action) {
+  if (asked_ != nullptr) refuse(*asked_, "cancel", "conflict", action.why);  // else a hello is on its way, and the answer to that says what is held
+}
 
 void Session::perform(RefuseStale& action) {
   const std::string why = "this worker has obeyed a manager of epoch " + std::to_string(action.epoch.value) + ": an older one may not know what was done since";
@@ -457,6 +482,7 @@ void Session::perform(SendReport& action) {
     result.set_err_in_pieces(ended.err_in_pieces);
   }
   for (const Held& held : action.returned) write(held.attempt, held.task, *message.add_returned());
+  message.set_takes_more(true);
   spdlog::debug("report={} results={} returned={} pieces={}", action.report, action.results.size(), action.returned.size(), action.pieces.size());
   auto iq = element("iq", {}, {{"type", "set"}, {"to", manager_}});
   add_payload(*iq, "report", ns::task, message, {{"results", std::to_string(action.results.size())}});
@@ -466,7 +492,10 @@ void Session::perform(SendReport& action) {
       wire::ReportAnswer said;
       const gloox::Tag* payload = answer.iq->findChild("report", "xmlns", ns::task);
       const auto read = payload != nullptr ? payload_in(*payload, said) : Result<Done>(Done{});
-      if (read) return tell(ReportTaken{report, attempts_of(said.resend())});
+      if (read) {
+        tell(ReportTaken{report, attempts_of(said.resend())});
+        return take_more(*said.mutable_assign());
+      }
       spdlog::warn("report not taken report={} why=\"{}\"", report, printable(read.error().text()));
       return tell(ReportFailed{report, ReportLoss::unanswered, read.error().text()});
     }

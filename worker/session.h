@@ -16,6 +16,8 @@
 #include "worker/spool.h"
 
 namespace souk::wire {
+class Assign;
+class AssignAnswer;
 class JobCommand;
 }
 
@@ -73,6 +75,9 @@ class Session {
   void say_hello(gloox::Tag& join);
   void take_hello_here(const gloox::Tag& payload);
   void take_assign(const gloox::Tag& iq, const gloox::Tag& payload);
+  Assigned read(wire::Assign& assign);
+  void take_more(wire::Assign& assign);
+  void refuse_more(wire::AssignAnswer answer);
   void take_command(const gloox::Tag& iq, const gloox::Tag& payload);
   std::string why_foreign(const wire::JobCommand& command) const;
   void take_stop(const gloox::Tag& iq, const gloox::Tag& payload);

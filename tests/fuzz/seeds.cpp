@@ -110,6 +110,8 @@ void messages() {
   wire::CommandPart part;
   part.set_job(7), part.set_data(command().SerializeAsString()), part.set_size(part.data().size());
   payload('p', "command-part", part);
+  wire::ReportAnswer more;
+  *more.mutable_assign() = assign;
   wire::Stop stop;
   attempt(*stop.add_attempts(), 2), attempt(*stop.add_attempts(), 4);
   payload('s', "stop", stop);
@@ -174,6 +176,7 @@ void messages() {
   wire::Assign ahead = assign;
   ahead.mutable_commands(0)->clear_command();
   write("worker_stanzas", "a-task", record('h', hello) + record('a', assign) + std::string("f\0f\1f\2", 6) + record('r', wire::ReportAnswer()) + record('s', stop));
+  write("worker_stanzas", "more", record('h', hello) + record('a', assign) + std::string("f\0f\1f\2", 6) + record('r', more) + std::string("f\0f\1", 4) + record('r', more) + "d" + std::string("f\0", 2) + record('r', more) + record('s', stop));
   write("worker_stanzas", "needs", record('h', hello) + record('a', held_back) + "pP" + std::string("w\1f\0", 4) + record('r', resend) + record('h', hello));
   write("worker_stanzas", "command-ahead", record('h', hello) + record('a', ahead) + record('c', part) + record('a', ahead) + std::string("f\0e\0", 4) + "l" + record('h', hello));
   hello.set_epoch(2);

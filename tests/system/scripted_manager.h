@@ -156,7 +156,8 @@ class ScriptedManager {
     return ask(iq(worker(), "hello", message));
   }
   /// `count` attempts of one shell line, numbered from `first`.
-  Said assign(const std::string& line, std::uint64_t first = 1, std::uint64_t count = 1, std::uint64_t epoch = 1) {
+  Said assign(const std::string& line, std::uint64_t first = 1, std::uint64_t count = 1, std::uint64_t epoch = 1) { return ask(iq(worker(), "assign", assigned(line, first, count, epoch))); }
+  static wire::Assign assigned(const std::string& line, std::uint64_t first = 1, std::uint64_t count = 1, std::uint64_t epoch = 1) {
     wire::Assign message;
     message.set_epoch(epoch);
     auto& job = *message.add_commands();
@@ -173,7 +174,7 @@ class ScriptedManager {
       one.set_task(number);
       one.set_item("item " + std::to_string(number));
     }
-    return ask(iq(worker(), "assign", message));
+    return message;
   }
   Said stop(std::vector<std::uint64_t> numbers, std::uint64_t epoch = 1) {
     wire::Stop message;
@@ -198,6 +199,8 @@ class ScriptedManager {
   std::vector<wire::Lease> leases;
   int reports = 0;
   bool answers = true;  // to reports
+  wire::Report last_report;
+  std::function<wire::ReportAnswer()> answer_report = [] { return wire::ReportAnswer(); };
   std::function<std::string()> refuse_lease = [] { return std::string(); };  // with which condition; empty: it is taken
   std::function<void(const gloox::Tag&)> on_presence = [](const gloox::Tag&) {};
 
@@ -244,8 +247,9 @@ class ScriptedManager {
       if (result.err_in_pieces()) kept.mutable_outcome()->set_err(pieces_[{result.attempt().number(), true}]);
     }
     for (const auto& attempt : report.returned()) returned.push_back(attempt.number());
+    last_report = report;
     auto answer = result_of(iq);
-    child(*answer, "report", ns::task);
+    add_payload(*answer, "report", ns::task, answer_report());
     link.send(std::move(answer));
   }
 

@@ -232,6 +232,59 @@ TEST(Worker, StopsRunningAndWaitingAttempts) {
   EXPECT_EQ(market.manager.results[2].outcome().cause(), wire::Outcome::CANCELED);
 }
 
+TEST(Worker, TakesMoreFromTheAnswerToItsReport) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil", 1);
+  market.manager.hello();
+  market.manager.answer_report = [&, number = 1u]() mutable {
+    wire::ReportAnswer answer;
+    if (++number <= 5) *answer.mutable_assign() = ScriptedManager::assigned("echo of {}", number);
+    return answer;
+  };
+  market.manager.assign("echo of {}", 1);
+  ASSERT_TRUE(market.manager.results_are(5));
+  EXPECT_TRUE(market.manager.last_report.takes_more());
+  EXPECT_EQ(market.manager.results[5].outcome().out(), "of item 5\n");
+  EXPECT_EQ(market.manager.reports, 5);
+}
+
+TEST(Worker, SaysInAReportWhatItDoesNotTakeOfMore) {
+  Market market;
+  market.manager.open();
+  auto worker = market.worker("anvil", 1);
+  market.manager.hello();
+  std::vector<wire::AssignAnswer> said;
+  market.manager.answer_report = [&] {
+    wire::ReportAnswer answer;
+    if (market.manager.last_report.has_assigned()) said.push_back(market.manager.last_report.assigned());
+    if (market.manager.last_report.results_size() == 0) return answer;
+    *answer.mutable_assign() = ScriptedManager::assigned("true", 2, 2);
+    answer.mutable_assign()->clear_commands();
+    return answer;
+  };
+  market.manager.assign("true", 1);
+  ASSERT_TRUE(market.manager.until([&] { return !said.empty(); }));
+  EXPECT_EQ(said[0].refused_size(), 2);
+  EXPECT_EQ(said[0].missing_size(), 1);
+  EXPECT_EQ(said[0].why(), "no command for its job came with it");
+  EXPECT_EQ(said[0].epoch(), 1u);
+  EXPECT_EQ(market.manager.results.size(), 1u);
+  // Of another epoch it takes nothing and says nothing: whoever leads now asks what it holds.
+  market.manager.answer_report = [&] {
+    wire::ReportAnswer answer;
+    if (market.manager.last_report.has_assigned()) said.push_back(market.manager.last_report.assigned());
+    if (market.manager.last_report.results_size() > 0 && market.manager.last_report.results(0).attempt().number() == 4) *answer.mutable_assign() = ScriptedManager::assigned("true", 5, 1, 9);
+    return answer;
+  };
+  market.manager.assign("true", 4);
+  ASSERT_TRUE(market.manager.results_are(2));
+  market.manager.assign("true", 6);
+  ASSERT_TRUE(market.manager.results_are(3));
+  EXPECT_FALSE(market.manager.results.contains(5));
+  EXPECT_EQ(said.size(), 1u);
+}
+
 TEST(Worker, HandsBackWhatWaitsBehindALongTask) {
   Market market;
   market.manager.open();
