@@ -12,11 +12,13 @@
 #include <CLI/CLI.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <cctype>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <optional>
 
@@ -38,6 +40,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kUsage = 2, kFailed = 3;  // as souk-worker's
+constexpr const char* kUnitHead = "# Written by `souk-worker join`.\n";
 
 struct Options {
   std::string link, folder, host, ca_file, proxy;
@@ -73,13 +76,15 @@ Result<Done> write_private(const fs::path& file, const std::string& text) {
   return Done{};
 }
 
+/// Made for its owner alone. One that was there stays as it is: what is written into it is private by itself, as long as nobody else can take it away.
 Result<Done> private_folder(const fs::path& folder) {
   std::error_code ignored;
   fs::create_directories(folder.parent_path(), ignored);
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return Error{"cannot make the folder " + folder.string(), std::strerror(errno), "choose another one: --dir FOLDER"};
   struct stat status{};
   if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != ::geteuid()) return Error{"cannot use " + folder.string(), "it is no folder of yours", "choose another one: --dir FOLDER"};
-  if (::chmod(folder.c_str(), 0700) != 0 || ::access(folder.c_str(), W_OK) != 0) return Error{"cannot use " + folder.string(), std::strerror(errno), "choose another one: --dir FOLDER"};
+  if ((status.st_mode & 022) != 0) return Error{"cannot use " + folder.string(), "others may write into it", "choose another one: --dir FOLDER; or chmod go-w " + folder.string()};
+  if (::access(folder.c_str(), W_OK) != 0) return Error{"cannot use " + folder.string(), std::strerror(errno), "choose another one: --dir FOLDER"};
   return Done{};
 }
 
@@ -164,25 +169,47 @@ void tell_sandbox(const fs::path& folder) {
   fs::remove_all(trial, ignored);
 }
 
-int install(const std::vector<std::string>& command) {
+/// One for each grid. domain: as the folder of its account is called, which is a name of a file
+std::string unit_name(const std::string& domain) {
+  std::string name = "souk-worker-";
+  for (const char c : domain) name += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_' ? c : '_';
+  return name + ".service";
+}
+
+/// Why that unit is not ours to write over: it is another worker's, or somebody wrote it.
+std::optional<Error> in_the_way(const fs::path& unit, const fs::path& profile) {
+  std::ifstream in(unit);
+  if (!in) return std::nullopt;
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (text.starts_with(kUnitHead) && text.find(unit_word("--profile") + " " + unit_word(profile.string())) != text.npos) return std::nullopt;
+  return Error{"nothing was installed", unit.string() + " is there already, and starts something else", "move it away, or join without --install and start the worker in another way"};
+}
+
+Result<fs::path> unit_of(const std::string& domain) {
   const auto base = below_home("XDG_CONFIG_HOME", ".config");
-  if (!base) return failed(base.error());
-  const fs::path unit = base.value() / "systemd" / "user" / "souk-worker.service";
+  if (!base) return base.error();
+  return base.value() / "systemd" / "user" / unit_name(domain);
+}
+
+int install(const std::vector<std::string>& command, const fs::path& unit, const std::string& domain, const fs::path& profile) {
+  const std::string name = unit.filename().string();
+  if (const auto other = in_the_way(unit, profile)) return failed(*other);
   std::string line;
   for (const auto& word : command) line += (line.empty() ? "" : " ") + unit_word(word);
   std::error_code ignored;
   fs::create_directories(unit.parent_path(), ignored);
   // An account that was taken away does not come back by trying (exit code 3), nor does a wrong option (2).
-  if (const auto done = write_private(unit, "# Written by `souk-worker join`.\n[Unit]\nDescription=Works for a Souk grid\n\n[Service]\nExecStart=" + line +
+  if (const auto done = write_private(unit, std::string(kUnitHead) + "[Unit]\nDescription=Works for the Souk grid " + printable(domain) + "\n\n[Service]\nExecStart=" + line +
                                                 "\nRestart=on-failure\nRestartSec=5\nRestartPreventExitStatus=2 3\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n\n[Install]\nWantedBy=default.target\n"); !done)
     return failed(done.error());
   std::printf("Wrote %s\n", unit.c_str());
   std::fflush(stdout);
-  if (!run({"systemctl", "--user", "daemon-reload"}) || !run({"systemctl", "--user", "enable", "--now", "souk-worker.service"})) {
-    std::printf("systemd did not start it (no user session here?). Later: systemctl --user enable --now souk-worker\n");
+  // Not `enable --now`: one of an earlier time that runs would go on as it was.
+  if (!run({"systemctl", "--user", "daemon-reload"}) || !run({"systemctl", "--user", "enable", name}) || !run({"systemctl", "--user", "restart", name})) {
+    std::printf("systemd did not start it (no user session here?). Later: systemctl --user daemon-reload; systemctl --user enable --now %s\n", name.c_str());
     return kFailed;
   }
-  std::printf("It works now, and whenever you are logged in; also when you are not: loginctl enable-linger\nTo stop it: systemctl --user disable --now souk-worker\n");
+  std::printf("It works now, and whenever you are logged in; also when you are not: loginctl enable-linger\nTo stop it: systemctl --user disable --now %s\n", name.c_str());
   return 0;
 }
 
@@ -202,7 +229,13 @@ int join(const Options& options) {
   std::error_code ignored;
   const fs::path profile = folder / "worker.toml";
   if (fs::exists(profile, ignored)) return failed({"nothing was done", "this machine joined " + link.value().domain + " already", "start it: souk-worker --profile " + profile.string() + "; or join anew after removing " + folder.string()}, kUsage);
-  if (const auto made = private_folder(folder); !made) return failed(made.error());  // before a use of the invitation is spent
+  // Before a use of the invitation is spent.
+  const auto unit = unit_of(link.value().domain);
+  if (options.install) {
+    if (!unit) return failed(unit.error());
+    if (const auto other = in_the_way(unit.value(), profile)) return failed(*other);
+  }
+  if (const auto made = private_folder(folder); !made) return failed(made.error());
 
   ProbeOptions probing;
   probing.work = folder;
@@ -238,7 +271,7 @@ int join(const Options& options) {
     std::getline(std::cin, answer);
     installs = answer == "y" || answer == "Y" || answer == "yes";
   }
-  if (installs) return install(command);
+  if (installs) return unit ? install(command, unit.value(), link.value().domain, profile) : failed(unit.error());
   std::string shown;
   for (const auto& word : command) shown += (shown.empty() ? "" : " ") + shell_word(word);
   std::printf("%s: %s\n", options.no_start ? "Start it" : "Working now (Ctrl-C stops it); the next time", shown.c_str());

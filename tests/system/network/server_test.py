@@ -545,10 +545,40 @@ class Invitations(Grid):
         until(lambda: "straight" in self.names(), "it is in the market", 60)
         self.place.call("user", "true")
         done = self.place.call("user", PROGRAM["worker"], "join", link, "--ca-file", self.place.path("ca.pem"), "--install", "--", "--slots", 2)
-        unit = self.place.path("home", "user", ".config", "systemd", "user", "souk-worker.service")
+        unit = self.place.path("home", "user", ".config", "systemd", "user", f"souk-worker-{DOMAIN}.service")
         self.assertTrue(os.path.exists(unit), done)
         with open(unit) as file:
             self.assertIn('"--slots" "2"\n', file.read())
+
+    def test_it_writes_over_nothing_of_somebody_else(self):
+        link = self.invite("worker")["link"]
+        unit = self.place.path("home", "user", ".config", "systemd", "user", f"souk-worker-{DOMAIN}.service")
+        there = self.place.path("home", "user", "papers")
+        os.makedirs(os.path.dirname(unit), exist_ok=True)
+        os.makedirs(there)
+        os.chmod(there, 0o755)
+        if os.path.exists(unit):
+            os.rename(unit, unit + ".before")
+        with open(unit, "w") as file:
+            file.write("[Service]\nExecStart=/bin/true\n")
+        join = [PROGRAM["worker"], "join", link, "--ca-file", self.place.path("ca.pem"), "--dir", there]
+        done = self.place.call("user", *join, "--install")
+        self.assertNotEqual(done.code, 0, done)
+        self.assertIn("starts something else", done.err)
+        with open(unit) as file:
+            self.assertIn("/bin/true", file.read())
+        self.assertEqual(os.listdir(there), [])
+        done = self.place.call("user", *join, "--no-start")  # the invitation was not spent
+        self.assertEqual(done.code, 0, done)
+        self.assertEqual(os.stat(there).st_mode & 0o777, 0o755)
+        for name in os.listdir(there):
+            if name != "ca.pem":
+                self.assertEqual(os.stat(os.path.join(there, name)).st_mode & 0o777, 0o600, name)
+        os.chmod(there, 0o777)
+        for name in os.listdir(there):
+            os.unlink(os.path.join(there, name))
+        self.assertIn("others may write into it", self.place.call("user", *join, "--no-start").err)
+        os.unlink(unit)
 
 
 if __name__ == "__main__":
