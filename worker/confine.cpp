@@ -9,9 +9,11 @@ namespace souk::worker {
 
 Confinement confine(const Confining& with, std::string_view submitter, const Command& command) {
   Confinement answer;
+  answer.grace = command.grace;
   if (!command.service.empty()) return answer;  // the owner's own program answers; nothing of the submitter's runs
   const bool own = !submitter.empty() && submitter == with.owner;
   answer.boxed = with.mode == SandboxMode::bwrap || command.sandbox == Sandboxing::required || (with.mode == SandboxMode::automatic && !own);
+  if (answer.boxed || !own) answer.grace = std::min<std::chrono::milliseconds>(answer.grace, kStrangersGraceMax);
   if (!answer.boxed) return answer;
   const std::string whose = own ? "" : "a task of " + (submitter.empty() ? std::string("somebody unknown") : std::string(submitter)) + " would need a sandbox here";
   if (command.sandbox == Sandboxing::none) {

@@ -1,5 +1,6 @@
 // Which tasks run in a sandbox, which bare, and which not at all: what the owner of this worker, the submitter and the host have to say. Pure.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -29,8 +30,12 @@ struct Confining {
 
 struct Confinement {
   bool boxed = false, network = false;
-  std::string refusal;  // not empty: it is not run here
+  std::chrono::milliseconds grace{0};  // how long it may take to end when it is told to
+  std::string refusal;                 // not empty: it is not run here
 };
+
+/// Of tasks of others and of those in a sandbox, whatever they ask for: it is no way round the owner's limits, nor to stay when the owner is back.
+inline constexpr std::chrono::seconds kStrangersGraceMax{10};
 
 /// submitter: bare JID, as the manager says; empty: nobody's own
 Confinement confine(const Confining& with, std::string_view submitter, const Command& command);

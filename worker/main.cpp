@@ -42,7 +42,6 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
 constexpr int kUsage = 2, kFailed = 3;      // exit codes (README)
-constexpr auto kBoxedGraceMax = 10s;         // of tasks in a sandbox, whatever they ask for
 constexpr auto kGoodbyeMax = 700ms;         // for the server to take our leave, when asked to stop
 constexpr auto kStopMax = 3500ms;           // for tasks to be stopped and handed back, and for results to be taken, when asked to stop; `souk down` waits 5 s
 
@@ -178,6 +177,8 @@ struct LockedFolder {
 /// The first working folder of this user that no other worker uses.
 Result<LockedFolder> default_work() {
   const fs::path base = default_base();
+  std::error_code ignored;
+  fs::create_directories(base.parent_path(), ignored);
   if (const auto made = private_folder(base); !made) return made.error();
   for (int number = 1; number <= kFoldersMax; ++number) {
     const fs::path path = base / ("worker-" + std::to_string(number));
@@ -196,8 +197,9 @@ fs::path default_state(const Options& options, const fs::path& work) {
   const char* const base = std::getenv("XDG_STATE_HOME");
   const bool has_base = base != nullptr && base[0] == '/', has_home = home != nullptr && home[0] == '/';
   if (!options.work.empty() || (!has_base && !has_home)) return work / ".souk-state";
-  // Default working folders are numbered in two places, below $XDG_RUNTIME_DIR and in /tmp: `souk-worker-1`, `souk-1000-worker-1`.
-  const std::string name = work.parent_path().filename().string() + '-' + work.filename().string();
+  // Default working folders are numbered in two places, below ~/.cache and in /var/tmp: `souk-worker-1`, `souk-1000-worker-1`.
+  const std::string base_name = work.parent_path().filename().string();
+  const std::string name = (base_name.starts_with("souk-") && work.parent_path().parent_path() == "/var/tmp" ? base_name : "souk") + '-' + work.filename().string();
   return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / name;
 }
 
@@ -256,10 +258,14 @@ class Program {
   Launch launch_of_this(Assignment a, Granted granted) {
     host_.worker = session_.room().nick();
     const Confinement confined = confine(confining_, a.submitter, *a.command);
-    if (!confined.boxed) return launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)});
+    if (!confined.boxed) {
+      Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, host_, a.run, {std::move(a.needs), std::move(granted)});
+      launch.grace = confined.grace;
+      return launch;
+    }
     Boxed box{"job " + std::to_string(a.attempt.epoch.value) + "." + std::to_string(a.task.job.value), confined.network, a.needs.gpus > 0, bounds_for(confining_.bounds, *a.command, a.needs, memory_of_slot_, disk_of_slot_)};
     Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, boxed_, a.run, {std::move(a.needs), std::move(granted)});
-    launch.grace = std::min<std::chrono::milliseconds>(launch.grace, kBoxedGraceMax);  // that of a stranger is no way round the limits of the owner, nor to stay when the owner is back
+    launch.grace = confined.grace;
     launch.box = std::move(box);
     for (auto& [name, value] : launch.env)
       if (name == "HOME" && value == kBoxWork) value = kBoxWork + ("/" + launch.folder);  // goes with the attempt
@@ -501,7 +507,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "souk-worker " SOUK_VERSION);
   app.add_option("--profile", options.profile, "Profile file: who this worker is and which grid (required, but for --drain)")->type_name("FILE");
   app.add_option("--slots", options.slots, "Tasks run at a time (default: one for each processor)")->check(CLI::Range(1, souk::kSlotsMax))->type_name("K");
-  app.add_option("--work", options.work, "Working folder, used by this worker alone (default: a private one below $XDG_RUNTIME_DIR or /tmp)")->type_name("DIR");
+  app.add_option("--work", options.work, "Working folder, used by this worker alone (default: a private one below $XDG_CACHE_HOME or ~/.cache, or in /var/tmp where that is no disk of this host)")->type_name("DIR");
   app.add_option("--state", options.state, "Folder, of this worker alone, where results are kept until the manager has taken them; none: in memory only (default: with --work, a folder in that; "
                  "else below $XDG_STATE_HOME or ~/.local/state)")->type_name("DIR|none");
   app.add_option("--name", options.name, "Name in the marketplace (default: the host's name)")->check(CLI::Validator(

@@ -335,13 +335,15 @@ std::vector<std::string> find_gpus(const fs::path& root, const std::string& path
 
 }  // namespace
 
+std::uint64_t offered_disk(std::uint64_t free, std::uint64_t size) { return free - std::min(free / 2, std::max(std::uint64_t{2} << 30, size / 20)); }
+
 Offer probe(const ProbeOptions& options) {
   Offer offer;
   offer.version = SOUK_VERSION;
   offer.cpus = count_cpus(options.root);
   offer.slots = std::clamp(options.slots > 0 ? options.slots : offer.cpus, 1, kSlotsMax);
   offer.memory_bytes = memory_bytes(options.root);
-  if (struct statvfs disk; statvfs(options.work.c_str(), &disk) == 0) offer.disk_bytes = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+  if (struct statvfs disk; statvfs(options.work.c_str(), &disk) == 0) offer.disk_bytes = offered_disk(static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize, static_cast<std::uint64_t>(disk.f_blocks) * disk.f_frsize);
   if (utsname names; uname(&names) == 0) {
     offer.os = names.sysname;
     std::transform(offer.os.begin(), offer.os.end(), offer.os.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

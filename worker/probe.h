@@ -26,6 +26,9 @@ struct ProbeOptions {
 /// What cannot be found out stays empty or 0. Starts programs: call it from the main thread before the loop runs.
 Offer probe(const ProbeOptions& options);
 
+/// How much of a disk is offered: what is free but 2 GiB, or a twentieth of a large one, which stay for its owner; of little, half.
+std::uint64_t offered_disk(std::uint64_t free, std::uint64_t size);
+
 /// The small clean environment that attempts start with: PATH, HOME, USER, LOGNAME, SHELL, LANG, LC_*, TZ as this process has them.
 std::vector<std::pair<std::string, std::string>> task_environment();
 

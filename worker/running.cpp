@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -55,9 +56,33 @@ std::optional<Running> running_in(const fs::path& work) {
 
 }  // namespace
 
+namespace {
+
+/// Whether that folder, or what there is of its path, is on a disk of this host. Servers are slow at what tasks leave, and do not let every user in.
+bool is_on_disk(fs::path folder) {
+  std::error_code failure;
+  while (!fs::exists(folder, failure) && folder.has_relative_path()) folder = folder.parent_path();
+  struct statfs status{};
+  if (::statfs(folder.c_str(), &status) != 0) return false;
+  switch (static_cast<std::uint32_t>(status.f_type)) {
+    case 0x6969: case 0x517B: case 0xFF534D42: case 0xFE534D42: case 0x5346414F: case 0x01021997: case 0x65735546: case 0x0BD00BD0: case 0x00C36400: case 0x47504653:  // NFS, SMB, AFS, 9p, FUSE, Lustre, Ceph, GPFS
+    case 0x01021994: case 0x858458F6:                                                                                                                                  // tmpfs, ramfs
+      return false;
+    default: return true;
+  }
+}
+
+}  // namespace
+
 fs::path default_base() {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  return runtime != nullptr && runtime[0] == '/' ? fs::path(runtime) / "souk" : fs::path("/tmp") / ("souk-" + std::to_string(::geteuid()));
+  const char* const cache = std::getenv("XDG_CACHE_HOME");
+  const char* const home = std::getenv("HOME");
+  fs::path base;
+  if (cache != nullptr && cache[0] == '/') base = cache;
+  else if (home != nullptr && home[0] == '/' && home[1] != 0) base = fs::path(home) / ".cache";
+  char host[256] = {};
+  if (!base.empty() && is_on_disk(base) && ::gethostname(host, sizeof host - 1) == 0 && host[0] != 0) return base / "souk" / host;
+  return fs::path("/var/tmp") / ("souk-" + std::to_string(::geteuid()));
 }
 
 Result<Done> announce(const fs::path& work, const std::string& name, const fs::path& profile) {

@@ -17,7 +17,8 @@ struct Running {
   std::string name, profile;
 };
 
-/// The folder below which workers without --work have theirs: $XDG_RUNTIME_DIR/souk or /tmp/souk-UID.
+/// The folder below which workers without --work have theirs: $XDG_CACHE_HOME/souk/HOST or ~/.cache/souk/HOST, since home folders may be shared; where that is on a server,
+/// or in memory, /var/tmp/souk-UID. Not $XDG_RUNTIME_DIR, which is small and memory.
 std::filesystem::path default_base();
 
 /// Writes down who works in that folder. The lock on that file is the proof: it lasts as long as this process and no longer, and tells its number.

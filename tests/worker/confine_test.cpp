@@ -33,6 +33,17 @@ TEST(Confine, KeepsOthersInASandboxAndItsOwnBare) {
   EXPECT_EQ(told(nobody, ""), "boxed") << "no owner is nobody's friend";
 }
 
+TEST(Confine, LetsNobodyElseStayLongAfterAStop) {
+  Command command;
+  command.argv = {"true"};
+  command.grace = 1h;
+  for (const SandboxMode mode : {SandboxMode::automatic, SandboxMode::none, SandboxMode::bwrap}) EXPECT_EQ(confine(of(mode), kEve, command).grace, 10s);
+  EXPECT_EQ(confine(of(SandboxMode::bwrap), kAda, command).grace, 10s);
+  EXPECT_EQ(confine(of(SandboxMode::none), kAda, command).grace, 1h);
+  command.grace = 2s;
+  EXPECT_EQ(confine(of(SandboxMode::none), kEve, command).grace, 2s);
+}
+
 TEST(Confine, NeverRunsOthersBareWhereNoSandboxWorks) {
   EXPECT_EQ(told(of(SandboxMode::automatic, false), kEve), "refused: a task of eve@grid.example would need a sandbox here, and none works: bwrap is not installed");
   EXPECT_EQ(told(of(SandboxMode::automatic, false), kAda), "bare");

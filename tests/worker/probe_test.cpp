@@ -55,6 +55,14 @@ TEST_F(Probe, FindsOutWhatThisHostOffers) {
   EXPECT_EQ(offer.tags.at("room"), "a");
 }
 
+TEST(OfferedDisk, LeavesSomeToItsOwner) {
+  constexpr std::uint64_t kGib = 1 << 30;
+  EXPECT_EQ(offered_disk(20 * kGib, 30 * kGib), 18 * kGib);
+  EXPECT_EQ(offered_disk(500 * kGib, 1000 * kGib), 450 * kGib);
+  EXPECT_EQ(offered_disk(kGib, 1000 * kGib), kGib / 2) << "of little, half";
+  EXPECT_EQ(offered_disk(0, kGib), 0u);
+}
+
 TEST_F(Probe, TakesTheNumberOfSlotsItIsGiven) {
   options_.slots = 5;
   EXPECT_EQ(probe(options_).slots, 5);
