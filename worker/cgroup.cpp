@@ -127,9 +127,14 @@ std::uint64_t ControlGroups::Group::killed_for_memory() const {
 
 void ControlGroups::remove_all(int slots) const {
   if (kind_ == Kind::none) return;
+  // Who was killed and reaped is in its group for a moment yet.
+  int tries = 100;
+  const auto remove = [&](const fs::path& group) {
+    while (::rmdir(group.c_str()) != 0 && errno == EBUSY && --tries > 0) ::usleep(2000);
+  };
   for (int slot = 0; slot < slots; ++slot) {
-    ::rmdir(folder_of(memory_, slot).c_str());
-    if (pids_ != memory_) ::rmdir(folder_of(pids_, slot).c_str());
+    remove(folder_of(memory_, slot));
+    if (pids_ != memory_) remove(folder_of(pids_, slot));
   }
 }
 

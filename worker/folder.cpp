@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -53,7 +54,7 @@ int enter(int folder, const char* name) {
 
 class Remover {
  public:
-  explicit Remover(int top) : top_(top) {}
+  Remover(int top, std::int64_t until_us) : top_(top), until_us_(until_us) {}
 
   /// Removes all entries of the open directory, as far as possible.
   void empty(int folder, int depth) {
@@ -69,6 +70,7 @@ class Remover {
           at += entry->d_reclen;
           const char* name = entry->d_name;
           if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
+          if (is_late()) return;
           if (remove(folder, name, entry->d_type == DT_DIR, depth)) again = true;
         }
       }
@@ -76,9 +78,17 @@ class Remover {
     }
   }
 
-  int failure() const { return failure_; }
+  int failure() const { return late_ ? ETIME : failure_; }
 
  private:
+  /// Time is up. The clock is asked now and then only.
+  bool is_late() {
+    if (late_ || until_us_ == INT64_MAX || ++asked_ % 32 != 1) return late_;
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return late_ = now.tv_sec * 1'000'000LL + now.tv_nsec / 1000 >= until_us_;
+  }
+
   /// True if the entry is gone from this directory.
   bool remove(int folder, const char* name, bool is_folder, int depth) {
     for (int tries = 0; tries < 4; ++tries) {
@@ -105,6 +115,7 @@ class Remover {
       close(inner);
       const int inside = failure_;
       failure_ = before != 0 ? before : inside;
+      if (late_) return false;
       if (unlinkat(folder, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return true;
       if (inside != 0) return false;
     }
@@ -136,6 +147,9 @@ class Remover {
   }
 
   int top_;
+  std::int64_t until_us_;
+  unsigned asked_ = 0;
+  bool late_ = false;
   int failure_ = 0;
   unsigned lifted_ = 0;
 };
@@ -179,13 +193,13 @@ std::uint64_t space_taken(int parent, const char* name, std::uint64_t entries_ma
   return bytes;
 }
 
-int remove_tree(int parent, const char* name) {
+int remove_tree(int parent, const char* name, std::int64_t until_us) {
   if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;  // nearly always: the attempt left nothing
   if (errno == ENOTDIR) return unlinkat(parent, name, 0) == 0 || errno == ENOENT ? 0 : errno;
   if (errno == EBUSY) detach(parent, name);
   const int top = enter(parent, name);
   if (top < 0) return errno;
-  Remover remover(top);
+  Remover remover(top, until_us);
   remover.empty(top, 1);
   close(top);
   if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;

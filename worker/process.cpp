@@ -41,6 +41,8 @@ constexpr milliseconds kLeaveMax{4000};             // for runners to end; longe
 constexpr milliseconds kLookEvery{1000};            // at runners that have work, whether they are stopped
 constexpr int kStoppedMax = 5;                      // looks more that find one stopped, after it was woken, than find it at work
 constexpr milliseconds kStopSlack{5000};            // after the grace of an attempt that is told to stop: more than the runner needs for what does not die
+constexpr milliseconds kTidyMax{1000};              // for files that were left, at the start and at the end; there may be millions, or it may be a slow disk
+constexpr const char* kLeftFolder = ".souk-left-";  // and a number: what there was no time for
 constexpr int kSweepRounds = 20;                    // of 5 ms, on the loop
 constexpr std::size_t kOutputKeptMapped = 1 << 20;  // pages of the shared output that stay allocated from attempt to attempt
 
@@ -54,6 +56,8 @@ int lock_within(milliseconds most, int file) {
     if (errno != EWOULDBLOCK || steady_clock::now() > until) return errno;
   return 0;
 }
+
+std::int64_t monotonic_us() { return std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now().time_since_epoch()).count(); }
 
 /// For people, in messages that must be UTF-8: other bytes and control characters become '?'.
 std::string readable(std::string_view text) {
@@ -176,6 +180,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       slot.runner->greeted(hello.pid);
     }
     for (std::size_t i = 0; i < ready_; ++i) listen(slots_[i], slots_[i].runner);
+    clear_away();
   }
 
   ~Impl() { end_runners(); }
@@ -197,6 +202,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     slot.stopped = 0;
     slot.lost_why.clear();
     slot.started = steady_clock::now();
+    slot.late = false;
+    slot.ends_by = ends_by(slot.launch, slot.started);
     watch();
     if (std::string why = objection(slot.launch); !why.empty()) return not_started_later(slot, std::move(why));
     if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
@@ -216,6 +223,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return;
     Slot& slot = slots_[static_cast<std::size_t>(number)];
     if (!slot.finished || std::exchange(slot.paused, paused) == paused) return;
+    const auto now = steady_clock::now();
+    if (paused) slot.paused_at = now;
+    else if (!slot.stopping && slot.ends_by != steady_clock::time_point::max()) slot.ends_by += now - slot.paused_at;  // a limit counts the time it could run
     tell(slot, paused ? runner::Kind::pause : runner::Kind::resume);
   }
 
@@ -237,7 +247,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     bool stopping = false, sent_again = false, paused = false;
     int stopped = 0;         // looks that found its runner stopped
     std::string lost_why;    // why we killed its runner
-    steady_clock::time_point started, ends_by;  // the second once it is told to stop
+    steady_clock::time_point started, paused_at;
+    steady_clock::time_point ends_by;  // by itself, its limit or a stop, as its runner sees to; later, the runner is killed
+    bool late = false;                 // that was at its limit
     std::string to_clean;  // folder that a runner left when it died
   };
 
@@ -287,7 +299,22 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(work_, failure))
       if (entry.path().filename() != kLockFile && entry.path().filename() != kStateFolder) names.push_back(entry.path().filename().string());
-    for (const auto& name : names) remove_tree(folder_.get(), name.c_str());  // what stays is in nobody's way
+    const std::int64_t until = monotonic_us() + in_us(kTidyMax);
+    for (const auto& name : names) {
+      if (remove_tree(folder_.get(), name.c_str(), until) == 0) continue;
+      std::string aside = kLeftFolder + std::to_string(left_.size()) + "-" + std::to_string(getpid());  // its name may be needed
+      if (name.size() < aside.size() && name.starts_with(kLeftFolder)) aside = name;
+      if (renameat(folder_.get(), name.c_str(), folder_.get(), aside.c_str()) == 0) left_.push_back(std::move(aside));  // what stays is in nobody's way
+    }
+  }
+
+  /// What there was no time for, beside all else.
+  void clear_away() {
+    Slot aside;
+    if (left_.empty() || !revive(aside).empty()) return;
+    for (const auto& name : std::exchange(left_, {})) clean(*aside.runner, name);
+    aside.runner->only_cleans = true;
+    leave(aside.runner, nullptr, false);
   }
 
   // ---- Runners that are stopped, or do not answer
@@ -312,7 +339,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       } else if (slot.stopped > 0) {
         --slot.stopped;
       }
-      if (slot.runner && slot.stopping && steady_clock::now() > slot.ends_by) dismiss(slot, "its runner did not end it when it was told to");
+      if (!slot.runner || steady_clock::now() <= slot.ends_by || (slot.paused && !slot.stopping)) continue;
+      slot.late = !slot.stopping;
+      dismiss(slot, slot.stopping ? "its runner did not end it when it was told to" : "its runner did not end it at its time limit");
     }
   }
 
@@ -321,6 +350,15 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     slot.runner->kill_runner();
     lose(slot);
   }
+
+  /// When its runner has ended it for certain, as long as nothing keeps that from its work, as a task in the same sandbox may. Without a limit, or bare: no such time.
+  static steady_clock::time_point ends_by(const Launch& launch, steady_clock::time_point started) {
+    const std::int64_t limit = limit_us(launch);
+    if (!launch.box || limit == 0) return steady_clock::time_point::max();
+    return started + std::chrono::microseconds(limit + in_us(launch.grace)) + kStopSlack;
+  }
+
+  static std::int64_t limit_us(const Launch& launch) { return in_us(launch.box && launch.box->bounds.time.count() > 0 ? launch.box->bounds.time : launch.time_limit); }
 
   /// The last part of a path.
   static std::string fs_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
@@ -387,7 +425,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     request.argc = static_cast<std::uint32_t>(launch.argv.size());
     request.envc = static_cast<std::uint32_t>(launch.env.size());
     request.serial = slot.serial;
-    request.limit_us = in_us(launch.box && launch.box->bounds.time.count() > 0 ? launch.box->bounds.time : launch.time_limit);
+    request.limit_us = limit_us(launch);
     if (launch.box) {
       const Bounds& bounds = launch.box->bounds;
       if (!slot.group.exists()) request.memory = bounds.memory, request.processes = bounds.processes;  // RLIMIT_NPROC counts all of that user's
@@ -465,6 +503,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     Slot aside;
     if (!revive(aside).empty()) return;  // the next worker of the folder removes it
     clean(*aside.runner, folder);
+    aside.runner->only_cleans = true;
     leave(aside.runner, nullptr, false);
   }
 
@@ -557,6 +596,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     const auto mib = [](std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
     if (report.over_disk) {
       outcome.why = "killed: it took more than " + mib(bounds.disk) + " on disk, or a million files; ask for more with --disk";
+    } else if (report.over_memory) {
+      outcome.why = "killed: its processes and files in memory took more than " + mib(bounds.memory) + " of memory; ask for more with --memory";
     } else if (report.signal == SIGXFSZ) {
       outcome.why = "killed: it wrote a file of more than " + mib(bounds.file) + "; ask for more with --disk";
     } else if (report.signal == SIGXCPU) {
@@ -582,7 +623,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
         outcome.cause = Cause::not_started;
         outcome.why = "its runner could not start: " + how;
       } else {
-        outcome.cause = slot.stopping ? Cause::canceled : Cause::lost;  // no failure of the task: it runs again
+        outcome.cause = slot.stopping ? Cause::canceled : slot.late ? Cause::timed_out : Cause::lost;  // the last is no failure of the task: it runs again
         outcome.why = (slot.lost_why.empty() ? "its runner died under it (" + how + ")" : slot.lost_why) + ", and everything of the attempt was killed; its output is lost";
         outcome.wall = std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - slot.started);
       }
@@ -594,7 +635,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   /// at_once: without, it runs nothing and ends by itself.
   void leave(std::shared_ptr<Runner>& held, std::function<void(int)> gone = nullptr, bool at_once = true) {
     const std::shared_ptr<Runner> runner = std::exchange(held, nullptr);
-    runner->socket.close();
+    // One that is to remove something must find us there when it greets, and what it was sent.
+    if (runner->only_cleans) ::shutdown(runner->socket.native_handle(), SHUT_WR);
+    else runner->socket.close();
     if (at_once && runner->boxed) runner->kill_runner();  // as process 1 it takes all in there with it, and bwrap ends after that
     if (at_once && runner->namespaces) kill(runner->pid, SIGKILL);  // all below it goes with it; without namespaces it kills that itself, and must live for it
     runner->wake();
@@ -663,6 +706,10 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     for (const auto& runner : runners) {
       runner->socket.close(ignored);
       runner->wake();
+      if (runner->only_cleans) {  // the next worker of the folder goes on with that
+        runner->kill_runner();
+        kill(runner->pid, SIGKILL);
+      }
     }
     bool unswept = false;
     const auto until = steady_clock::now() + kLeaveMax;
@@ -685,8 +732,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       }
     }
     if (unswept) kill_marked(mark_, kSweepRounds);
+    const std::int64_t tidied = monotonic_us() + in_us(kTidyMax);
     for (const auto& runner : runners)
-      if (!runner->folder.empty()) remove_tree(folder_.get(), runner->folder.c_str());
+      if (!runner->folder.empty()) remove_tree(folder_.get(), runner->folder.c_str(), tidied);
     if (sandbox_) {
       for (Slot& slot : slots_) slot.group = {};
       sandbox_->groups().remove_all(static_cast<int>(slots_.size()));
@@ -705,6 +753,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   bool namespaces_ = true;
   std::shared_ptr<const Sandbox> sandbox_;
   Fd folder_, lock_;
+  std::vector<std::string> left_;  // of earlier lives
   std::uint64_t mark_ = 0;
   std::size_t ready_ = 0;    // the first so many slots have runners from the start
   std::vector<Slot> slots_;  // never grows after the constructor: handlers refer into it

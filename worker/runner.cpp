@@ -17,7 +17,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <dirent.h>
 #include <fcntl.h>
 #include <initializer_list>
@@ -33,7 +32,6 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -42,7 +40,9 @@
 #include "worker/folder.h"
 #include "worker/runner_birth.h"
 #include "worker/runner_check.h"
+#include "worker/runner_clock.h"
 #include "worker/runner_folder.h"
+#include "worker/runner_watch.h"
 #include "worker/runner_wire.h"
 
 namespace souk::runner {
@@ -53,12 +53,6 @@ constexpr char kScore[] = "500";             // short of memory, the kernel take
 constexpr int kSpareMs = 20;                 // how long a kept folder waits for the next attempt
 constexpr std::size_t kProcessorsMax = 8192;  // numbers that a bound attempt may name
 constexpr std::size_t kStringsKept = 1024;   // pointers to strings kept in place; more are mapped for the attempt
-
-std::int64_t now_us() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1'000'000LL + t.tv_nsec / 1000;
-}
 
 std::int64_t microseconds(timeval t) { return t.tv_sec * 1'000'000LL + t.tv_usec; }
 
@@ -313,8 +307,7 @@ class Slot {
     int pidfd = -1;
     paused_us_ = 0;
     const std::int64_t born = now_us();
-    look_again_ = born + kTickUs;
-    if (request.disk != 0) fstatvfs(work_, &room_then_);
+    watch_.begin(request.disk, request.memory);
     // The child shares our memory until it has called exec, and we sleep that long: no copy of page tables, and its failure is just a variable.
     set_score(kScore);  // inherited
     const pid_t pid = clone(be_born, stack_ + sizeof stack_, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
@@ -361,7 +354,8 @@ class Slot {
     };
     pollfd watched[4] = {{pidfd, POLLIN, 0}, {kSocket, POLLIN, 0}, {read_[0], POLLIN, 0}, {read_[1], POLLIN, 0}};
     for (;;) {
-      const std::int64_t left = due == INT64_MAX ? kTickUs : due - now_us();
+      const std::int64_t next = watch_.due() < due ? watch_.due() : due;
+      const std::int64_t left = next == INT64_MAX ? kTickUs : next - now_us();
       const int n = poll(watched, 4, left <= 0 ? 0 : static_cast<int>((left < kTickUs ? left + 999 : kTickUs) / 1000));
       if (n > 0 && watched[0].revents != 0) {
         if (paused != 0) paused_us_ += now_us() - paused;
@@ -385,13 +379,11 @@ class Slot {
       for (int i : {0, 1})
         if (n > 0 && watched[2 + i].revents != 0) drain(i, report, request.output_max);
       if (n == 0) reap_ended_orphans(pid, report);
-      if (request.disk != 0 && now_us() >= look_again_) {
-        look_again_ = now_us() + kTickUs;
-        if (fills_disk(request.disk)) {
-          report.over_disk = 1;
+      if (watch_.due() != INT64_MAX && now_us() >= watch_.due())
+        if (const Over over = watch_.look(); over != Over::nothing) {
+          (over == Over::disk ? report.over_disk : report.over_memory) = 1;
           return;  // for sweep() to kill
         }
-      }
       if (due != INT64_MAX && now_us() >= due) {
         if (termed) return;  // for sweep() to kill
         end_it(report.timed_out);
@@ -420,6 +412,7 @@ class Slot {
       if (shared_[i] < 0 || fstat(shared_[i], &shared_as_made_[i]) != 0) _exit(1);
     }
     if (fstat(work_, &work_as_made_) != 0) _exit(1);
+    watch_.settle(work_, shared_, kOutput);
   }
 
   /// Nothing in the shared folders was written to, or is there now; the folder of attempts is as it was; no memory, semaphores or messages of System V are left.
@@ -444,17 +437,6 @@ class Slot {
     semctl(0, 0, SEM_INFO, &semaphores);
     msgctl(0, MSG_INFO, reinterpret_cast<msqid_ds*>(&messages));
     return memory.used_ids == 0 && semaphores.semusz == 0 && messages.msgpool == 0;
-  }
-
-  /// Whether the attempt has more on disk than that. First it is asked of the file system, which knows at once whether there was so much since it began.
-  bool fills_disk(std::uint64_t most) const {
-    struct statvfs now;
-    if (fstatvfs(work_, &now) != 0) return false;
-    const std::uint64_t gone = now.f_bfree < room_then_.f_bfree ? (room_then_.f_bfree - now.f_bfree) * now.f_frsize : 0;
-    const std::uint64_t files = now.f_ffree < room_then_.f_ffree ? room_then_.f_ffree - now.f_ffree : 0;
-    if (gone <= most && files <= kFilesMax) return false;
-    std::uint64_t entries = 0;
-    return space_taken(work_, ".", kFilesMax, entries) > most || entries > kFilesMax;
   }
 
   /// The executor makes another sandbox, and takes this one away.
@@ -577,8 +559,7 @@ class Slot {
   bool has_guard_, boxed_;
   int shared_[2] = {-1, -1}, refs_ = -1, autogroup_ = -1;  // in a sandbox
   struct stat shared_as_made_[2]{}, work_as_made_{};
-  struct statvfs room_then_{};
-  std::int64_t look_again_ = 0;
+  Watch watch_;
   int null_, large_ = -1, input_ = -1, score_ = -1;
   char own_score_[16] = {};
   int read_[2] = {-1, -1}, write_[2] = {-1, -1}, streams_[2] = {-1, -1};  // the last: stdout and stderr that were given

@@ -64,6 +64,7 @@ struct Runner {
   std::string folder;                                   // of a sandbox, in the executor's working folder: goes with it
   bool namespaces = false;                              // it is process 1 of its own PID namespace
   bool ready = false;                                   // its Hello has come
+  bool only_cleans = false;                             // it runs nothing any more, and removes what others left
   std::uint64_t mark = 0;                               // of it and all below it (leftovers.h)
 
  private:

@@ -6,7 +6,7 @@
 
 namespace souk::runner {
 
-constexpr std::uint32_t kBuild = 0x534b0005;        // changes with every change here
+constexpr std::uint32_t kBuild = 0x534b0006;        // changes with every change here
 constexpr std::size_t kMessageMax = 60 << 10;       // bytes of a Run with its strings; more comes in a memfd
 constexpr std::size_t kLaunchMax = 8 << 20;         // the kernel takes about 2 MiB of arguments and environment at most
 constexpr std::int64_t kGiveUpUs = 3'000'000;       // after KILL; what still lives then sleeps in the kernel or is not ours to kill
@@ -52,7 +52,7 @@ struct Report {
   std::uint8_t timed_out = 0, canceled = 0;
   std::uint8_t unclean = 0;  // something of it could not be killed: this runner takes no other attempt
   std::uint8_t touched = 0;  // it left something in the sandbox, which nobody else may find: this runner takes no other attempt
-  std::uint8_t over_disk = 0;  // it was killed for what it wrote
+  std::uint8_t over_disk = 0, over_memory = 0;  // it was killed for what it took
   std::uint32_t strays = 0;  // processes killed after the attempt's first one had ended
   std::uint64_t serial = 0;
   std::int64_t wall_us = 0;  // without the time it was paused

@@ -6,17 +6,21 @@
 #include <seccomp.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <linux/close_range.h>
+#include <linux/ioprio.h>
 #include <linux/netlink.h>
 #include <memory>
 #include <set>
@@ -75,12 +79,23 @@ class Filter {
     for (const char* name : kMissing) number(name);
     for (const char* name : kForbidden)
       if (const int call = number(name); call >= 0) add(SCMP_ACT_ERRNO(EPERM), call, {});
-    const auto allow_if = [&](const char* name, std::initializer_list<scmp_arg_cmp> when) {
+    const auto allow_if = [&](const char* name, const std::vector<scmp_arg_cmp>& when) {
       if (const int call = number(name); call >= 0) add(SCMP_ACT_ALLOW, call, when);
     };
-    // No new namespaces.
+    // "Is not" would compare 64 bits: so any bit that 1 does not have, or not the one it has.
+    const auto allow_but_for_1 = [&](const char* name, unsigned argument, std::vector<scmp_arg_cmp> when) {
+      when.push_back({argument, SCMP_CMP_MASKED_EQ, 1, 0});
+      allow_if(name, when);
+      for (unsigned bit = 1; bit < 32; ++bit) {
+        when.back() = {argument, SCMP_CMP_MASKED_EQ, std::uint64_t{1} << bit, std::uint64_t{1} << bit};
+        allow_if(name, when);
+      }
+    };
+    // No new namespaces; and threads of one process have one table of files, so that the runner can see what they hold (runner_watch.h).
     constexpr std::uint64_t kSpaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
-    allow_if("clone", {SCMP_A0(SCMP_CMP_MASKED_EQ, kSpaces, 0)});
+    allow_if("clone", {SCMP_A0(SCMP_CMP_MASKED_EQ, kSpaces | CLONE_THREAD, 0)});
+    allow_if("clone", {SCMP_A0(SCMP_CMP_MASKED_EQ, kSpaces | CLONE_THREAD | CLONE_FILES, CLONE_THREAD | CLONE_FILES)});
+    allow_if("close_range", {SCMP_A2(SCMP_CMP_MASKED_EQ, CLOSE_RANGE_UNSHARE, 0)});
     // Sockets of families that a network namespace holds: not vsock, not packet, nor what else the kernel has.
     for (const int family : {AF_UNIX, AF_INET, AF_INET6}) allow_if("socket", {is(0, family)});
     allow_if("socket", {is(0, AF_NETLINK), is(2, NETLINK_ROUTE)});  // which addresses there are
@@ -88,6 +103,10 @@ class Filter {
     // Limits of itself only: the runner has the same user.
     allow_if("prlimit64", {is(0, 0)});
     allow_if("prlimit64", {SCMP_A2(SCMP_CMP_EQ, 0)});  // only asked
+    // The runner is process 1, and process group 1, of the same user. Nobody makes it wait.
+    for (const char* name : {"sched_setscheduler", "sched_setparam", "sched_setattr", "sched_setaffinity"}) allow_but_for_1(name, 0, {});
+    for (const int which : {PRIO_PROCESS, PRIO_PGRP}) allow_but_for_1("setpriority", 1, {is(0, which)});
+    for (const int which : {int{IOPRIO_WHO_PROCESS}, int{IOPRIO_WHO_PGRP}}) allow_but_for_1("ioprio_set", 1, {is(0, which)});
     for (const int persona : {int{PER_LINUX}, int{ADDR_NO_RANDOMIZE}, -1}) allow_if("personality", {is(0, persona)});
     for (int call = 0; call < 1024; ++call) {
       if (ruled.contains(call)) continue;
@@ -101,8 +120,8 @@ class Filter {
  private:
   /// An argument of 32 bits: what stands above them the kernel does not look at.
   static scmp_arg_cmp is(unsigned argument, int value) { return {argument, SCMP_CMP_MASKED_EQ, 0xffffffffu, static_cast<std::uint32_t>(value)}; }
-  void add(std::uint32_t action, int call, std::initializer_list<scmp_arg_cmp> when) {
-    good_ = good_ && seccomp_rule_add_array(context_.get(), action, call, static_cast<unsigned>(when.size()), when.size() == 0 ? nullptr : std::data(when)) == 0;
+  void add(std::uint32_t action, int call, const std::vector<scmp_arg_cmp>& when) {
+    good_ = good_ && seccomp_rule_add_array(context_.get(), action, call, static_cast<unsigned>(when.size()), when.empty() ? nullptr : when.data()) == 0;
   }
 
   std::unique_ptr<void, decltype(&seccomp_release)> context_;
@@ -208,8 +227,16 @@ Result<Sandbox> Sandbox::find(Setup setup) {
   box.setup_.runner = fs::absolute(box.setup_.runner, failure);
   box.files_ = box.setup_.work / runner::kSandboxFolder;
   if (::geteuid() == 0) {
-    for (const char* to : {"/mnt", "/media", "/srv", "/tmp"})
-      if (box.gate_.to.empty() && fs::is_directory(to, failure)) box.gate_.to = to;
+    // What lies below it is covered for the sandbox: nothing that it needs. Nor may a task see it.
+    const auto is_in_the_way = [&](const fs::path& to) {
+      const auto holds = [&](const fs::path& upper, const fs::path& lower) { return std::mismatch(upper.begin(), upper.end(), lower.begin(), lower.end()).first == upper.end(); };
+      const auto real = [&](const fs::path& one) { return fs::weakly_canonical(one, failure); };
+      return holds(to, real(box.setup_.runner)) || holds(to, real(box.bwrap_)) ||
+             std::any_of(box.setup_.shown.begin(), box.setup_.shown.end(), [&](const fs::path& shown) { return holds(to, real(shown)) || holds(real(shown), to); });
+    };
+    for (const char* to : {"/mnt", "/media", "/srv", "/opt", "/var/tmp", "/tmp", "/home"})
+      if (box.gate_.to.empty() && fs::is_directory(to, failure) && !fs::is_symlink(to, failure) && !is_in_the_way(to)) box.gate_.to = to;
+    if (box.gate_.to.empty()) return Error{"no sandbox", "a worker of root needs a folder to hand files over, and /mnt, /media, /srv, /opt, /var/tmp, /tmp and /home are all shown to tasks", "show less (--sandbox-show), or run it as another user"};
     box.gate_.from = box.files_.string(), box.gate_.runner = box.setup_.runner.string(), box.gate_.runner_at = box.gate_.to + "/runner";
     box.gate_.user = kNobody;
   }
@@ -300,7 +327,7 @@ std::string Sandbox::note() const {
     case ControlGroups::Kind::v2: return what + ", memory and processes limited by control groups (v2)";
     case ControlGroups::Kind::none: break;
   }
-  return what + ", memory limited for each process" + ", processes of the whole sandbox (" + groups_.why_not() + ")";
+  return what + ", memory limited for each process and watched for the whole sandbox, processes limited (" + groups_.why_not() + ")";
 }
 
 }  // namespace souk

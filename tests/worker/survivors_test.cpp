@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "executor_stage.h"
+#include "worker/folder.h"
 
 namespace souk {
 namespace {
@@ -580,6 +581,33 @@ TEST_P(Survivors, FoldersOfEarlierLivesAreSwept) {
   Launch launch = shell("ls -A");
   fs::create_directories(stage.work / launch.folder / "left");  // appears after the sweep: the attempt still starts with an empty one
   EXPECT_EQ(stage.run(launch).out, "");
+}
+
+TEST(Executor, RemovesNoLongerThanItHasTime) {
+  const fs::path folder = new_folder();
+  fs::create_directories(folder / "left/a/b");
+  for (int n = 0; n < 1000; ++n) std::ofstream(folder / "left/a/b" / std::to_string(n)) << "";
+  const int parent = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  EXPECT_EQ(remove_tree(parent, "left", 1), ETIME) << "which has long passed";
+  EXPECT_TRUE(fs::exists(folder / "left/a/b"));
+  EXPECT_EQ(remove_tree(parent, "left"), 0);
+  EXPECT_FALSE(fs::exists(folder / "left"));
+  close(parent);
+  fs::remove_all(folder);
+}
+
+/// More than a worker has the time for at its start: it works, and what was left goes meanwhile.
+TEST_P(Survivors, WhatAnEarlierLifeLeftKeepsNobodyWaiting) {
+  Stage stage(GetParam());
+  stage.executor.reset();
+  const fs::path deep = stage.work / "12.7-3.41";
+  fs::create_directories(deep);
+  const std::string fill = "cd " + deep.string() + " && seq -f %.0f 1 30000 | xargs -n 5000 touch";
+  ASSERT_EQ(std::system(fill.c_str()), 0);
+  stage.executor = std::make_unique<Executor>(stage.loop, 1, stage.work, SOUK_RUNNER);
+  EXPECT_FALSE(fs::exists(deep)) << "its name is free";
+  EXPECT_EQ(stage.run(shell("echo here")).out, "here\n");
+  EXPECT_TRUE(stage.until([&] { return std::distance(fs::directory_iterator(stage.work), fs::directory_iterator()) == 1; }, 60s));
 }
 
 TEST(Executor, RefusesAFolderThatIsNotItsOwn) {

@@ -1,0 +1,14 @@
+// The clock of souk-runner.
+#pragma once
+#include <cstdint>
+#include <ctime>
+
+namespace souk::runner {
+
+inline std::int64_t now_us() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1'000'000LL + t.tv_nsec / 1000;
+}
+
+}  // namespace souk::runner
