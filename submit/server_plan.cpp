@@ -103,10 +103,16 @@ acl:
   manager:
     user:
       - {manager}
+  # Accounts that stand for an invitation: who has the link may join with it, and do nothing else.
+  invitation:
+    user_regexp: "^invite-"
 
 access_rules:
   manager:
     - allow: manager
+  upload:
+    - deny: invitation
+    - allow
   # The manager makes the accounts of those who come with an invitation, and takes them away (XEP-0133).
   configure:
     - allow: manager
@@ -116,6 +122,9 @@ access_rules:
 shaper_rules:
   max_user_sessions: 100000
   max_user_offline_messages: 1000
+  # MiB of files of one account: over the second, its oldest go until the first is reached.
+  upload_soft: {upload_soft}
+  upload_hard: {upload_hard}
 
 modules:
   mod_adhoc: {{}}
@@ -131,8 +140,10 @@ modules:
     put_url: "https://{domain}:{uploads}/upload"
     docroot: {upload_folder}
     max_size: {upload_max}
-    access: all  # its default is a rule that nobody has made: then nobody may
+    access: upload  # its default is a rule that nobody has made: then nobody may
   mod_http_upload_quota:
+    access_soft_quota: upload_soft
+    access_hard_quota: upload_hard
     max_days: 7
   # Only the manager makes rooms, or somebody else could own the marketplace before it does.
   mod_muc:
@@ -148,7 +159,8 @@ modules:
       fmt::arg("domain", site.domain), fmt::arg("domain_text", text(site.domain)), fmt::arg("certificate", text(site.certificate.string())),
       fmt::arg("key", text(site.key.string())), fmt::arg("clients", site.clients), fmt::arg("component", site.component), fmt::arg("uploads", site.uploads),
       fmt::arg("grid", text("grid." + site.domain)), fmt::arg("secret", text(secrets.component)), fmt::arg("manager", text(manager_jid(site))),
-      fmt::arg("upload_host", text("upload." + site.domain)), fmt::arg("upload_folder", text(at.uploads().string())), fmt::arg("upload_max", kUploadMax),
+      fmt::arg("upload_host", text("upload." + site.domain)), fmt::arg("upload_folder", text(at.uploads().string())), fmt::arg("upload_max", kUploadMax), fmt::arg("upload_soft", (kUploadMax * 3) >> 20),
+      fmt::arg("upload_hard", (kUploadMax * 4) >> 20),
       fmt::arg("rooms", text("rooms." + site.domain)));
 }
 

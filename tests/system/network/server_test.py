@@ -170,6 +170,11 @@ class Grid(unittest.TestCase):
     def findings(self, answer):
         return {line["about"]: line for line in answer.lines}
 
+    def put_file(self, jid, password_file):
+        with open(self.place.path("file"), "wb") as file:
+            file.write(os.urandom(5_000_000))
+        return self.place.call("user", "/usr/bin/python3", os.path.join(HERE, "put_file.py"), jid, password_file, DOMAIN, 5222, self.place.path("ca.pem"), self.place.path("file"), f"upload.{DOMAIN}")
+
     def check(self, who="user", *words):
         return self.place.admin(who, "server", "check", "--json", *words)
 
@@ -222,11 +227,17 @@ class Server(Grid):
         self.assertIn("no password goes", self.findings(done)["login"]["what"])
 
     def test_a_file_is_sent_and_fetched_by_a_stock_client(self):
-        with open(self.place.path("file"), "wb") as file:
-            file.write(os.urandom(5_000_000))
-        done = self.place.call("user", "/usr/bin/python3", os.path.join(HERE, "put_file.py"), f"admin@{DOMAIN}", self.place.path("grid", "admin", "admin.password"), DOMAIN, 5222, self.place.path("ca.pem"),
-                               self.place.path("file"), f"upload.{DOMAIN}")
+        done = self.put_file(f"admin@{DOMAIN}", self.place.path("grid", "admin", "admin.password"))
         self.assertIn("same", done.out, (done, self.place.all_logs()))
+
+    @unittest.skipIf(KIND != "ejabberd", "Prosody's module knows hosts only; its quotas hold for invitations too")
+    def test_an_invitation_stores_no_files(self):
+        name, secret = re.search(r"preauth=(invite-\w+)\.(\w+)", self.place.admin("user", "invite", "user", "--json").lines[0]["link"]).groups()
+        with open(self.place.path("secret"), "w") as file:
+            file.write(secret)
+        done = self.put_file(f"{name}@{DOMAIN}", self.place.path("secret"))
+        self.assertNotIn("same", done.out, done)
+        self.assertIn("forbidden", done.out + done.err)
 
     def test_a_worker_and_a_user_on_other_machines_work(self):
         worker = self.place.unit_words("worker")
@@ -321,6 +332,15 @@ class Findings(Grid):
         self.assertEqual(missing.code, 3, missing)
         self.assertLess(took, 20, "one after the other they would take 36 s")
         self.assertLess(more, 20)
+
+    @unittest.skipIf(KIND != "ejabberd", "Prosody's quotas are its own")
+    def test_nobody_fills_the_disk_with_files(self):
+        def look():
+            for _ in range(3):
+                self.assertIn("same", self.put_file(f"admin@{DOMAIN}", self.place.path("grid", "admin", "admin.password")).out)
+            stored = lambda: sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(self.place.path("grid", "server", "uploads")) for name in names)  # noqa: E731
+            until(lambda: stored() < 12 << 20, "the oldest are gone", 20)
+        self.again(lambda text: re.sub(r"(upload_soft|upload_hard): \d+", lambda found: f"{found.group(1)}: {dict(upload_soft=6, upload_hard=11)[found.group(1)]}", text), look)
 
     @unittest.skipIf(KIND != "prosody", "only Prosody's sockets need tuning")
     def test_sockets_that_are_not_tuned(self):
