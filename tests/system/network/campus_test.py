@@ -39,6 +39,7 @@ class Campus(unittest.TestCase):
         self.desk = self.all.machine("desk", "boss", "203.0.113.10")
         self.lab = self.all.machine("lab", address="203.0.113.11")
         self.people = self.all.machine("people", "ada", "203.0.113.12")
+        self.joined = []
         self.vera_router, self.vera = self.all.behind_router("vera", "vera", "203.0.113.21")
         self.otto_router, self.otto = self.all.behind_router("otto", "otto", "203.0.113.22")
 
@@ -48,7 +49,7 @@ class Campus(unittest.TestCase):
         return done
 
     def logs(self):
-        return self.all.service_logs() + "".join(f"== {machine.name}\n{machine.log()[-3000:]}\n" for machine in (self.vera, self.otto) if machine.started)
+        return self.all.service_logs() + "".join(f"== {machine.name}\n{machine.log()[-3000:]}\n" for machine in self.all.all if machine.logs)
 
     def json(self, machine, line):
         return [json.loads(line) for line in self.good(machine, line).out.splitlines()]
@@ -111,7 +112,7 @@ class Campus(unittest.TestCase):
     def the_volunteers(self, invitations):
         for machine, invitation in zip((self.vera, self.otto), invitations):
             machine.put(f"{machine.home}/ca.pem", self.all.path("ca.pem"))
-            machine.start(self.pasted(invitation, "souk-worker join"))
+            self.joined.append(machine.start(self.pasted(invitation, "souk-worker join")))
         until(lambda: {"lab", "vera", "otto"} <= set(self.workers()), "all three are in the market" + self.logs(), 60)
         for worker in self.workers().values():
             self.assertIn(worker["sandbox"], ("bwrap", "cgroup"), worker)
@@ -125,7 +126,7 @@ class Campus(unittest.TestCase):
         self.server.root("ip", "route", "add", "10.0.0.0/24", "via", "203.0.113.21")
         self.assertNotEqual(self.server.type(knock).code, 0, "the server does not")
         self.server.root("ip", "route", "del", "10.0.0.0/24")
-        listener.terminate()
+        listener.kill()
         peers = {line.split()[-1].rsplit(":", 1)[0].strip("[]").removeprefix("::ffff:") for line in self.server.root("ss", "-tnH", "state", "established", "sport = :5222").splitlines()}
         self.assertEqual(peers - {ADDRESS}, {"203.0.113.11", "203.0.113.21", "203.0.113.22"}, "the server knows the routers only")
 
@@ -162,7 +163,7 @@ class Campus(unittest.TestCase):
         job = self.submitted("""souk submit --require 'name == "otto"' -- sleep 4321""")
         running = lambda: "sleep\x004321" in "".join(command_lines())  # noqa: E731
         until(running, "it runs at otto's")
-        worker = self.otto.started[0]
+        worker = self.joined[1]
         (ban, bans, unban), = self.steps[6]
         account = self.workers()["otto"]["jid"].split("/")[0]
         self.assertEqual(self.good(self.desk, ban).out, account + "\n")

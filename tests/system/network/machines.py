@@ -1,4 +1,4 @@
-"""Machines of a test, each a network, a name and system folders of its own: what is typed there goes to a shell, as somebody would type it.
+"""Machines of a test, each a network, a name, processes and system folders of its own: what is typed there goes to a shell, as somebody would type it.
 
 One switch is the internet; a home router is a machine with one foot in it that translates addresses for the machine behind. Nothing of it outlives the test."""
 import os
@@ -32,6 +32,7 @@ fi
 echo ready
 exec cat
 """
+WAY = ["unshare", "--net", "--uts", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
 SUDO = r"""#!/bin/sh
 # As sudo does it: another user, a clean environment, the same folder.
 user=root
@@ -54,7 +55,7 @@ class Machine:
     def __init__(self, place, name, person=""):
         self.place, self.name, self.person = place, name, person
         self.home = f"/home/{person}" if person else "/home"
-        self.holder = subprocess.Popen(["unshare", "--net", "--uts", "--mount", "--propagation", "private", "sh", "-c", SET_UP, "sh", name, place.programs, place.path("etc", name), place.hosts, person],
+        self.holder = subprocess.Popen([*WAY, "sh", "-c", SET_UP, "sh", name, place.programs, place.path("etc", name), place.hosts, person],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         said = ""
         while not said.endswith("ready\n"):
@@ -62,20 +63,22 @@ class Machine:
             if not line:
                 raise AssertionError(f"no machine {name}: {said}")
             said += line
-        self.started, self.uid = [], ""
+        self.pid = only_child(self.holder.pid)
+        self.inside = ["nsenter", f"--target={self.pid}", "--net", "--uts", "--mount", "--pid", "--"]
+        self.uid, self.logs, self.started = "", False, []
 
     def plug(self, address, into, end="eth0"):
         """A cable to another machine, with that address on our end of it. yields: the name of the other end"""
         self.place.cables += 1
         far = f"s{self.place.cables}"
-        run("ip", "link", "add", end, "netns", str(self.holder.pid), "type", "veth", "peer", "name", far, "netns", str(into.holder.pid))
+        run("ip", "link", "add", end, "netns", str(self.pid), "type", "veth", "peer", "name", far, "netns", str(into.pid))
         self.root("ip", "addr", "add", address, "dev", end)
         self.root("ip", "link", "set", end, "up")
         into.root("ip", "link", "set", far, "up")
         return far
 
     def words(self, *words):
-        inside, who = ["nsenter", f"--target={self.holder.pid}", "--net", "--uts", "--mount", "--"], self.person
+        inside, who = list(self.inside), self.person
         if who:
             inside += ["setpriv", "--reuid", who, "--regid", who, "--init-groups"]
         environment = ["env", "-i", f"PATH={self.place.path('bin')}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", f"HOME={self.home}", "LANG=C.UTF-8"]
@@ -86,7 +89,7 @@ class Machine:
 
     def root(self, *words):
         """What the test does to the machine, by no written command."""
-        done = subprocess.run(["nsenter", f"--target={self.holder.pid}", "--net", "--uts", "--mount", "--", *map(str, words)], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        done = subprocess.run([*self.inside, *map(str, words)], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
 
@@ -126,36 +129,36 @@ class Machine:
 
     def start(self, line):
         """Types a line that does not end; what it says is in .log()."""
-        log = self.place.path(f"{self.name}.log")
-        with open(log, "ab") as file:
-            process = subprocess.Popen(self.shell(line), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-        self.started.append(process)
-        return process
+        self.logs = True
+        with open(self.place.path(f"{self.name}.log"), "ab") as file:
+            self.started.append(subprocess.Popen(self.shell("exec " + line), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT))
+        return self.started[-1]
+
+    @staticmethod
+    def interrupt(process):
+        """Ctrl-C in what start() began; its exit code."""
+        os.kill(only_child(process.pid), signal.SIGINT)
+        return process.wait(30)
 
     def log(self):
+        if not self.logs:
+            return ""
         with open(self.place.path(f"{self.name}.log"), errors="replace") as file:
             return file.read()
 
     def put(self, path, source):
         """A file or folder that somebody copied there, by whatever means."""
-        target = f"/proc/{self.holder.pid}/root{path}"
+        target = f"/proc/{self.pid}/root{path}"
         shutil.copytree(source, target) if os.path.isdir(source) else shutil.copyfile(source, target)
         self.root("chown", "-R", f"{self.person or 'root'}:", path)
 
     def seen(self, path):
-        return f"/proc/{self.holder.pid}/root{path}"
+        return f"/proc/{self.pid}/root{path}"
 
     def close(self):
-        for process in self.started:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-        self.holder.stdin.close()
-        self.holder.wait(20)
+        self.holder.stdin.close()  # the first process of the machine ends, and the kernel ends all others
+        for process in (self.holder, *self.started):
+            process.wait(20)
         self.holder.stdout.close()
 
 
@@ -197,16 +200,6 @@ class Machines:
         router.root("iptables", "-w", "-A", "FORWARD", "-i", "eth0", "-m", "conntrack", "!", "--ctstate", "ESTABLISHED,RELATED", "-j", "REJECT", "--reject-with", "icmp-admin-prohibited")
         return router, machine
 
-    def services(self):
-        """Ids of what `systemctl` started."""
-        found = []
-        for folder, _, names in os.walk(self.path("units")):
-            for name in names:
-                if name.endswith(".pid"):
-                    with open(os.path.join(folder, name)) as file:
-                        found.append(int(file.read()))
-        return found
-
     def service_logs(self):
         text = ""
         for folder, _, names in os.walk(self.path("units")):
@@ -218,29 +211,14 @@ class Machines:
 
     def close(self):
         for machine in reversed(self.all):
-            for process in machine.started:
-                if process.poll() is None:
-                    process.terminate()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self.services():
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    pass
-            end = time.monotonic() + 10
-            while time.monotonic() < end and any(alive(pid) for pid in self.services()):
-                time.sleep(0.05)
-        for machine in reversed(self.all):
             machine.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+def only_child(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        child, = file.read().split()
+        return int(child)
 
 
 def cannot():
@@ -248,7 +226,7 @@ def cannot():
     for tool in ("ip", "iptables", "unshare", "nsenter", "setpriv", "useradd", "openssl"):
         if not shutil.which(tool):
             return f"there is no {tool}"
-    tried = subprocess.run(["unshare", "--net", "--uts", "--mount", "--propagation", "private", "sh", "-c",
+    tried = subprocess.run([*WAY, "sh", "-c",
                             "mount -t tmpfs none /mnt && mkdir /mnt/a /mnt/b && mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/a,workdir=/mnt/b /etc && iptables -w -t nat -A POSTROUTING -j MASQUERADE"],
                            capture_output=True, text=True, timeout=30)
     return "" if tried.returncode == 0 else "no machines: " + (tried.stderr.strip().splitlines() or ["unshare was refused"])[-1]
