@@ -258,7 +258,10 @@ wire::GridStatus Grid::grid_status() const {
       busy += static_cast<std::uint32_t>(std::min(load->slots_taken, load->slots));
     }
   status.set_workers(static_cast<std::uint32_t>(pool_.members().size())), status.set_slots(slots), status.set_slots_busy(busy);
-  status.set_lacks(lacks_.text(now_ms()));
+  std::string lacks = lacks_.text(now_ms());
+  if (const std::string doubted = fenced_.empty() ? hearsay_.doubted() : std::string(); !doubted.empty())
+    lacks += (lacks.empty() ? "" : "; ") + fmt::format("workers of {} say that the store is out of date, and no others do: was it put back from a copy (--restored), or do they lie (`souk workers ban`)?", printable(doubted));
+  status.set_lacks(lacks);
   const auto totals = scheduler_.totals();
   status.set_trouble(trouble());
   status.set_tasks_waiting(totals.waiting), status.set_tasks_running(totals.running);

@@ -100,6 +100,7 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
   }
   if (const auto past = job->history.find(task); past != job->history.end() && past->second.not_before != Instant{}) {
     delayed_.erase({past->second.not_before, job->id, task});
+    drop_unvoted(*job, task);
     past->second.not_before = {};
   }
   const Ix run = place(job_at, task, group, ix, held.attempt, false);

@@ -53,11 +53,18 @@ void Audit::did(std::string_view verb, const std::string& by, audit::Fields fiel
 
 void Audit::refused(std::string_view what, const std::string& by, const std::string& why) {
   tick();
-  if (flood_.tells(bare(by), Clocks::read().now)) did("refused", by, {{"what", std::string(what)}, {"why", why}});
+  if (refusals_.tells(bare(by), Clocks::read().now)) did("refused", by, {{"what", std::string(what)}, {"why", why}});
+}
+
+void Audit::asked(std::string_view verb, const std::string& by, bool admin, audit::Fields fields) {
+  tick();
+  if (admin || acts_.tells(bare(by), Clocks::read().now)) did(verb, by, std::move(fields));
 }
 
 void Audit::tick() {
-  for (const auto& [who, times] : flood_.left_out(Clocks::read().now)) did("refused", who, {{"more", std::to_string(times)}});
+  const Instant now = Clocks::read().now;
+  for (const auto& [who, times] : refusals_.left_out(now)) did("refused", who, {{"more", std::to_string(times)}});
+  for (const auto& [who, times] : acts_.left_out(now)) did("did", who, {{"more", std::to_string(times)}});
 }
 
 int print_audit(const std::filesystem::path& folder, bool json, std::uint64_t since_ms) {

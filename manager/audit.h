@@ -18,7 +18,9 @@ class Audit {
   Audit(const Audit&) = delete;
   /// `by` comes first of the fields. What cannot be written is in the manager's log.
   void did(std::string_view verb, const std::string& by, audit::Fields fields);
-  /// Bounded for each person and in all; what is left out is counted.
+  /// The same of what anybody may do as often as they like: bounded for each person and in all, but for admins; what is left out is counted.
+  void asked(std::string_view verb, const std::string& by, bool admin, audit::Fields fields);
+  /// Bounded in the same way.
   void refused(std::string_view what, const std::string& by, const std::string& why);
   /// Now and then.
   void tick();
@@ -28,7 +30,7 @@ class Audit {
   bool open();
 
   const std::filesystem::path folder_;
-  audit::Flood flood_;
+  audit::Flood refusals_, acts_{120, 1200};
   int file_ = -1;
   std::uint64_t size_ = 0;
   bool failed_ = false;

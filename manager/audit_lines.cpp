@@ -104,11 +104,25 @@ std::string json_of(const Entry& entry) {
   return text + '}';
 }
 
+std::string numbers_text(const std::set<std::uint64_t>& numbers) {
+  std::string text;
+  for (auto at = numbers.begin(); at != numbers.end();) {
+    const std::uint64_t first = *at;
+    std::uint64_t last = first;
+    for (++at; at != numbers.end() && *at == last + 1; ++at) last = *at;
+    if (!text.empty()) text += ',';
+    if (text.size() > 200) return text + "...";
+    text += std::to_string(first);
+    if (last > first) text += '-' + std::to_string(last);
+  }
+  return text;
+}
+
 bool Flood::tells(const std::string& who, Instant now) {
   if (all_ == 0 && told_.empty()) since_ = now;
   if (now - since_ >= std::chrono::minutes(1) && left_.empty()) since_ = now, all_ = 0, told_.clear();
-  const bool room = all_ < kAll && (told_.size() < kPeople || told_.contains(who));
-  if (room && told_[who] < kEach) {
+  const bool room = all_ < all_max_ && (told_.size() < kPeople || told_.contains(who));
+  if (room && told_[who] < each_) {
     ++told_[who], ++all_;
     return true;
   }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,10 +32,14 @@ std::string json_of(const Entry& entry);
 /// As line_of() has it.
 std::string time_of(std::uint64_t ms);
 
-/// So that nobody can fill the log with refusals, and push out what others did: of one person's in a minute so many are told, the others counted.
+/// Numbers in few words, `3-7,9`; too many of them are cut off: `1-3,9,...`.
+std::string numbers_text(const std::set<std::uint64_t>& numbers);
+
+/// So that nobody can fill the log, and push out what others did: of one person's lines in a minute so many are told, the others counted.
 class Flood {
  public:
   static constexpr unsigned kEach = 30, kAll = 300;  // a minute
+  explicit Flood(unsigned each = kEach, unsigned all = kAll) : each_(each), all_max_(all) {}
   /// Whether this one is told.
   bool tells(const std::string& who, Instant now);
   /// Those that were left out, by who; once, a minute after the first of them. Of more people than kPeople: together, under `others`.
@@ -42,6 +47,7 @@ class Flood {
 
  private:
   static constexpr std::size_t kPeople = 1000;
+  unsigned each_, all_max_;
   Instant since_{};
   unsigned all_ = 0;
   std::map<std::string, unsigned> told_;

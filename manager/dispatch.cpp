@@ -86,7 +86,7 @@ void Scheduler::serve(Ix ix, Actions& actions) {
     }
     if (!best) return;
     if (market_.task(best->task_class).of_each_worker && !score(best->task_class, ix)) refused.push_back(best->task_class);
-    else if (!suits(*best, worker)) unsuited_ = ix, defer(*best);
+    else if (!suits(*best, worker)) unsuited_ = ix, only_voters_ = has_voted(jobs_[best->job], best->task, worker), defer(*best);
     else assign(*best, ix, false, false, actions);
   }
 }
@@ -97,9 +97,10 @@ void Scheduler::dispatch(Actions& actions) {
     const auto roomy = std::exchange(roomy_, {});
     for (const Ix ix : roomy) workers_[ix].roomy = false;
     if (!roomy.empty() && !deferred_.empty()) undefer(roomy);
+    std::vector<Ix> woken;
     if (!unvoted_.empty())
       for (const Ix ix : roomy)
-        if (workers_[ix].key != 0) wake_unvoted(ix, workers_[ix].room.slots);
+        if (workers_[ix].key != 0 && wake_unvoted(ix, workers_[ix].room.slots)) woken.push_back(ix);
     const bool all_stuck = std::all_of(queued_.begin(), queued_.end(), [this](TaskClassId id) { return queues_[id].stuck; });
     if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
     for (const Ix ix : roomy) hint(ix);  // of one that was served: what is left, for what steps aside for a moment
@@ -112,10 +113,12 @@ void Scheduler::dispatch(Actions& actions) {
     for (std::size_t i = 0; i < hungry_.size(); ++i) {
       Worker& worker = workers_[hungry_[i]];
       worker.hungry = false;
-      if (!unvoted_.empty() && !queued_.empty() && takes_work(worker)) wake_unvoted(hungry_[i], worker.slots);
+      if (!unvoted_.empty() && takes_work(worker)) wake_unvoted(hungry_[i], worker.slots);
       if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
     }
     hungry_.clear();
+    for (const Ix ix : woken)  // what was woken for it found another place, or may not start there for other reasons
+      if (workers_[ix].key != 0) more_room(ix);
   } while (!roomy_.empty() || next_pick());  // the last task of a class may have freed a worker that was kept for it
 }
 
@@ -124,10 +127,13 @@ void Scheduler::defer(const Pick& pick) {
   Job& job = jobs_[pick.job];
   GroupState& group = job.groups[pick.group];
   if (group.again && group.again->erase(pick.task - group.first) > 0) {
-    Instant& when = job.history[pick.task].not_before;
-    when = now_ + kDefer;
-    delayed_.insert({when, job.id, pick.task});
-    if (job.voted.contains(pick.task)) unvoted_.insert({job.id, pick.task});
+    if (only_voters_ && job.voted.contains(pick.task)) {
+      put_aside(job, pick.task);
+    } else {
+      Instant& when = job.history[pick.task].not_before;
+      when = now_ + kDefer;
+      delayed_.insert({when, job.id, pick.task});
+    }
   } else {
     job.lanes[pick.lane].deferred = true;
     job.lanes[pick.lane].unsuited = unsuited_;
@@ -289,16 +295,21 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
   refresh(pick.task_class);
   Queue& queue = queues_[pick.task_class];
   const Market::TaskClass& task = market_.task(pick.task_class);
-  wishes_failed_ = false;
+  wishes_failed_ = false, only_voters_ = true;
   unsuited_ = kNone;
   Ix best = kNone;
   Score best_score;
+  const auto passed_over = [&](Ix ix) {
+    wishes_failed_ = true;
+    unsuited_ = unsuited_ == kNone || unsuited_ == ix ? ix : kSeveral;
+    only_voters_ = only_voters_ && has_voted(jobs_[pick.job], pick.task, workers_[ix]);
+  };
   const auto consider = [&](Ix ix) {  // false: no room
     const Worker& worker = workers_[ix];
     if (!has_room(pick, worker)) return false;
     const auto made = score(pick.task_class, ix);
     if (!made) return false;
-    if (!suits(pick, worker)) wishes_failed_ = true, unsuited_ = unsuited_ == kNone || unsuited_ == ix ? ix : kSeveral;
+    if (!suits(pick, worker)) passed_over(ix);
     else if (best == kNone || made->better_than(best_score) || (!best_score.better_than(*made) && worker.id < workers_[best].id)) best = ix, best_score = *made;
     return true;
   };
@@ -312,7 +323,8 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
     return best;
   }
   if (task.of_each_worker) {
-    if (from(queue.shortlist)) return best;
+    if (from(queue.shortlist) && (best != kNone || !only_voters_)) return best;
+    queue.shortlist.clear();
     std::vector<std::pair<Score, Ix>> all;
     for (const auto& [id, ix] : worker_ix_)
       if (has_room(pick, workers_[ix]))
@@ -338,8 +350,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
         if (best != kNone && !made.better_than(best_score)) break;
         if (!has_room(pick, workers_[ix])) continue;
         if (!suits(pick, workers_[ix])) {
-          wishes_failed_ = true;
-          unsuited_ = unsuited_ == kNone || unsuited_ == ix ? ix : kSeveral;
+          passed_over(ix);
           continue;
         }
         best = ix, best_score = made;
@@ -408,6 +419,7 @@ void Scheduler::prefetch(Ix ix, Actions& actions) {
       best = pick, best_head = first;
     }
     if (!best && voted) {  // what others are to do steps aside for what this one may
+      only_voters_ = true;
       defer(*voted);
       continue;
     }

@@ -117,6 +117,7 @@ struct WorkerJoined {
   std::vector<Held> held;
   std::optional<Instant> until{};      // when its owner wants the machine back
   std::optional<Instant> aside{};      // what it said before was found wrong: it is given nothing until then
+  std::string stem{};                  // its address, but for what each life of it adds; empty: its owner's and its name
 };
 struct WorkerChanged {
   WorkerId worker;

@@ -37,6 +37,8 @@ constexpr std::size_t kForgettingMax = 1000;    // jobs whose rows are still to 
 
 constexpr std::string_view kWorkerFact = "worker ";  // its JID follows: it was at work
 
+constexpr std::size_t kOwnersMax = 1000;         // of workers, remembered for whose word counts
+constexpr std::string_view kKeyFact = "claims-key-";  // 1 and 2
 constexpr std::string_view kTrustFact = "trust ";  // a voter follows: its record, agreed << 32 | found
 constexpr auto kToldWrong = 10min;               // between two messages to an owner whose results are wrong
 
@@ -47,6 +49,19 @@ std::array<std::uint64_t, 2> secret() {
   return {word(), word()};
 }
 
+/// By which the manager knows what it gave out, in all lives of its store. Beside what it protects, so that a copy of the store has both.
+SipKey claims_key(Journal& journal, const std::map<std::string, std::uint64_t>& facts) {
+  SipKey key = secret();
+  for (std::size_t half = 0; half < key.size(); ++half) {
+    const std::string name = std::string(kKeyFact) + std::to_string(half + 1);
+    const auto known = facts.find(name);
+    key[half] = known == facts.end() ? key[half] >> 1 | 1 : known->second;  // a fact is a positive number
+    if (known == facts.end()) journal.set(name, key[half]);
+  }
+  journal.commit([] {});
+  return key;
+}
+
 std::uint64_t now_ms() { return Clocks::read().now_ms; }
 Instant now() { return Clocks::read().now; }
 
@@ -55,13 +70,13 @@ Instant now() { return Clocks::read().now; }
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, const Rulebook& rulebook, Audit& audit, Limits limits)
     : loop_(loop), link_(link), rulebook_(rulebook), audit_(audit), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
       jury_({.seed = secret(), .bytes_max = MemoryShares(limits.memory_max()).outputs / 2}),
-      pool_(loop, link, book_, restored.epoch, rules.lease, [&rulebook](const std::string& jid) { return rulebook.now().decide(bare(jid), Role::worker).allowed; }, MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
+      pool_(loop, link, book_, restored.epoch, claims_key(*journal_, restored.facts), rules.lease, [&rulebook](const std::string& jid) { return rulebook.now().decide(bare(jid), Role::worker).allowed; }, MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
       memory_(MemoryShares(limits_.memory_max()).jobs), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) {
     const auto* joined = std::get_if<WorkerJoined>(&event);
     if (!joined) return handle(event);
     WorkerJoined known = *joined;
-    for (const std::string& voter : {known.owner, known.owner + '/' + known.name})
+    for (const std::string& voter : {known.owner, known.stem})
       if (const auto until = jury_.aside(voter, now())) known.aside = std::max(known.aside.value_or(Instant{}), *until);
     handle(known);
   };
@@ -70,7 +85,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   pool_.crowded = [this] { return journal_->pending_bytes() > Journal::kPendingMax; };
   pool_.on_answered = [this] { open_when_settled(); };
   pool_.on_stale = [this](const Pool::Stale& said) { stale(said); };
-  pool_.on_job_seen = [this](const std::string& jid, JobId job) { job_seen(jid, job); };
+  pool_.on_job_seen = [this](const std::string& jid, const std::string& nick, JobId job) { job_seen(jid, nick, job); };
   handle(MarketClosed{});
   for (const OwnerSet& event : limits_.events()) handle(event);
   policy_changed();
@@ -78,7 +93,10 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   JobId last = restored.last_job;
   for (const JobRow& row : restored.jobs) last = std::max(last, row.id);
   for (const auto& [fact, value] : restored.facts)
-    if (fact.starts_with(kTrustFact)) jury_.recall(fact.substr(kTrustFact.size()), {static_cast<std::uint32_t>(value >> 32), static_cast<std::uint32_t>(value)});
+    if (fact.starts_with(kTrustFact)) {
+      jury_.recall(fact.substr(kTrustFact.size()), {static_cast<std::uint32_t>(value >> 32), static_cast<std::uint32_t>(value)});
+      owners_seen_.insert(bare(fact.substr(kTrustFact.size())));
+    }
     else if (fact.starts_with(kLifeFact)) lives_[{std::stoull("0" + fact.substr(kLifeFact.size()))}] = {value};
   lives_[epoch_] = last;
   journal_->set(std::string(kLifeFact) + std::to_string(epoch_.value), last.value);
@@ -108,7 +126,12 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     handle(event);
   }
   for (const auto& [fact, value] : restored.facts)
-    if (fact.starts_with(kWorkerFact)) roster_.remember(fact.substr(kWorkerFact.size()), now()), pool_.await(fact.substr(kWorkerFact.size()));
+    if (fact.starts_with(kWorkerFact)) {
+      const std::string jid = fact.substr(kWorkerFact.size());
+      roster_.remember(jid, now());
+      pool_.await(jid);
+      owners_seen_.insert(bare(jid));
+    }
   spdlog::info("store read epoch={} jobs={} open={}", epoch_.value, book_.all().size(), book_.open().size());
   tick();
 }
@@ -200,17 +223,67 @@ void Grid::take_early() {
 // ---- Stale worlds ----------------------------------------------------------------------------------------------------------------
 
 void Grid::stale(const Pool::Stale& said) {
+  hear(said.jid, fmt::format("worker {} ({}) has obeyed a manager of epoch {}, and this one is of epoch {}", printable(said.nick), said.jid, said.epoch.value, epoch_.value), said.epoch, said.jobs);
+}
+
+/// Numbers that the lost world gave to its jobs are not given again, as far as workers know them.
+void Grid::job_seen(const std::string& jid, const std::string& nick, JobId job) {
+  if (job.value == 0 || book_.was_given(job)) return;
+  hear(jid, fmt::format("worker {} ({}) was given job {}, and this store has none above {}", printable(nick), jid, job.value, book_.last_id().value), {}, job);
+}
+
+/// Whoever stops the manager stops the grid: the word of one is not enough, unless it is one of those whose grid it is, or the only one who works here.
+void Grid::hear(const std::string& jid, const std::string& what, Epoch epoch, JobId jobs) {
   if (!fenced_.empty()) return;
-  const std::string who = fmt::format("worker {} ({}) has obeyed a manager of epoch {}, and this one is of epoch {}", printable(said.nick), said.jid, said.epoch.value, epoch_.value);
-  if (!put_back_) return fence(who + ": another manager took over, or this store was put back from a copy, or the grid was begun anew");
-  spdlog::warn("leaping over lost epochs worker=\"{}\" jid={} epoch={} own={} jobs={}", printable(said.nick), said.jid, said.epoch.value, epoch_.value, said.jobs.value);
-  job_seen(said.jid, said.jobs);
+  const std::string owner = bare(jid);
+  const bool only = std::all_of(owners_seen_.begin(), owners_seen_.end(), [&](const std::string& one) { return one == owner; });
+  const bool fresh = !hearsay_.heard(owner);
+  hearsay_.said(owner, epoch, jobs, only || rulebook_.now().vouches(owner));
+  weigh(what);
+  if (fenced_.empty() && fresh && (hearsay_.epoch() < epoch || hearsay_.jobs() < jobs))
+    spdlog::warn("not believed what=\"{}\" why=\"no other owner says so\" next=\"souk-manager --restored if the store is a copy, else souk workers ban {}\"", what, owner);
+}
+
+/// What is believed of what workers say, and what follows.
+void Grid::weigh(const std::string& what) {
+  const Epoch epoch = hearsay_.epoch();
+  const JobId jobs = hearsay_.jobs();
+  const bool older = epoch > epoch_, fewer = jobs.value > 0 && !book_.was_given(jobs);
+  if (!older && !fewer) return;
+  if (!put_back_) return fence(what + ": another manager took over, or this store was put back from a copy, or the grid was begun anew; or workers lie, whom `souk workers ban` puts out");
+  if (fewer) {
+    const JobId last{(jobs.value / kEpochLeap + 1) * kEpochLeap};
+    book_.given(last);
+    journal_->set("last_job", last.value);
+  }
+  if (!older) return;
+  spdlog::warn("leaping over lost epochs what=\"{}\" epoch={} own={} jobs={}", what, epoch.value, epoch_.value, jobs.value);
   // What this short life gave out cannot be told from what the other manager gave out in the epoch of that number.
-  keep(lacks_.lost(epoch_, said.epoch));
-  keep(lacks_.named(said.epoch));
-  journal_->set("epoch", said.epoch.value);
-  fence(who);
+  keep(lacks_.lost(epoch_, epoch));
+  keep(lacks_.named(epoch));
+  journal_->set("epoch", epoch.value);
+  fence(what);
   journal_->commit([this] { on_leap(); });
+}
+
+/// Nothing that it said counts where it is not decided yet: its results that wait for others, and that this store is out of date.
+void Grid::banned(const std::string& jid) {
+  const std::string account = bare(jid);
+  if (fenced_.empty()) {
+    Jury::Actions said;
+    jury_.discard(account, said);
+    perform(std::move(said), nullptr);
+  }
+  hearsay_.forget(account);
+  on_banned(account);
+  const bool counts = hearsay_.epoch() > epoch_ || (hearsay_.jobs().value > 0 && !book_.was_given(hearsay_.jobs()));
+  if (fenced_.empty() || put_back_ || counts) return;
+  spdlog::warn("fenced no longer why=\"{} is banned, who said so\" next=\"it begins anew\"", account);
+  journal_->commit([this] { on_leap(); });
+}
+
+bool Grid::owns_jobs(const std::string& jid) const {
+  return std::any_of(book_.all().begin(), book_.all().end(), [&](const auto& entry) { return entry.second.row.owner == jid; });
 }
 
 void Grid::fence(std::string why) {
@@ -241,17 +314,6 @@ Epoch Grid::born(JobId job) const {
   return in;
 }
 
-/// Numbers that the lost world gave to its jobs are not given again, as far as workers know them.
-void Grid::job_seen(const std::string& jid, JobId job) {
-  if (job.value == 0 || book_.was_given(job) || !fenced_.empty()) return;
-  if (!put_back_)
-    return fence(fmt::format("worker {} was given job {}, and this store has none above {}: it was put back from a copy, or the grid was begun anew, or another manager took over", jid, job.value,
-                             book_.last_id().value));
-  const JobId last{(job.value / kEpochLeap + 1) * kEpochLeap};
-  book_.given(last);
-  journal_->set("last_job", last.value);
-}
-
 void Grid::keep(const Lacks::Facts& facts) {
   for (const auto& [name, value] : facts) journal_->set(name, value);
 }
@@ -273,6 +335,7 @@ void Grid::handle(const Event& event, Pool::Finished* finished) {
   wake_in_time();
   if (const auto* joined = std::get_if<WorkerJoined>(&event)) {
     const std::string jid = pool_.jid(joined->worker);
+    if (owners_seen_.size() < kOwnersMax) owners_seen_.insert(joined->owner);
     if (roster_.remember(jid, now())) keep_fact(std::string(kWorkerFact) + jid, 1);  // in the turn in which it can first be given anything
     if (joined->worker > met_) met_ = joined->worker, on_worker();
   }
@@ -593,7 +656,7 @@ void Grid::listen() {
 }
 
 void Grid::keep_fact(const std::string& fact, std::uint64_t value) {
-  if (!fenced_.empty()) return;
+  if (!fenced_.empty() && !fact.starts_with("ban ")) return;  // who stopped it by a lie is to be kept out of its next life
   journal_->set(fact, value);
   if (std::exchange(facts_due_, true)) return;
   boost::asio::post(loop_, [this] {  // all that come in one turn of the loop are one transaction

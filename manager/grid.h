@@ -13,6 +13,7 @@
 
 #include "protocol/grid.pb.h"
 #include "manager/book.h"
+#include "manager/hearsay.h"
 #include "manager/journal.h"
 #include "manager/jury.h"
 #include "manager/lacks.h"
@@ -78,15 +79,21 @@ class Grid {
   void workers(const Asker& asker, Reply<wire::WorkersAnswer> reply);
   void ban(const Asker& asker, const wire::BanRequest& request, Reply<wire::BanAnswer> reply);
   /// Set by who has the room: Marketplace::ban and bans.
-  std::function<Result<Done>(const std::string& by, const std::string& jid, const std::string& reason, bool lift)> ban_account;
-  std::function<Result<std::vector<std::string>>()> banned_accounts;
+  std::function<void(const std::string& by, const std::string& jid, const std::string& reason, bool lift, std::function<void(Result<Done>)> then)> ban_account;
+  std::function<void(std::function<void(Result<std::vector<std::string>>)> then)> banned_accounts;
+  /// That account was banned just now, by whichever way: what it said counts no more where it is not decided.
+  void banned(const std::string& jid);
+  /// Told beside.
+  std::function<void(const std::string& jid)> on_banned = [](const std::string&) {};
+  /// Whether jobs are kept of that account.
+  bool owns_jobs(const std::string& jid) const;
 
   /// The store was put back from a copy, and this life may go on above whatever epoch workers have obeyed. It takes jobs once everybody was asked.
   void set_put_back() { put_back_ = true; }
   /// A worker has obeyed a later epoch. Nothing is given out or taken any more in this life, and its store stays as it is.
   std::function<void(const std::string& why)> on_fenced = [](const std::string&) {};
   /// After set_put_back(): the store now begins its next epoch above the one that was named; start again.
-  std::function<void()> on_leap = [] {};
+  std::function<void()> on_leap = [] {};  // also where it was fenced by what does not count any more
   /// A worker joined that had not been here in this life.
   std::function<void()> on_worker = [] {};
   /// Why nothing new is accepted, for people; told again with nothing when it is over.
@@ -115,7 +122,9 @@ class Grid {
   void remember(WorkerId worker, AttemptRow row);
   void stale(const Pool::Stale& said);
   void fence(std::string why);
-  void job_seen(const std::string& jid, JobId job);
+  void job_seen(const std::string& jid, const std::string& nick, JobId job);
+  void hear(const std::string& jid, const std::string& what, Epoch epoch, JobId jobs);
+  void weigh(const std::string& who);
   void keep(const Lacks::Facts& facts);
   std::optional<Refusal> sealed() const;
   std::optional<Refusal> unchangeable(const Asker& asker, const google::protobuf::RepeatedField<std::uint64_t>& jobs, const char* verb) const;
@@ -125,6 +134,8 @@ class Grid {
   void set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply);
   void again(const Asker& asker, const wire::RerunRequest& request, Journal::Kept kept, Reply<wire::SubmitAnswer> reply);
   void why_job_ended(const JobEntry& entry, Reply<wire::WhyAnswer> reply);
+  void ban_next(const Asker& asker, const std::string& reason, bool lift, const std::shared_ptr<std::set<std::string>>& left, wire::BanAnswer answer, Reply<wire::BanAnswer> reply);
+  void audit_jobs(const char* verb, const Asker& asker, const std::vector<JobId>& jobs);
   std::optional<Refusal> no_room(const std::string& owner, std::uint64_t tasks, std::uint64_t memory) const;
   std::optional<Refusal> too_fast(const std::string& owner);
   std::optional<Refusal> over_bytes(const std::string& owner, std::uint64_t more) const;
@@ -171,6 +182,8 @@ class Grid {
   bool linked_ = false, opening_ = false, facts_due_ = false;
   Lacks lacks_;
   std::string fenced_;         // why; empty: it is not
+  Hearsay hearsay_;
+  std::set<std::string> owners_seen_;  // of workers, in this life or the last ones; bounded
   bool put_back_ = false, asked_all_ = false;
   std::optional<Instant> early_since_;  // the first request came
   std::map<Epoch, JobId> lives_;  // and the last job number that was given before each

@@ -11,6 +11,8 @@ namespace souk {
 using namespace std::chrono_literals;
 
 namespace {
+constexpr auto kAnswered = 20s;  // by the room service, to what an admin asks
+
 bool has_status(const gloox::Tag& x, const std::string& code) {
   for (const auto* status : x.findChildren("status"))
     if (status->findAttribute("code") == code) return true;
@@ -18,8 +20,8 @@ bool has_status(const gloox::Tag& x, const std::string& code) {
 }
 }  // namespace
 
-HostedRoom::HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me)
-    : loop_(loop), link_(link), disco_(disco), room_(std::move(room)), me_(std::move(me)), retry_(loop), self_ping_(loop), grace_(loop),
+HostedRoom::HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me, std::function<bool(const std::string& jid)> admin)
+    : loop_(loop), link_(link), disco_(disco), admin_(std::move(admin)), room_(std::move(room)), me_(std::move(me)), retry_(loop), self_ping_(loop), grace_(loop),
       registration_(link.on_presence([this](const gloox::Tag& presence) { take(presence); })) {}
 
 void HostedRoom::open() {
@@ -57,16 +59,34 @@ void HostedRoom::say_subject() {
 }
 
 /// The manager owns the room, so its service does it (XEP-0045 §9.1).
-Result<Done> HostedRoom::ban(const std::string&, const std::string& jid, const std::string& reason, bool lift) {
-  if (!inside_) return Error{"cannot ban " + printable(jid), "the manager is not in the room just now", "try again in a moment"};
-  if (jid == bare(me_)) return Error{"cannot ban " + printable(jid), "that is the manager", ""};
+void HostedRoom::ban(const std::string&, const std::string& jid, const std::string& reason, bool lift, std::function<void(Result<Done>)> then) {
+  const auto bad = [&](std::string why, std::string remedy) { then(Error{"cannot ban " + printable(jid), std::move(why), std::move(remedy)}); };
+  if (!inside_) return bad("the manager is not in the room just now", "try again in a moment");
+  if (!lift && (jid == bare(me_) || admin_(jid))) return bad("that one stays", "");
   auto iq = element("iq", {}, {{"type", "set"}, {"to", room_}, {"from", me_}});
   gloox::Tag& item = child(child(*iq, "query", ns::muc_admin), "item", {}, {{"affiliation", lift ? "none" : "outcast"}, {"jid", jid}});
   if (!reason.empty()) child(item, "reason", {}, {}, reason);
-  link_.request(std::move(iq), std::chrono::seconds(20), [jid](const Answer& answer) {
-    if (!answer) spdlog::warn("the room service refuses a ban jid={} why={}", printable(jid), answer.error.condition);
+  link_.request(std::move(iq), kAnswered, [this, jid, lift, then = std::move(then)](const Answer& answer) {
+    if (answer) return then(Done{});
+    spdlog::warn("the room service refuses a ban jid={} why={}", printable(jid), answer.error.condition);
+    then(Error{std::string("cannot ") + (lift ? "lift the ban of " : "ban ") + printable(jid), domain_of(room_) + " says " + answer.error.condition + (answer.error.text.empty() ? "" : ": " + printable(answer.error.text)),
+               answer.error.condition == "timeout" || answer.error.condition == "disconnected" ? "it may be done: look at `souk workers bans`" : ""});
   });
-  return Done{};
+}
+
+/// The room keeps them (XEP-0045 §9.2).
+void HostedRoom::bans(std::function<void(Result<std::vector<std::string>>)> then) {
+  if (!inside_) return then(Error{"cannot tell who is banned", "the manager is not in the room just now", "try again in a moment"});
+  auto iq = element("iq", {}, {{"type", "get"}, {"to", room_}, {"from", me_}});
+  child(child(*iq, "query", ns::muc_admin), "item", {}, {{"affiliation", "outcast"}});
+  link_.request(std::move(iq), kAnswered, [this, then = std::move(then)](const Answer& answer) {
+    const gloox::Tag* list = answer ? answer.iq->findChild("query", "xmlns", ns::muc_admin) : nullptr;
+    if (!list) return then(Error{"cannot tell who is banned", domain_of(room_) + " says " + (answer ? "nothing of it" : answer.error.condition), "try again in a moment"});
+    std::vector<std::string> all;
+    for (const gloox::Tag* item : list->findChildren("item"))
+      if (item->findAttribute("affiliation") == "outcast") all.push_back(item->findAttribute("jid"));
+    then(std::move(all));
+  });
 }
 
 void HostedRoom::set_trouble(const std::string& why) {

@@ -14,13 +14,14 @@ namespace souk {
 class HostedRoom final : public Marketplace {
  public:
   /// me: the full JID the manager speaks from. `link` and `disco` outlive this.
-  HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me);
+  /// admin: who is not banned, whoever asks for it.
+  HostedRoom(boost::asio::io_context& loop, XmppLink& link, Disco& disco, std::string room, std::string me, std::function<bool(const std::string& jid)> admin);
   void open() override;
   void close() override;
   void lost() override;
   void set_trouble(const std::string& why) override;
-  Result<Done> ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) override;
-  Result<std::vector<std::string>> bans() const override { return Error{"the bans are kept by " + domain_of(room_), "", "a chat client in the room lists them"}; }
+  void ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift, std::function<void(Result<Done>)> then) override;
+  void bans(std::function<void(Result<std::vector<std::string>>)> then) override;
   void set_me(std::string me) { me_ = std::move(me); }  // an ordinary account learns its full JID at login
 
  private:
@@ -36,6 +37,7 @@ class HostedRoom final : public Marketplace {
   boost::asio::io_context& loop_;
   XmppLink& link_;
   Disco& disco_;
+  const std::function<bool(const std::string& jid)> admin_;
   std::string room_, me_, nick_ = "manager", trouble_;
   bool inside_ = false, opened_ = false, closed_ = false;
   std::map<std::string, std::string> occupants_;  // nick -> real JID

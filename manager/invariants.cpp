@@ -76,7 +76,9 @@ std::optional<std::string> Scheduler::broken_invariant() const {
       const auto past = job.history.find(static_cast<std::uint32_t>(task));
       const bool aside = past != job.history.end() && past->second.not_before == kParked;
       if (aside && ++parked && (!job.votes_of || !job.voted.contains(static_cast<std::uint32_t>(task)))) return broken("a result is parked that nobody gave, in job", id.value);
-      const bool delayed = aside || (past != job.history.end() && delayed_.contains({past->second.not_before, job.id, static_cast<std::uint32_t>(task)}));
+      const bool awaits = past != job.history.end() && past->second.not_before == kUnvoted && unvoted_.contains(awaiting(job, static_cast<std::uint32_t>(task))) &&
+                          unvoted_.at(awaiting(job, static_cast<std::uint32_t>(task))).contains({job.id, static_cast<std::uint32_t>(task)});
+      const bool delayed = aside || awaits || (past != job.history.end() && delayed_.contains({past->second.not_before, job.id, static_cast<std::uint32_t>(task)}));
       const bool again = group.again && group.again->contains(offset);
       if (offset < group.cursor && !again && !delayed) return broken("a waiting task that nobody will find, in job", id.value);
       if (!delayed && group.unmet == 0 && !group.queued) return broken("a group waits in no lane, in job", id.value);
@@ -103,6 +105,18 @@ std::optional<std::string> Scheduler::broken_invariant() const {
         return false;
       });
       if (lane.queued != startable) return broken("something could start and is in no queue, or the other way round: job", id.value);
+    }
+  }
+  for (const auto& [key, tasks] : unvoted_) {
+    if (tasks.empty()) return "nobody waits for somebody else";
+    for (const auto& [id, task] : tasks) {
+      const Job* job = live(id);
+      if (!job || job->states.get(task) != TaskState::waiting || job->history.at(task).not_before != kUnvoted) return broken("it waits for somebody else and does not wait: of job", id.value);
+      if (!open_ || !job->startable() || shares_[job->owner].limited()) continue;
+      const std::uint32_t number = group_of(*job, task);
+      const Pick pick{key.task_class, job_ix(id), job->groups[number].lane, number, task};
+      for (const auto& [worker, ix] : worker_ix_)
+        if (workers_[ix].reserved == kNone && has_room(pick, workers_[ix]) && suits(pick, workers_[ix]) && score(key.task_class, ix)) return broken("it waits for somebody else, who is there: of job", id.value);
     }
   }
   if (waiting != waiting_ || running != running_) return "totals differ";

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "protocol/invitation.h"
+
 namespace souk {
 namespace {
 
 using nlohmann::json;
 
-bool spent(const Invitation& i) { return static_cast<int>(i.accounts.size()) >= i.uses; }
+bool spent(const Invitation& i) { return static_cast<int>(i.accounts.size() + i.pending.size()) >= i.uses; }
 
 }  // namespace
 
@@ -37,14 +39,26 @@ Result<Invitation::Role> InvitationBook::use(const std::string& id, const std::s
   if (one.revoked) return bad("it was revoked");
   if (now_ms >= one.expires_ms) return bad("it has expired");
   if (spent(one)) return bad("it was used as often as it may be");
-  one.accounts.push_back(account);
-  roles_[account] = one.role;
+  one.pending.push_back(account);
   return one.role;
+}
+
+void InvitationBook::made(const std::string& id, const std::string& account) {
+  const auto found = all_.find(id);
+  if (found == all_.end() || std::erase(found->second.pending, account) == 0) return;
+  found->second.accounts.push_back(account);
+  roles_[account] = found->second.role;
+}
+
+std::string InvitationBook::maker(const std::string& account) const {
+  const auto found = std::find_if(all_.begin(), all_.end(), [&](const auto& one) { return std::find(one.second.accounts.begin(), one.second.accounts.end(), account) != one.second.accounts.end(); });
+  return found == all_.end() ? "" : found->first;
 }
 
 void InvitationBook::give_back(const std::string& id, const std::string& account) {
   const auto found = all_.find(id);
   if (found == all_.end()) return;
+  std::erase(found->second.pending, account);
   if (std::erase(found->second.accounts, account) > 0) roles_.erase(account);
 }
 
@@ -73,7 +87,7 @@ void InvitationBook::forget(std::int64_t now_ms) {
 std::string InvitationBook::text() const {
   json list = json::object();
   for (const auto& [id, one] : all_)
-    list[id] = {{"role", role_name(one.role)}, {"by", one.by}, {"made_ms", one.made_ms}, {"expires_ms", one.expires_ms}, {"uses", one.uses}, {"accounts", one.accounts}, {"revoked", one.revoked}, {"removed", one.removed}};
+    list[id] = {{"role", role_name(one.role)}, {"by", one.by}, {"made_ms", one.made_ms}, {"expires_ms", one.expires_ms}, {"uses", one.uses}, {"accounts", one.accounts}, {"pending", one.pending}, {"revoked", one.revoked}, {"removed", one.removed}};
   return json{{"version", 1}, {"invitations", list}}.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -92,6 +106,11 @@ Result<InvitationBook> InvitationBook::read(std::string_view text) {
       read.uses = one.at("uses").get<int>();
       read.accounts = one.at("accounts").get<std::vector<std::string>>();
       read.revoked = one.at("revoked").get<bool>(), read.removed = one.at("removed").get<bool>();
+      // Whether these were made is not known. A worker's name was drawn by lot and is nobody else's; another may be that of somebody who was there before, and its
+      // password reached nobody.
+      if (one.contains("pending"))
+        for (auto& account : one.at("pending").get<std::vector<std::string>>())
+          if (account.starts_with(kWorkerPrefix)) read.accounts.push_back(std::move(account));
       for (const auto& account : read.accounts) book.roles_[account] = read.role;
       book.all_.emplace(id, std::move(read));
     }

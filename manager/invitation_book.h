@@ -17,7 +17,8 @@ struct Invitation {
   std::string by;                     // bare JID of who invited
   std::int64_t made_ms = 0, expires_ms = 0;
   int uses = 1;                       // accounts it may make
-  std::vector<std::string> accounts;  // that it made, and those being made just now
+  std::vector<std::string> accounts;  // that it made
+  std::vector<std::string> pending;   // being made just now: may be somebody's that was there before, as nobody knows yet
   bool revoked = false, removed = false;  // removed: its own account is gone from the server
 };
 
@@ -29,9 +30,11 @@ class InvitationBook {
 
   /// id: of the account that stands for it (its local part)
   Result<Done> add(std::string id, Invitation invitation);
-  /// Takes one use for an account. fails: unknown, revoked, expired, used up; in words for who came
+  /// Takes one use for an account that is to be made. fails: unknown, revoked, expired, used up; in words for who came
   Result<Invitation::Role> use(const std::string& id, const std::string& account, std::int64_t now_ms);
-  /// The account could not be made after all.
+  /// The account is made, and it is this invitation that made it.
+  void made(const std::string& id, const std::string& account);
+  /// The account could not be made, or was taken away again.
   void give_back(const std::string& id, const std::string& account);
   /// fails: unknown
   Result<Done> revoke(const std::string& id);
@@ -42,6 +45,8 @@ class InvitationBook {
   void forget(std::int64_t now_ms);
 
   bool open(const std::string& id, std::int64_t now_ms) const;
+  /// By which invitation the account was made; empty: by none.
+  std::string maker(const std::string& account) const;
   bool stands_for_one(const std::string& account) const { return all_.contains(account); }
   /// Whether an account was made for a worker: it may not submit.
   bool made_for_worker(const std::string& account) const { return roles_.contains(account) && roles_.at(account) == Invitation::Role::worker; }

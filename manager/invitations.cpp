@@ -135,27 +135,30 @@ void Invitations::refuse(const gloox::Tag& iq, const std::string& why) {
   link_.send(std::move(result));
 }
 
+/// And the audit log has it.
+void Invitations::refuse(const gloox::Tag& iq, const Asker& asker, const std::string& why) {
+  audit_.refused(iq.findChild("command")->findAttribute("node"), asker.jid, why);
+  refuse(iq, why);
+}
+
 bool Invitations::command(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker) {
   const std::string& node = command.findAttribute("node");
   const bool ours = domain_of(asker.owner) == setup_.domain;
   const std::string name = local_part(asker.owner);
   const bool invited = ours && book_.stands_for_one(name);
   if (node == "join") {
-    if (!invited) return refuse(iq, "only who comes with an invitation joins; you have an account already"), true;
+    if (!invited) return refuse(iq, asker, "only who comes with an invitation joins; you have an account already"), true;
   } else if (ours && name.starts_with(kInvitedPrefix)) {
-    return refuse(iq, "this account is an invitation: it can do nothing but join"), true;
+    return refuse(iq, asker, "this account is an invitation: it can do nothing but join"), true;
   } else if (ours && (name.starts_with(kWorkerPrefix) || book_.made_for_worker(name))) {  // by its name, since the book may have been lost
-    return refuse(iq, "this account was made for a worker: it runs tasks and may ask for nothing"), true;
+    return refuse(iq, asker, "this account was made for a worker: it runs tasks and may ask for nothing"), true;
   }
   if (node != "join" && node != "invite" && node != "invitations" && node != "revoke") return false;
-  if (node != "join" && !asker.admin) {
-    audit_.refused(node, asker.jid, "only admins invite");
-    return refuse(iq, "only admins invite (souk-manager --admin)"), true;
-  }
+  if (node != "join" && !asker.admin) return refuse(iq, asker, "only admins invite (souk-manager --admin)"), true;
   const auto read = form_in(command);
   if (!read) return refuse(iq, read.error().text()), true;
   const Form& form = read.value();
-  if (node == "join") join(iq, form, asker);
+  if (node == "join") join(iq, form, asker, name);
   else if (node == "invite") invite(iq, form, asker);
   else if (node == "revoke") revoke(iq, form, asker);
   else list(iq, form, asker);
@@ -192,15 +195,15 @@ void Invitations::invite(const gloox::Tag& iq, const Form& given, const Asker& a
     return refuse(iq, saved.error().text());
   }
   auto kept = std::shared_ptr<gloox::Tag>(iq.clone());
-  add_account(id, secret, [this, kept, id, secret, one, by = asker.jid](const std::optional<Error>& why) {
+  add_account(id, secret, [this, kept, asker, id, secret, one](const std::optional<Error>& why) {
     if (why) {
       (void)!book_.revoke(id);
       book_.removed(id);
       (void)!save();
-      return refuse(*kept, why->text());
+      return refuse(*kept, asker, why->text());
     }
+    audit_.did("invite", asker.jid, {{"id", id}, {"role", role_name(one.role)}, {"uses", std::to_string(one.uses)}, {"expires", day_and_time(one.expires_ms)}});
     spdlog::info("invited id={} role={} by={} uses={} expires=\"{}\"", id, role_name(one.role), one.by, one.uses, day_and_time(one.expires_ms));
-    audit_.did("invite", by, {{"id", id}, {"role", role_name(one.role)}, {"uses", std::to_string(one.uses)}, {"expires", day_and_time(one.expires_ms)}});
     const InvitationLink link{setup_.domain, id, secret, setup_.manager};
     Form form;
     form.type = "result";
@@ -226,7 +229,7 @@ void Invitations::list(const gloox::Tag& iq, const Form& given, const Asker&) {
     } else {
       std::string accounts;
       for (const auto& account : one.accounts) accounts += (accounts.empty() ? "" : " ") + account;
-      lines.push_back(fmt::format("{}  {:6}  {:7}  {}/{} used  until {}  by {}{}", id, role_name(one.role), state_of(book_, id, one), one.accounts.size(), one.uses, day_and_time(one.expires_ms), one.by, accounts.empty() ? "" : ": " + accounts));
+      lines.push_back(fmt::format("{}  {:6}  {:7}  {}/{} used  until {}  by {}{}", id, role_name(one.role), state_of(book_, id, one), one.accounts.size() + one.pending.size(), one.uses, day_and_time(one.expires_ms), one.by, accounts.empty() ? "" : ": " + accounts));
     }
   }
   if (lines.empty() && !json) lines.push_back("none yet");
@@ -242,13 +245,15 @@ void Invitations::revoke(const gloox::Tag& iq, const Form& given, const Asker& a
     return answer(iq, form, "executing");
   }
   const std::string id(given.text("id"));
-  if (const auto revoked = book_.revoke(id); !revoked) return refuse(iq, printable(revoked.error().text()));
+  if (const auto revoked = book_.revoke(id); !revoked) return refuse(iq, asker, printable(revoked.error().text()));
   std::vector<std::string> names{id};
   const bool all = is_true(given.text("accounts"));
   if (all) names.insert(names.end(), book_.all().at(id).accounts.begin(), book_.all().at(id).accounts.end());
   if (const auto saved = save(); !saved) return refuse(iq, saved.error().text());
+  std::string taken_away;
+  for (std::size_t at = 1; at < names.size(); ++at) taken_away += (at > 1 ? " " : "") + names[at];
+  audit_.did("revoke", asker.jid, {{"id", id}, {"accounts", taken_away}});
   spdlog::info("invitation revoked id={} by={} accounts={}", id, asker.owner, all ? names.size() - 1 : 0);
-  audit_.did("revoke", asker.jid, {{"id", id}, {"accounts", std::to_string(names.size() - 1)}});
   // From here on nobody comes in by it, whatever becomes of its account: use() refuses.
   auto kept = std::shared_ptr<gloox::Tag>(iq.clone());
   delete_accounts(names, [this, kept, id, names](const std::optional<Error>& why) {
@@ -263,55 +268,85 @@ void Invitations::revoke(const gloox::Tag& iq, const Form& given, const Asker& a
   });
 }
 
-void Invitations::join(const gloox::Tag& iq, const Form& given, const Asker& asker) {
-  const std::string id = local_part(asker.owner);
-  std::string name(given.text("name"));
-  const bool worker = book_.all().at(id).role == Invitation::Role::worker;
-  if (worker) name = std::string(kWorkerPrefix) + random_letters(10);
-  else if (!account_name(name)) return refuse(iq, "'" + printable(shortened(name, 64)) + "' is no name for an account here: 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit, and none that the grid uses");
-  if (const auto used = book_.use(id, name, now_ms()); !used) {
-    audit_.refused("join", asker.jid, used.error().text());
-    return refuse(iq, used.error().text());
+/// Whoever has the link can ask as often as they like, so what an account costs is looked at first: is it good, is the name free, is it not too much at once?
+void Invitations::join(const gloox::Tag& iq, const Form& given, const Asker& asker, const std::string& id) {
+  if (!book_.open(id, now_ms())) {
+    const auto used = book_.use(id, {}, now_ms());
+    return refuse(iq, asker, used ? "try again" : used.error().text());
   }
+  const Invitation& invitation = book_.all().at(id);
+  const bool worker = invitation.role == Invitation::Role::worker;
+  const auto tries = static_cast<std::uint64_t>(invitation.uses) * 2 + 10;  // a minute: a class may come at once, and mistype
+  if (joining_ >= kJoiningMax || paces_.take(id, tries, Clocks::read().now) > Duration(0)) return refuse(iq, asker, "too many come with this invitation at once: try again in a minute");
+  const std::string name = worker ? std::string(kWorkerPrefix) + random_letters(10) : std::string(given.text("name"));
+  if (!worker && !account_name(name))
+    return refuse(iq, asker, "'" + printable(shortened(name, 64)) + "' is no name for an account here: 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit, and none that the grid uses");
+  const std::string jid = name + '@' + setup_.domain;
+  if (const std::string why = setup_.taken(jid); !why.empty()) {
+    audit_.refused("join", asker.jid, "as " + name + ", which is " + why);
+    return refuse(iq, "the account cannot be made: the name is taken; choose another name");  // by what is nobody's business who is not in
+  }
+  if (const auto used = book_.use(id, name, now_ms()); !used) return refuse(iq, asker, used.error().text());
   if (const auto saved = save(); !saved) {
     book_.give_back(id, name);
     return refuse(iq, saved.error().text());
   }
   const std::string password = random_letters(32);
   auto kept = std::shared_ptr<gloox::Tag>(iq.clone());
-  add_account(name, password, [this, kept, id, name, password, by = asker.jid](const std::optional<Error>& why) {
+  ++joining_;
+  add_account(name, password, [this, kept, asker, id, name, jid, password](const std::optional<Error>& why) {
+    --joining_;
     if (why) {
       book_.give_back(id, name);
       (void)!save();
-      return refuse(*kept, why->text());
+      return refuse(*kept, asker, why->text());
     }
-    spdlog::info("invitation used id={} account={}@{}", id, name, setup_.domain);
     if (!book_.all().contains(id) || book_.all().at(id).revoked) {  // meanwhile
-      delete_accounts({name}, [](const auto&) {});
-      return refuse(*kept, "the invitation was revoked just now");
+      delete_accounts({name}, [this, id, name](const auto& failure) {
+        if (failure) return spdlog::warn("an account that a revoked invitation made is still there account={} why=\"{}\"", name, failure->text());
+        book_.give_back(id, name);
+        (void)!save();
+      });
+      return refuse(*kept, asker, "the invitation was revoked just now");
     }
-    const std::string role = role_name(book_.all().at(id).role);
-    audit_.did("join", by, {{"account", name + "@" + setup_.domain}, {"role", role}});
+    book_.made(id, name);
+    (void)!save();  // not on disk, it counts as one that may not be its own
+    audit_.did("join", asker.jid, {{"id", id}, {"account", jid}, {"role", role_name(book_.all().at(id).role)}});
+    spdlog::info("invitation used id={} account={}", id, jid);
     Form form;
     form.type = "result";
-    form.add("jid", "jid-single", "", {name + "@" + setup_.domain}).add("password", "text-private", "", {password});
-    form.add("manager", "jid-single", "", {setup_.manager}).add("room", "jid-single", "", {setup_.room}).add("role", "text-single", "", {role});
+    form.add("jid", "jid-single", "", {jid}).add("password", "text-private", "", {password});
+    form.add("manager", "jid-single", "", {setup_.manager}).add("room", "jid-single", "", {setup_.room}).add("role", "text-single", "", {role_name(book_.all().at(id).role)});
     answer(*kept, form);
+  });
+}
+
+void Invitations::banned(const std::string& jid) {
+  if (domain_of(jid) != setup_.domain) return;
+  const std::string id = book_.maker(local_part(jid));
+  if (id.empty() || !book_.open(id, now_ms())) return;
+  (void)!book_.revoke(id);
+  (void)!save();
+  audit_.did("revoke", setup_.manager, {{"id", id}, {"why", jid + " is banned, who came by it"}});
+  spdlog::info("invitation revoked id={} why=\"{} is banned, who came by it\"", id, jid);
+  remove(id);
+}
+
+/// Its own account; what it made stays.
+void Invitations::remove(const std::string& id) {
+  if (!link_.up() || !removing_.insert(id).second) return;
+  delete_accounts({id}, [this, id](const std::optional<Error>& why) {
+    removing_.erase(id);
+    if (why) return spdlog::warn("an invitation that ended has still its account id={} why=\"{}\"", id, why->text());
+    book_.removed(id);
+    (void)!save();
   });
 }
 
 void Invitations::clean() {
   if (!link_.up()) return;
   book_.forget(now_ms());
-  for (const auto& id : book_.to_remove(now_ms())) {
-    if (!removing_.insert(id).second) continue;
-    delete_accounts({id}, [this, id](const std::optional<Error>& why) {
-      removing_.erase(id);
-      if (why) return spdlog::warn("an invitation that ended has still its account id={} why=\"{}\"", id, why->text());
-      book_.removed(id);
-      (void)!save();
-    });
-  }
+  for (const auto& id : book_.to_remove(now_ms())) remove(id);
 }
 
 void Invitations::administrate(const std::string& what, Form form, Told told) {

@@ -1,39 +1,14 @@
 #include "manager/jury.h"
 
 #include <algorithm>
-#include <bit>
+#include <tuple>
 #include <utility>
+
+#include "manager/siphash.h"
 
 namespace souk {
 
 namespace {
-
-/// SipHash-2-4 (Aumasson, Bernstein): who does not have the key cannot tell its values from chance.
-std::uint64_t siphash(const std::array<std::uint64_t, 2>& key, std::string_view bytes) {
-  std::uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du, v2 = key[0] ^ 0x6c7967656e657261u, v3 = key[1] ^ 0x7465646279746573u;
-  const auto rounds = [&](int count) {
-    for (; count > 0; --count) {
-      v0 += v1, v1 = std::rotl(v1, 13), v1 ^= v0, v0 = std::rotl(v0, 32);
-      v2 += v3, v3 = std::rotl(v3, 16), v3 ^= v2;
-      v0 += v3, v3 = std::rotl(v3, 21), v3 ^= v0;
-      v2 += v1, v1 = std::rotl(v1, 17), v1 ^= v2, v2 = std::rotl(v2, 32);
-    }
-  };
-  const auto word = [&](std::size_t at, std::size_t size) {
-    std::uint64_t all = 0;
-    for (std::size_t i = 0; i < size; ++i) all |= static_cast<std::uint64_t>(static_cast<unsigned char>(bytes[at + i])) << (8 * i);
-    return all;
-  };
-  std::size_t at = 0;
-  for (; at + 8 <= bytes.size(); at += 8) {
-    const std::uint64_t m = word(at, 8);
-    v3 ^= m, rounds(2), v0 ^= m;
-  }
-  const std::uint64_t last = word(at, bytes.size() - at) | static_cast<std::uint64_t>(bytes.size()) << 56;
-  v3 ^= last, rounds(2), v0 ^= last;
-  v2 ^= 0xff, rounds(4);
-  return v0 ^ v1 ^ v2 ^ v3;
-}
 
 AttemptFinished as_finished(const Jury::Ballot& ballot, const Outcome& outcome) {
   return {ballot.worker, ballot.what, outcome.cause, outcome.succeeded(), outcome.wall, outcome.exit_code};
@@ -61,15 +36,31 @@ std::optional<Instant> Jury::aside(const std::string& voter, Instant now) const 
   return at == voters_.end() || at->second.aside <= now ? std::nullopt : std::optional(at->second.aside);
 }
 
+/// The one of that name, who may be new. Names of workers cost nothing, so records are bounded: a tenth of them goes at a time, those of whom nothing is known but
+/// a short time of being right.
+Jury::Voter& Jury::known(const std::string& voter, Actions& actions) {
+  if (voters_.size() >= rules_.voters_max && !voters_.contains(voter)) {
+    std::vector<std::tuple<std::uint32_t, std::uint32_t, std::string>> all;
+    for (const auto& [name, who] : voters_) all.emplace_back(who.record.found, who.record.agreed, name);
+    std::sort(all.begin(), all.end());
+    all.resize(std::min(all.size(), rules_.voters_max / 10 + 1));
+    for (const auto& [found, agreed, name] : all) {
+      voters_.erase(name);
+      actions.push_back(Recorded{name, {}});
+    }
+  }
+  return voters_[voter];
+}
+
 /// It was checked, and was right.
 void Jury::confirmed(const std::string& voter, Actions& actions) {
-  Voter& who = voters_[voter];
+  Voter& who = known(voter, actions);
   if (who.record.agreed < 0x7FFF'FFFF) ++who.record.agreed;
   actions.push_back(Recorded{voter, who.record});
 }
 
 void Jury::caught(Instant now, const Ballot& ballot, Actions& actions) {
-  Voter& who = voters_[ballot.voter];
+  Voter& who = known(ballot.voter, actions);
   who.record.agreed = 0;
   if (who.record.found < 0x7FFF'FFFF) ++who.record.found;
   Caught said{ballot.voter, ballot.worker, ballot.what.task, who.record};
@@ -222,7 +213,7 @@ void Jury::decided(Instant now, TaskId task, Case& of, const Cast* accepted, Act
     if (right && !(of.quorum.known.contains(task.task) && &cast == accepted)) confirmed(cast.ballot.voter, actions);  // who knew was counted already
     if (known && !right) {
       if (cast.succeeded) wrong.push_back(cast.ballot);
-      else if (Voter& who = voters_[cast.ballot.voter]; who.record.agreed > 0) who.record.agreed = 0, actions.push_back(Recorded{cast.ballot.voter, who.record});
+      else if (const auto who = voters_.find(cast.ballot.voter); who != voters_.end() && who->second.record.agreed > 0) who->second.record.agreed = 0, actions.push_back(Recorded{who->first, who->second.record});
     }
     const auto batch = of.batches.find(cast.ballot.voter);
     if (batch == of.batches.end() || batch->second.checked != task.task) continue;
@@ -291,6 +282,35 @@ void Jury::idle(JobId job, Actions& actions) {
   if (at == cases_.end()) return;
   for (auto& [voter, batch] : at->second.batches)
     if (!batch.checked && !batch.waiting.empty()) draw(job, at->second, voter, actions);
+}
+
+void Jury::discard(const std::string& account, Actions& actions) {
+  const auto its = [&](const std::string& voter) { return voter == account || (voter.size() > account.size() && voter.starts_with(account) && voter[account.size()] == '/'); };
+  std::vector<TaskId> back;
+  for (auto& [job, of] : cases_) {
+    for (auto at = of.batches.begin(); at != of.batches.end();) {
+      if (!its(at->first)) {
+        ++at;
+        continue;
+      }
+      for (const auto& [task, parked] : at->second.waiting) {
+        bytes_ -= size_of(parked.outcome);
+        back.push_back({job, task});
+      }
+      at = of.batches.erase(at);
+    }
+    for (auto at = of.votes.begin(); at != of.votes.end();) {
+      std::erase_if(at->second, [&](const Cast& cast) {
+        const bool out = its(cast.ballot.voter);
+        if (out) bytes_ -= cast.out.size();
+        return out;
+      });
+      at = at->second.empty() ? of.votes.erase(at) : std::next(at);
+    }
+  }
+  for (auto& [voter, who] : voters_)
+    if (its(voter) && std::exchange(who.record.agreed, 0) > 0) actions.push_back(Recorded{voter, who.record});
+  for (const TaskId task : back) actions.push_back(Tell{TaskReopened{task}, {}});
 }
 
 void Jury::given_up(TaskId task) {

@@ -38,6 +38,7 @@ class Jury {
     std::uint32_t parked_min = 2, parked_max = 20;  // results on one check, by record / 5
     std::size_t waiting_max = 64;           // parked results of one voter in one job; what comes on top is voted on
     std::uint64_t bytes_max = 256u << 20;   // of results kept; above it nothing is parked, and numbers are compared as they stand
+    std::size_t voters_max = 10'000;        // records kept; those that say least make room
     std::uint32_t aside_after = 3;          // times found, and its workers are set aside
     Duration aside = std::chrono::minutes(5), aside_max = std::chrono::hours(1);  // doubles each time
   };
@@ -75,6 +76,8 @@ class Jury {
   void vote(Instant now, const Ballot& ballot, Outcome& outcome, Actions& actions);
   /// Nothing of the job runs or could start, but parked results wait: each voter's is checked now.
   void idle(JobId job, Actions& actions);
+  /// Nothing counts any more that an account said, as an owner or by one of its workers, where it is not decided yet: it is banned, and has to earn its record anew.
+  void discard(const std::string& account, Actions& actions);
   /// The task ended without its results: its workers were lost too often.
   void given_up(TaskId task);
 
@@ -114,6 +117,7 @@ class Jury {
   bool agree(const Quorum& quorum, const Cast& a, const Cast& b) const;
   std::vector<Cast>& add_vote(Case& of, Ballot ballot, std::string digest, const Outcome& outcome);
   void confirmed(const std::string& voter, Actions& actions);
+  Voter& known(const std::string& voter, Actions& actions);
   void caught(Instant now, const Ballot& ballot, Actions& actions);
   void pass(JobId job, Case& of, const std::string& voter, const std::set<TaskNumber>& tasks, Actions& actions);
   void decided(Instant now, TaskId task, Case& of, const Cast* accepted, Actions& actions);

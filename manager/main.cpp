@@ -127,32 +127,38 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, cons
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, rulebook, audit, std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
   souk::Commands commands(loop, link, disco, grid, {rulebook, audit, memory.requests});
-  const auto invitations = souk::Invitations::open(loop, link, audit, {state / "invitations.json", own, profile.manager, profile.room, profile.account.component});
+  const auto invitations = souk::Invitations::open(loop, link, audit, {state / "invitations.json", own, profile.manager, profile.room, profile.account.component, [&](const std::string& jid) -> std::string {
+    if (const std::string by = rulebook.now().named_by(jid); !by.empty()) return "named by " + by;
+    return grid.owns_jobs(jid) ? "the owner of jobs" : "";
+  }});
   if (!invitations) return fail(invitations.error(), 1);
   commands.elsewhere = [&](const auto& iq, const auto& command, const auto& asker) { return invitations.value()->command(iq, command, asker); };
   if (put_back) grid.set_put_back();
   // A room on the component's own domain is nobody else's to serve.
   std::unique_ptr<souk::Marketplace> market;
   souk::HostedRoom* hosted = nullptr;
+  const auto is_admin = [&rulebook](const std::string& jid) { return rulebook.now().decide(souk::bare(jid), souk::Role::admin).allowed; };
   if (serves_room(profile)) {
     auto served = std::make_unique<souk::ServedRoom>(
-        loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, [&rulebook](const std::string& jid) { return rulebook.now().decide(souk::bare(jid), souk::Role::admin).allowed; },
+        loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, is_admin,
                                                     [&rulebook](const std::string& jid) { return rulebook.now().decide(souk::bare(jid), souk::Role::worker).allowed; }, facts});
     served->on_fact = [&grid](const std::string& fact, std::uint64_t value) { grid.keep_fact(fact, value); };
     served->commit = [&grid](std::function<void()> then) { grid.commit(std::move(then)); };
     served->on_drain = [&grid](const std::string& jid, bool drained) { grid.pool().drain(jid, drained); };
-    served->on_admin = [&audit](const std::string& by, const std::string& what, const std::string& whom, bool done) {
+    served->on_admin = [&audit, &grid](const std::string& by, const std::string& what, const std::string& whom, bool done) {
       done ? audit.did(what, by, {{"whom", whom}, {"where", "room"}}) : audit.refused(what, by, "of " + whom + ", in the room");
+      if (done && what == "ban") grid.banned(whom);
     };
     market = std::move(served);
   } else {
-    auto room = std::make_unique<souk::HostedRoom>(loop, link, disco, profile.room, profile.manager);
+    auto room = std::make_unique<souk::HostedRoom>(loop, link, disco, profile.room, profile.manager, is_admin);
     hosted = room.get();
     market = std::move(room);
   }
   souk::Marketplace& room = *market;
-  grid.ban_account = [&room](const std::string& by, const std::string& jid, const std::string& reason, bool lift) { return room.ban(by, jid, reason, lift); };
-  grid.banned_accounts = [&room] { return room.bans(); };
+  grid.ban_account = [&room](const std::string& by, const std::string& jid, const std::string& reason, bool lift, auto then) { room.ban(by, jid, reason, lift, std::move(then)); };
+  grid.banned_accounts = [&room](auto then) { room.bans(std::move(then)); };
+  grid.on_banned = [&invitations](const std::string& jid) { invitations.value()->banned(jid); };
 
   // The policy file: read again when it changed, or on HUP. One that cannot be used changes nothing.
   const auto read_policy = [&] {

@@ -26,10 +26,11 @@ class Marketplace {
   virtual void close() = 0;  // leave it; before the link stops
   /// What everybody who reads the room should know of the manager; empty: all is well.
   virtual void set_trouble(const std::string& why) = 0;
-  /// Puts out everybody with that bare JID and lets them in no more, or lifts that. `by`: the admin's JID. Fails on who cannot be banned.
-  virtual Result<Done> ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) = 0;
-  /// All that are; fails where the room does not tell us.
-  virtual Result<std::vector<std::string>> bans() const = 0;
+  /// Puts out everybody with that bare JID and lets them in no more, or lifts that; `then` once it is so. `by`: the admin's JID. Fails on who cannot be banned, and
+  /// where the room refuses.
+  virtual void ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift, std::function<void(Result<Done>)> then) = 0;
+  /// All that are.
+  virtual void bans(std::function<void(Result<std::vector<std::string>>)> then) = 0;
   /// The room is there, is ours, and everybody in it has been told of.
   std::function<void()> on_open = [] {};
   std::function<void(const Occupant&)> on_present = [](const Occupant&) {};  // joined, or changed

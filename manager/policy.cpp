@@ -205,6 +205,24 @@ Verdict Policy::decide(std::string_view jid, Role role) const {
   return {allowed, rule->shown + (allowed ? "" : rule->roles.empty() ? " gives no role at all" : " does not make " + someone + " a" + (role == Role::admin ? "n " : " ") + std::string(name_of(role)))};
 }
 
+bool Policy::vouches(std::string_view jid) const {
+  const auto is = [&](const Who& who) { return who.kind == Who::Kind::person && who.name == jid; };
+  const Rule* rule = rule_of(jid);
+  return decide(jid, Role::admin).allowed || std::any_of(grants_.begin(), grants_.end(), [&](const Grant& grant) { return grant.role == Role::worker && is(grant.who); }) ||
+         (rule && rule->roles.contains(Role::worker) && std::any_of(rule->who.begin(), rule->who.end(), is));
+}
+
+std::string Policy::named_by(std::string_view jid) const {
+  const auto is = [&](const Who& who) { return who.kind == Who::Kind::person && who.name == jid; };
+  for (const Grant& grant : grants_)
+    if (is(grant.who)) return grant.option;
+  for (const Rule& rule : rules_)
+    if (std::any_of(rule.who.begin(), rule.who.end(), is)) return rule.shown;
+  for (const auto& [group, members] : groups_.members)
+    if (std::any_of(members.begin(), members.end(), is)) return "group '" + group + "'";
+  return {};
+}
+
 Entitlement Policy::terms(std::string_view jid) const {
   const Rule* rule = rule_of(jid);
   return rule ? rule->terms : Entitlement{};

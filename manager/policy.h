@@ -46,6 +46,10 @@ class Policy {
 
   /// May somebody with this bare JID do what that role does? An admin may do what submitters and watchers do.
   Verdict decide(std::string_view jid, Role role) const;
+  /// Whether it is of those whose grid this is: an admin, or a worker that an option or a rule names itself, and not only its domain.
+  bool vouches(std::string_view jid) const;
+  /// What names this very account, and not only its domain, for people: an option, a rule, a group; empty: nothing does.
+  std::string named_by(std::string_view jid) const;
   /// What the file leaves them; nothing is limited without one.
   Entitlement terms(std::string_view jid) const;
   const Groups& groups() const { return groups_; }

@@ -60,8 +60,9 @@ std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
 }
 }  // namespace
 
-Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max)
-    : loop_(loop), link_(link), book_(book), epoch_(epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop), together_late_(loop) {
+Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, SipKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work,
+           std::uint64_t outputs_max)
+    : loop_(loop), link_(link), book_(book), epoch_(epoch), claims_(claims_key, epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop), together_late_(loop) {
   registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto& payload) { on_report(iq, payload); }));
   registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto& payload) { on_lease(iq, payload); }));
 }
@@ -273,7 +274,7 @@ void Pool::joins(const std::string& jid, const Offer& offer, const wire::HelloAn
   Peer& peer = peers_.at(jid);
   peer.owed = peer.cut = false;
   peer.failures = 0;
-  if (!fenced_ && hello.jobs_seen() > 0) on_job_seen(jid, {hello.jobs_seen()});
+  if (!fenced_ && hello.jobs_seen() > 0 && hello.jobs_seen() <= kNumberMax) on_job_seen(jid, peer.occupant.nick, {hello.jobs_seen()});
   if (fenced_) return;
   auto [id, fresh] = ids_.try_emplace(jid, WorkerId{last_id_.value + 1});
   if (fresh) last_id_ = id->second;
@@ -289,8 +290,8 @@ void Pool::joins(const std::string& jid, const Offer& offer, const wire::HelloAn
   hosts_[peer.id] = offer.hostname;
   // What it offers now may be less than its machine has, by its owner's rules, but never more.
   const int slots = hello.slots() == 0 ? 1 : static_cast<int>(std::min<std::uint32_t>(hello.slots(), static_cast<std::uint32_t>(offer.slots)));
-  WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, peer.said), {}, until_of(hello.until_ms())};
-  for (const auto& attempt : hello.held()) joined.held.push_back(held_of(attempt));
+  WorkerJoined joined{peer.id, std::make_shared<const Offer>(offer), member.nick, bare(jid), slots, state_for(jid, peer.said), {}, until_of(hello.until_ms()), {}, Roster::stem(jid)};
+  joined.held = believed(peer, hello.held());
   spdlog::info("worker joined worker={} nick=\"{}\" jid={} slots={} state={} held={} version={} rule=\"{}\"", peer.id.value, peer.occupant.nick, jid, joined.slots, name_of(joined.state),
                joined.held.size(), printable(hello.version()), member.rule);
   tell(joined);
@@ -395,7 +396,7 @@ void Pool::stop(WorkerId worker, const Held& what) {
   Peer* to = peer(worker);
   if (!to) return;
   // Assigned in this very turn: it never leaves, but the worker must still report it as canceled for the books; so both go, in order.
-  to->to_stop.push_back(what);
+  to->to_stop.push_back({{what.attempt.epoch, claims_.sealed(to->occupant.jid, what)}, what.task});
   flush_soon(worker);
 }
 
@@ -492,7 +493,7 @@ std::vector<AttemptId> Pool::take_given(Peer& peer, wire::Assign& assign) {
       for (const std::string& one : groups) with.add_groups(one);
     }
     auto& one = *assign.add_assignments();
-    one.set_number(attempt.number), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);
+    one.set_number(claims_.sealed(peer.occupant.jid, {attempt, task})), one.set_job(task.job.value), one.set_task(task.task.value), one.set_item(item), one.set_group(group);
     if (run > 1) one.set_run(run);
     attempts.push_back(attempt);
   }
@@ -545,7 +546,7 @@ void Pool::taken(const std::string& jid, WorkerId worker, const std::vector<Atte
       std::erase_if(at->second.has_command, [&](const auto& has) { return has.first == JobId{job}; });
   std::vector<AttemptId> back;
   for (const std::uint64_t number : answer.refused())
-    if (const AttemptId attempt{epoch_, number}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
+    if (const AttemptId attempt{epoch_, Claims::number_of(number)}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
   if (!back.empty()) spdlog::info("refused worker={} attempts={} why=\"{}\"", worker.value, back.size(), printable(answer.why()));
   refused(worker, back);
 }
@@ -555,6 +556,26 @@ void Pool::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
 }
 
 // ---- From the workers ----------------------------------------------------------------------------------------------------------
+
+/// Of the attempts that it names those that it was given. The others it is told to forget.
+std::vector<Held> Pool::believed(Peer& peer, const google::protobuf::RepeatedPtrField<wire::Attempt>& said) {
+  std::vector<Held> all;
+  std::size_t invented = 0;
+  for (const auto& attempt : said) {
+    const Held named = held_of(attempt);
+    if (const auto proven = claims_.proven(peer.occupant.jid, named)) {
+      all.push_back(*proven);
+    } else {
+      if (peer.to_stop.size() < kHeldMax) peer.to_stop.push_back(named);
+      ++invented;
+    }
+  }
+  if (invented > 0) {
+    spdlog::warn("claims of what it was never given worker={} jid={} attempts={}", peer.id.value, peer.occupant.jid, invented);
+    flush_soon(peer.id);
+  }
+  return all;
+}
 
 Pool::Peer* Pool::worker_of(const gloox::Tag& iq, bool must_be_joined) {
   const auto at = peers_.find(iq.findAttribute("from"));
@@ -649,7 +670,8 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
     } else if (pieces != from->pieces.end()) {  // given up on the way; they must not pin the worker's share
       drop_pieces(*from, pieces);
     }
-    results.push_back({worker, what, std::move(outcome.value())});
+    if (const auto proven = claims_.proven(from->occupant.jid, what)) results.push_back({worker, *proven, std::move(outcome.value())});
+    else spdlog::info("dropped result task={}.{} worker={} why=\"never given to this worker\"", what.task.job.value, what.task.task.value, worker.value);
   }
   wire::ReportAnswer answer;
   for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());
@@ -658,14 +680,17 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
     number = from->answering = ++reports_;
     answer_in_time(from->occupant.jid, number);
   }
+  std::vector<Held> returned;
+  for (const auto& attempt : report.returned())
+    if (const auto proven = claims_.proven(from->occupant.jid, held_of(attempt))) returned.push_back(*proven);
   // `from` is not used below: telling the scheduler may change the peers.
   if (report.assigned().epoch() == epoch_.value) {
     std::vector<AttemptId> named;  // the scheduler knows which of them it has
-    for (const std::uint64_t one : report.assigned().refused()) named.push_back({epoch_, one});
+    for (const std::uint64_t one : report.assigned().refused()) named.push_back({epoch_, Claims::number_of(one)});
     taken(jid, worker, named, report.assigned());
   }
   for (Finished& result : results) finished(std::move(result));
-  for (const auto& attempt : report.returned()) tell(AttemptReturned{worker, held_of(attempt).attempt});
+  for (const Held& what : returned) tell(AttemptReturned{worker, what.attempt});
   auto reply = std::make_shared<Stanza>(result_of(iq));
   if (results.empty()) return send_answer(jid, number, *reply, answer);
   commit([this, jid, number, reply, answer = std::move(answer)]() mutable { send_answer(jid, number, *reply, answer); });  // the worker forgets them when it reads this
@@ -710,7 +735,7 @@ void Pool::on_lease(const gloox::Tag& iq, const gloox::Tag& payload) {
   const int slots = static_cast<int>(std::min<std::uint32_t>(lease.slots(), static_cast<std::uint32_t>(member.offer.slots)));
   from->said = state_of(lease.state());
   LeaseRenewed renewed{from->id, state_for(from->occupant.jid, from->said), {}, slots, until_of(lease.until_ms())};
-  for (const auto& attempt : lease.held()) renewed.held.push_back(held_of(attempt));
+  renewed.held = believed(*from, lease.held());
   auto reply = result_of(iq);
   add_payload(*reply, "lease", ns::task, wire::LeaseAnswer());  // what is to stop follows as a stop of its own
   link_.send(std::move(reply));
@@ -736,6 +761,10 @@ std::string Pool::nick(WorkerId worker) const {
 std::string Pool::host(WorkerId worker) const {
   const auto at = hosts_.find(worker);
   return at == hosts_.end() ? "" : at->second;
+}
+std::string Pool::jid_of(const std::string& nick) const {
+  const auto at = std::find_if(peers_.begin(), peers_.end(), [&](const auto& one) { return one.second.occupant.nick == nick; });
+  return at == peers_.end() ? "" : at->first;
 }
 std::string Pool::jid(WorkerId worker) const {
   const auto at = jids_.find(worker);

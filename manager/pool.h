@@ -14,6 +14,7 @@
 
 #include "protocol/grid.pb.h"
 #include "manager/book.h"
+#include "manager/claims.h"
 #include "manager/event.h"
 #include "manager/limits.h"
 #include "manager/marketplace.h"
@@ -57,7 +58,7 @@ class Pool {
     Outcome outcome;
   };
 
-  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max);
+  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, SipKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max);
   void set_me(std::string me) { me_ = std::move(me); }
 
   // From the marketplace.
@@ -92,7 +93,7 @@ class Pool {
   /// From now on nobody is greeted, given anything or listened to.
   void fence();
   std::function<void(const Stale&)> on_stale = [](const Stale&) {};
-  std::function<void(const std::string& jid, JobId)> on_job_seen = [](const std::string&, JobId) {};  // the highest number that a worker ever was given
+  std::function<void(const std::string& jid, const std::string& nick, JobId)> on_job_seen = [](const std::string&, const std::string&, JobId) {};  // the highest number that a worker ever was given
   /// Somebody answered, or did not in time.
   std::function<void()> on_answered = [] {};
 
@@ -110,6 +111,8 @@ class Pool {
   /// The nick a worker has or had, and its host's name, for people.
   std::string nick(WorkerId worker) const;
   std::string host(WorkerId worker) const;
+  /// The full JID of who is in the market under that nick, whether it is at work or not; empty: nobody.
+  std::string jid_of(const std::string& nick) const;
   /// The full JID of a worker that is or was here; empty: never.
   std::string jid(WorkerId worker) const;
 
@@ -135,7 +138,7 @@ class Pool {
     };
     std::vector<Given> to_assign;
     std::uint64_t answering = 0;  // the report whose answer what is to assign waits for; 0: none
-    std::vector<Held> to_stop;
+    std::vector<Held> to_stop;  // as the worker knows them
     std::set<std::pair<JobId, std::uint32_t>> has_command;  // large ones: job and group
     std::map<AttemptId, Pieces> pieces;
     std::size_t pieces_bytes = 0;
@@ -163,6 +166,7 @@ class Pool {
   std::vector<std::string> groups_told(const JobEntry& entry, const std::vector<Who>& accept) const;
   void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
+  std::vector<Held> believed(Peer& peer, const google::protobuf::RepeatedPtrField<wire::Attempt>& said);
   void on_report(const gloox::Tag& iq, const gloox::Tag& payload);
   void on_lease(const gloox::Tag& iq, const gloox::Tag& payload);
   std::string take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken);
@@ -180,6 +184,7 @@ class Pool {
   XmppLink& link_;
   JobBook& book_;
   Epoch epoch_;
+  Claims claims_;
   Duration lease_;
   const std::function<bool(const std::string& jid)> may_work_;
   Groups groups_;

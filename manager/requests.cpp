@@ -182,7 +182,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   row.spec = job.SerializeAsString();
   const bool large = row.spec.size() > kTrimFrom;
   if (counts_bytes_) kept_.add(row.id, row.owner, row.spec.size());
-  audit_.did("submit", asker.jid, {{"job", std::to_string(row.id.value)}, {"tasks", std::to_string(row.tasks)}, {"name", row.name}, {"command", row.command}});
+  audit_.asked("submit", asker.jid, asker.admin, {{"job", std::to_string(row.id.value)}, {"tasks", std::to_string(row.tasks)}, {"name", row.name}, {"command", row.command}});
   know(row.owner);
   journal_->add(row);
   auto event = std::make_shared<const JobSubmitted>(event_of(row.id, row.owner, job, clocks));
@@ -201,6 +201,17 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   });
 }
 
+/// One line a request, whatever it names.
+void Grid::audit_jobs(const char* verb, const Asker& asker, const std::vector<JobId>& jobs) {
+  if (jobs.empty()) return;
+  std::set<std::uint64_t> numbers;
+  std::set<std::string> owners;
+  for (const JobId job : jobs) numbers.insert(job.value), owners.insert(book_.find(job)->row.owner);
+  std::string text;
+  for (const std::string& owner : owners) text += (text.empty() ? "" : ",") + owner;
+  audit_.asked(verb, asker.jid, asker.admin, {{"job", audit::numbers_text(numbers)}, {"owner", text}});
+}
+
 void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<wire::CancelAnswer> reply) {
   if (too_early([=, this] { cancel(asker, request, reply); })) return;
   if (auto refusal = unchangeable(asker, request.jobs(), "cancel")) return reply(std::move(*refusal));
@@ -211,9 +222,9 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
     entry->row.canceled = true;
     journal_->cancel({id});
     jobs.push_back({id});
-    audit_.did("cancel", asker.jid, {{"job", std::to_string(id)}, {"owner", entry->row.owner}});
     spdlog::info("job canceled job={} by={}", id, asker.owner);
   }
+  audit_jobs("cancel", asker, jobs);
   journal_->commit([this, jobs, request, reply] {
     for (const JobId job : jobs) handle(JobCanceled{job});
     wire::CancelAnswer answer;
@@ -234,9 +245,9 @@ void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool h
     entry->row.held = held, entry->row.note.clear();
     journal_->hold({id}, held);
     jobs.push_back({id});
-    audit_.did(held ? "hold" : "release", asker.jid, {{"job", std::to_string(id)}, {"owner", entry->row.owner}});
     spdlog::info("job {} job={} by={}", held ? "held" : "released", id, asker.owner);
   }
+  audit_jobs(held ? "hold" : "release", asker, jobs);
   journal_->commit([this, held, jobs, request, reply] {
     for (const JobId job : jobs) {
       handle(held ? Event(JobHeld{job}) : Event(JobReleased{job}));
@@ -300,7 +311,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   journal_->reopen(row);
   auto event = std::make_shared<JobRestored>(JobRestored{event_of(id, row.owner, job, clocks), std::move(kept.succeeded), false, {}, born(id)});
   for (const auto& [task, runs] : kept.runs) event->past.push_back({task, runs});  // only their numbers go on: it may fail as often as at first
-  audit_.did("rerun", asker.jid, {{"job", std::to_string(id.value)}, {"owner", row.owner}, {"tasks", std::to_string(tasks)}});
+  audit_.asked("rerun", asker.jid, asker.admin, {{"job", std::to_string(id.value)}, {"owner", row.owner}, {"tasks", std::to_string(tasks)}});
   know(row.owner);
   spdlog::info("job runs again job={} by={} tasks={}", id.value, asker.owner, tasks);
   wire::SubmitAnswer answer;
@@ -321,38 +332,43 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
 
 /// Accounts, not single workers: who was put out would be back under another name of the same account.
 void Grid::ban(const Asker& asker, const wire::BanRequest& request, Reply<wire::BanAnswer> reply) {
-  wire::BanAnswer answer;
-  if (request.who_size() == 0) {
-    const auto all = banned_accounts();
-    if (!all) return reply(Refusal{"not-allowed", all.error().text()});
-    for (const std::string& jid : all.value()) answer.add_jids(jid);
-    return reply(answer);
-  }
+  if (request.who_size() == 0)
+    return banned_accounts([reply](const Result<std::vector<std::string>>& all) {
+      if (!all) return reply(Refusal{"resource-constraint", all.error().text()});
+      wire::BanAnswer told;
+      for (const std::string& jid : all.value()) told.add_jids(printable(jid));
+      reply(told);
+    });
   if (request.who_size() > kBansAtOnce) return reply(Refusal{"bad-request", fmt::format("name at most {} at a time", kBansAtOnce)});
-  if (auto refusal = sealed()) return reply(std::move(*refusal));
-  std::set<std::string> accounts;
+  // Also of a manager that takes nothing else: what stopped it may be who is to be put out.
+  auto accounts = std::make_shared<std::set<std::string>>();
   for (const std::string& who : request.who()) {
-    const auto& members = pool_.members();
-    const auto named = std::find_if(members.begin(), members.end(), [&](const auto& member) { return member.second.nick == who; });
-    if (named != members.end()) {
-      accounts.insert(bare(named->second.jid));
+    if (const std::string named = pool_.jid_of(who); !named.empty()) {
+      accounts->insert(bare(named));
       continue;
     }
     const auto read = Who::parse(who.substr(0, who.find('/')));
     if (!read || read.value().kind != Who::Kind::person) return reply(Refusal{"item-not-found", fmt::format("no worker in the market has the name {}, and it is no JID", souk::quoted(printable(shortened(who, 100))))});
-    accounts.insert(read.value().name);
+    accounts->insert(read.value().name);
   }
-  for (const std::string& jid : accounts) {
-    std::uint32_t workers = 0;
-    for (const auto& [id, member] : pool_.members()) workers += bare(member.jid) == jid;
-    const std::string reason = shortened(printable(request.reason()), 200);
-    if (const auto done = ban_account(asker.jid, jid, reason, request.lift()); !done) return reply(Refusal{"not-allowed", done.error().text()});
-    audit_.did(request.lift() ? "unban" : "ban", asker.jid, {{"whom", jid}, {"workers", std::to_string(workers)}, {"reason", reason}});
-    spdlog::info("{} jid={} by={} workers={}", request.lift() ? "ban lifted" : "banned", jid, asker.owner, workers);
+  ban_next(asker, shortened(printable(request.reason()), 200), request.lift(), accounts, wire::BanAnswer(), std::move(reply));
+}
+
+/// One account after the other, each when the room has it.
+void Grid::ban_next(const Asker& asker, const std::string& reason, bool lift, const std::shared_ptr<std::set<std::string>>& left, wire::BanAnswer answer, Reply<wire::BanAnswer> reply) {
+  if (left->empty()) return journal_->commit([answer, reply] { reply(answer); });  // a ban that was confirmed outlives us
+  const std::string jid = left->extract(left->begin()).value();
+  std::uint32_t workers = 0;
+  for (const auto& [id, member] : pool_.members()) workers += bare(member.jid) == jid;
+  ban_account(asker.jid, jid, reason, lift, [this, asker, reason, lift, left, answer, reply, jid, workers](const Result<Done>& done) mutable {
+    if (!done) return reply(Refusal{"not-allowed", done.error().text()});
+    audit_.did(lift ? "unban" : "ban", asker.jid, {{"whom", jid}, {"workers", std::to_string(workers)}, {"reason", reason}});
+    spdlog::info("{} jid={} by={} workers={}", lift ? "ban lifted" : "banned", jid, asker.owner, workers);
     answer.add_jids(jid);
-    if (!request.lift()) answer.set_workers(answer.workers() + workers);
-  }
-  journal_->commit([answer, reply] { reply(answer); });  // a ban that was confirmed outlives us
+    if (!lift) answer.set_workers(answer.workers() + workers);
+    if (!lift) banned(jid);
+    ban_next(asker, reason, lift, left, std::move(answer), std::move(reply));
+  });
 }
 
 }  // namespace souk

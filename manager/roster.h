@@ -39,7 +39,10 @@ class Roster {
   }
 
   /// Of two lives of one worker: its address but for what each life adds to it.
-  static std::string stem(const std::string& jid) { return jid.substr(0, jid.rfind('-')); }
+  static std::string stem(const std::string& jid) {
+    const auto dash = jid.rfind('-'), slash = jid.find('/');  // accounts and domains have dashes, too
+    return dash == jid.npos || slash == jid.npos || dash < slash ? jid : jid.substr(0, dash);
+  }
 
  private:
   std::map<std::string, Instant> seen_;

@@ -193,6 +193,7 @@ void Scheduler::reclass() {
       Lane& lane = job.lanes[number];
       if (market_.task(lane.task_class).accepted == *accepted) continue;
       ++shares_[job.owner].queues;  // so that nobody looks as if away for a moment
+      release_unvoted(ix, number);
       if (lane.queued) dequeue(ix, number);
       const TaskClassId now_of = market_.reclassed(lane.task_class, *accepted);
       if (now_of >= queues_.size()) queues_.resize(now_of + 1);
@@ -280,6 +281,7 @@ void Scheduler::end_task(Ix ix, std::uint32_t task, TaskState state) {
   if (const auto past = job.history.find(task); past != job.history.end()) {
     if (past->second.not_before == kParked && --job.parked == 0) parking_.erase(ix);
     if (past->second.not_before != Instant{}) delayed_.erase({past->second.not_before, job.id, task});
+    drop_unvoted(job, task);
     job.history.erase(past);
   }
   if (!job.voted.empty()) job.voted.erase(task);

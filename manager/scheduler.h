@@ -106,7 +106,7 @@ class Scheduler {
  private:
   using Ix = std::uint32_t;
   static constexpr Ix kNone = ~Ix{0}, kSeveral = kNone - 1;
-  static constexpr Instant kParked = Instant::max();
+  static constexpr Instant kParked = Instant::max(), kUnvoted = kParked - Duration(1);
   using Actions = std::vector<Action>;
 
   // ---- Jobs
@@ -116,7 +116,7 @@ class Scheduler {
     bool failed_there[3]{};      // else it was refused there
     WorkerId avoid[3];           // where it failed last
     Instant anywhere{};          // from then on it may run there again
-    Instant not_before{};        // it waits for this time, in delayed_; kParked: until it is reopened or settled
+    Instant not_before{};        // it waits for this time, in delayed_; kParked: until it is reopened or settled; kUnvoted: in unvoted_
     AttemptId over{};            // of an earlier life, whose end is known
   };
   struct GroupState {
@@ -206,7 +206,7 @@ class Scheduler {
   struct Worker {
     WorkerId id;
     bool here = false;
-    std::string name, owner;
+    std::string name, owner, stem;
     std::shared_ptr<const Offer> offer;
     WorkerClassId worker_class = 0;
     Room room;                    // free; below zero slots when its owner took some back
@@ -235,6 +235,12 @@ class Scheduler {
   };
   struct ClassIndex {             // of a worker class
     std::set<std::pair<std::uint64_t, Ix>> open;  // workers with a free slot, best first
+  };
+  struct Awaiting {               // tasks that can be given to the same workers
+    TaskClassId task_class = 0;
+    VotesOf of = VotesOf::owners;
+    std::vector<std::string> voted;  // ordered
+    friend auto operator<=>(const Awaiting&, const Awaiting&) = default;
   };
   struct Turn {                   // a lane in its owner's queue: by priority, then who was served longest ago
     int priority;                 // negated
@@ -357,7 +363,11 @@ class Scheduler {
   // votes.cpp
   static std::string voter_of(const Worker&, VotesOf);
   bool has_voted(const Job&, std::uint32_t task, const Worker&) const;
-  void wake_unvoted(Ix worker, int room);
+  Awaiting awaiting(const Job&, std::uint32_t task) const;
+  void put_aside(Job&, std::uint32_t task);
+  void drop_unvoted(Job&, std::uint32_t task);
+  void release_unvoted(Ix job, std::uint32_t lane);
+  bool wake_unvoted(Ix worker, int room);
   void tell_parked(Actions&);
 
   // dispatch.cpp
@@ -436,13 +446,15 @@ class Scheduler {
   std::set<std::pair<Instant, JobId>> deadlines_;
   std::set<Ix> speculative_;             // jobs
   std::set<Ix> parking_;                 // jobs with parked tasks
-  std::set<std::pair<JobId, std::uint32_t>> unvoted_;  // tasks in delayed_ that who had room may not run, having voted; some are elsewhere since
+  std::map<Awaiting, std::set<std::pair<JobId, std::uint32_t>>> unvoted_;  // tasks that all who had room gave a result of already: they wait for a worker of somebody else, for no time
+  Awaiting unvoted_turn_;                // those of it that were looked at last
   std::set<WorkerId> resting_, aside_, silent_;
   std::vector<Ix> roomy_;                // workers that may have room for what waits
   std::vector<Ix> hungry_;               // workers that gave something back in this step: may hold work ahead of their slots
   std::uint64_t waiting_ = 0, running_ = 0;  // tasks of all jobs
   Ix unsuited_ = kNone;                  // the worker that find() or serve() passed over for a task's wishes
   bool wishes_failed_ = false;           // the last find(): there was room, but not where this task may run
+  bool only_voters_ = false;             // and nowhere but with those who gave a result of it
   bool open_ = true;
   Instant last_tick_{};
 };

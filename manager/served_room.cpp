@@ -69,10 +69,10 @@ void ServedRoom::close() {
 }
 void ServedRoom::set_trouble(const std::string& why) { tell(served::Troubled{why}); }
 
-Result<Done> ServedRoom::ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) {
+void ServedRoom::ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift, std::function<void(Result<Done>)> then) {
   refused_.clear();
-  if (tell(lift ? served::Event(served::BanLifted{by, jid}) : served::Event(served::Banned{by, jid, reason}))) return Done{};
-  return Error{"cannot ban " + printable(jid), refused_, ""};
+  if (tell(lift ? served::Event(served::BanLifted{by, jid}) : served::Event(served::Banned{by, jid, reason}))) return then(Done{});
+  then(Error{"cannot ban " + printable(jid), refused_, ""});
 }
 
 // ---- What the room says ------------------------------------------------------------------------------------------------------------

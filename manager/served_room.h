@@ -26,8 +26,8 @@ class ServedRoom final : public Marketplace {
   void close() override;
   void lost() override;
   void set_trouble(const std::string& why) override;
-  Result<Done> ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift) override;
-  Result<std::vector<std::string>> bans() const override { return std::vector<std::string>(market_.bans().begin(), market_.bans().end()); }
+  void ban(const std::string& by, const std::string& jid, const std::string& reason, bool lift, std::function<void(Result<Done>)> then) override;
+  void bans(std::function<void(Result<std::vector<std::string>>)> then) override { then(std::vector<std::string>(market_.bans().begin(), market_.bans().end())); }
   /// What an admin did in the room itself: `ban`, `unban`, `kick`, `drain`, `undrain`; to whom.
   std::function<void(const std::string& by, const std::string& what, const std::string& whom, bool done)> on_admin = [](const auto&, const auto&, const auto&, bool) {};
   /// Who is in and who is banned, to be kept beyond this life; value 0: to be forgotten.

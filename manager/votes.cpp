@@ -7,11 +7,7 @@
 
 namespace souk {
 
-namespace {
-constexpr std::size_t kWakeLooks = 64;  // tasks looked at for a worker that got room; the others wait for the second to be over
-}
-
-std::string Scheduler::voter_of(const Worker& worker, VotesOf of) { return of == VotesOf::owners ? worker.owner : worker.owner + "/" + worker.name; }
+std::string Scheduler::voter_of(const Worker& worker, VotesOf of) { return of == VotesOf::owners ? worker.owner : worker.stem; }
 
 std::string Scheduler::voter(WorkerId id, VotesOf of) const {
   const auto at = worker_ix_.find(id);
@@ -118,33 +114,70 @@ void Scheduler::on(const WorkerDistrusted& e, Actions& actions) {
   index(at->second, false);
 }
 
-/// A worker has room for some: what waits for one that has not voted may be for it.
-void Scheduler::wake_unvoted(Ix ix, int room) {
-  const Worker& worker = workers_[ix];
-  std::size_t looks = 0;
-  for (auto at = unvoted_.begin(); at != unvoted_.end() && room > 0 && looks < kWakeLooks; ++looks) {
-    const auto [id, task] = *at;
-    const Ix job_at = job_ix(id);
-    const auto past = job_at == kNone ? std::map<std::uint32_t, History>::iterator{} : jobs_[job_at].history.find(task);
-    const bool waits = job_at != kNone && past != jobs_[job_at].history.end() && jobs_[job_at].voted.contains(task) && delayed_.contains({past->second.not_before, id, task});
-    if (!waits) {
-      at = unvoted_.erase(at);
-      continue;
-    }
-    Job& job = jobs_[job_at];
-    const std::uint32_t group = group_of(job, task);
-    const TaskClassId task_class = job.lanes[job.groups[group].lane].task_class;
-    if (queues_[task_class].position.size() != market_.worker_classes()) refresh(task_class);
-    if (has_voted(job, task, worker) || !fits_class(task_class, worker.worker_class)) {
-      ++at;
-      continue;
-    }
-    delayed_.erase({past->second.not_before, id, task});
-    past->second.not_before = {};
-    at = unvoted_.erase(at);
-    set_waiting(job_at, task, group, Duration(0));
-    room -= market_.task(task_class).need.slots;
+// ---- Tasks that wait for somebody else ---------------------------------------------------------------------------------------------
+
+Scheduler::Awaiting Scheduler::awaiting(const Job& job, std::uint32_t task) const {
+  Awaiting key{job.lanes[job.groups[group_of(job, task)].lane].task_class, *job.votes_of, job.voted.at(task)};
+  std::sort(key.voted.begin(), key.voted.end());
+  return key;
+}
+
+/// Nobody is asked again before a worker of somebody else has room: with a hundred thousand such tasks even a look at each of them a second is too much.
+void Scheduler::put_aside(Job& job, std::uint32_t task) {
+  job.history[task].not_before = kUnvoted;
+  unvoted_[awaiting(job, task)].insert({job.id, task});
+}
+
+void Scheduler::drop_unvoted(Job& job, std::uint32_t task) {
+  const auto past = job.history.find(task);
+  if (past == job.history.end() || past->second.not_before != kUnvoted) return;
+  past->second.not_before = {};
+  const auto at = unvoted_.find(awaiting(job, task));
+  at->second.erase({job.id, task});
+  if (at->second.empty()) unvoted_.erase(at);
+}
+
+/// Its tasks are about to be of another class, which others may run.
+void Scheduler::release_unvoted(Ix job_at, std::uint32_t lane) {
+  Job& job = jobs_[job_at];
+  if (job.voted.empty()) return;
+  std::vector<std::uint32_t> tasks;
+  for (const auto& [task, past] : job.history)
+    if (past.not_before == kUnvoted && job.groups[group_of(job, task)].lane == lane) tasks.push_back(task);
+  for (const std::uint32_t task : tasks) {
+    drop_unvoted(job, task);
+    set_waiting(job_at, task, group_of(job, task), Duration(0));
   }
+}
+
+/// A worker has room for some: what waits for one that has not voted may be for it. One of each kind in turn, going on where the last look ended, so that the many
+/// tasks of one job keep out nobody. True: something may start.
+bool Scheduler::wake_unvoted(Ix ix, int room) {
+  const Worker& worker = workers_[ix];
+  const std::string of_owner = voter_of(worker, VotesOf::owners), of_worker = voter_of(worker, VotesOf::workers);
+  bool any = false, more = true;
+  while (more && room > 0) {
+    more = false;
+    auto at = unvoted_.upper_bound(unvoted_turn_);
+    for (std::size_t left = unvoted_.size(); left > 0 && room > 0; --left) {
+      if (at == unvoted_.end()) at = unvoted_.begin();
+      const auto here = at++;
+      const Awaiting& key = here->first;
+      if (std::binary_search(key.voted.begin(), key.voted.end(), key.of == VotesOf::owners ? of_owner : of_worker)) continue;
+      if (queues_[key.task_class].position.size() != market_.worker_classes()) refresh(key.task_class);
+      if (!fits_class(key.task_class, worker.worker_class) || !score(key.task_class, ix)) continue;
+      unvoted_turn_ = key;
+      const int slots = market_.task(key.task_class).need.slots;
+      const auto [id, task] = *here->second.begin();
+      const Ix job_at = job_ix(id);
+      Job& job = jobs_[job_at];
+      drop_unvoted(job, task);  // and `here` with it, if it was the last
+      set_waiting(job_at, task, group_of(job, task), Duration(0));
+      any = more = true;
+      if (job.startable() && !shares_[job.owner].limited()) room -= slots;  // else it waits for something else now, and keeps nobody out
+    }
+  }
+  return any;
 }
 
 /// Jobs of which nothing is left to do but to check what is parked. What waits for somebody who has not voted runs when such a one comes.

@@ -28,7 +28,7 @@ void Scheduler::on(const WorkerJoined& e, Actions& actions) {
   }
   worker.here = true;
   worker.offer = e.offer;
-  worker.name = e.name, worker.owner = e.owner;
+  worker.name = e.name, worker.owner = e.owner, worker.stem = e.stem.empty() ? e.owner + '/' + e.name : e.stem;
   const std::size_t acceptances = market_.acceptances();
   worker.worker_class = market_.worker_class(*e.offer);
   if (market_.acceptances() != acceptances) reclass();

@@ -56,8 +56,11 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
     manager.argv.insert(manager.argv.end(), {"--policy", grid.policy, "--allow-worker", at_domain(kWorkerAccount), "--allow", at_domain(grid.user)});
     for (const auto& who : grid.allowed) manager.argv.insert(manager.argv.end(), {"--allow", who});
   } else if (grid.allowed.empty()) {
+    // Named, they are known for those of who runs the grid.
+    manager.argv.insert(manager.argv.end(), {"--allow-worker", at_domain(kWorkerAccount), "--allow-worker", std::string(kDomain)});
     manager.argv.insert(manager.argv.end(), {"--allow", std::string(kDomain)});
   } else {
+    manager.argv.insert(manager.argv.end(), {"--allow-worker", at_domain(kWorkerAccount), "--allow-worker", std::string(kDomain)});
     manager.argv.insert(manager.argv.end(), {"--allow", at_domain(grid.user)});
     for (const auto& who : grid.allowed) manager.argv.insert(manager.argv.end(), {"--allow", who});
   }

@@ -44,6 +44,16 @@ TEST(AuditLines, WhatWasCutOffIsNoEntry) {
   EXPECT_FALSE(entry_of(line + "x"));
 }
 
+TEST(AuditLines, ARequestIsOneLineWhateverItNames) {
+  EXPECT_EQ(numbers_text({}), "");
+  EXPECT_EQ(numbers_text({7}), "7");
+  EXPECT_EQ(numbers_text({1, 2, 3, 5, 9, 10}), "1-3,5,9-10");
+  std::set<std::uint64_t> many;
+  for (std::uint64_t number = 1; number < 10'000; number += 2) many.insert(number);
+  EXPECT_LT(numbers_text(many).size(), 300u);
+  EXPECT_TRUE(numbers_text(many).ends_with("...")) << numbers_text(many);
+}
+
 TEST(AuditFlood, OneWhoIsRefusedAThousandTimesLeavesRoomForOthers) {
   Flood flood;
   Instant now = Instant{} + 1h;

@@ -20,6 +20,7 @@ struct Invited : testing::Test {
   InvitationBook book;
   std::string use(const std::string& account, std::int64_t now = kDay, const std::string& id = "invite-a") {
     const auto used = book.use(id, account, now);
+    if (used) book.made(id, account);
     return used ? "in" : used.error().why;
   }
   void SetUp() override { ASSERT_TRUE(book.add("invite-a", for_workers())); }
@@ -69,6 +70,27 @@ TEST_F(Invited, IsTheSameWhenItIsReadAgain) {
   EXPECT_EQ(again.value().text(), book.text());
   EXPECT_TRUE(again.value().made_for_worker("w-1"));
   EXPECT_FALSE(again.value().open("invite-a", kDay));
+}
+
+TEST_F(Invited, AnAccountThatIsBeingMadeIsNotItsOwnYet) {
+  auto person = for_workers(3);
+  person.role = Invitation::Role::user;
+  ASSERT_TRUE(book.add("invite-p", person));
+  ASSERT_TRUE(book.use("invite-p", "ada", kDay));  // ada may have been there for years: the server was not asked yet
+  ASSERT_TRUE(book.use("invite-p", "bob", kDay));
+  ASSERT_TRUE(book.use("invite-a", "w-1", kDay));
+  book.made("invite-p", "bob");
+  EXPECT_EQ(book.all().at("invite-p").accounts, std::vector<std::string>{"bob"}) << "a revocation with accounts takes away no other";
+  EXPECT_EQ(book.maker("ada"), "");
+  EXPECT_EQ(book.maker("bob"), "invite-p");
+  EXPECT_EQ(use("carl", kDay, "invite-p"), "in");
+  EXPECT_EQ(use("dora", kDay, "invite-p"), "it was used as often as it may be") << "what is being made counts";
+  // The manager dies: nobody will ever know of ada. A worker's name was drawn by lot.
+  const auto again = InvitationBook::read(book.text());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again.value().all().at("invite-p").accounts, (std::vector<std::string>{"bob", "carl"}));
+  EXPECT_TRUE(again.value().open("invite-p", kDay));
+  EXPECT_TRUE(again.value().made_for_worker("w-1"));
 }
 
 TEST_F(Invited, HasBounds) {

@@ -1,6 +1,8 @@
 // Which results count: votes, records, parked results, known answers, as stories.
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "court.h"
 
 namespace souk {
@@ -329,6 +331,144 @@ TEST(Jury, GivesNothingToWhoComesBackBeforeItsTimeIsOver) {
 }
 
 // ---- Text
+
+TEST(Jury, AHundredThousandTasksWaitForAnotherOwnerAndCostNothing) {
+  constexpr std::uint64_t tasks = 100'000;
+  Scheduler core({1}, {.prefetch = 0ms});
+  Instant now{};
+  std::vector<Action> actions;
+  std::deque<Held> running;
+  const auto tell = [&](const Event& event) {
+    actions.clear();
+    core.step(now, event, actions);
+    for (const Action& action : actions)
+      if (const auto* a = std::get_if<Assign>(&action)) running.push_back({a->attempt, a->task});
+  };
+  const auto join = [&](std::uint64_t worker) { tell(Stage::simple_worker(worker, 16)); };
+  JobSubmitted job = Stage::simple_job(1, tasks);
+  job.terms.votes_of = VotesOf::owners;
+  join(1);
+  tell(job);
+  while (!running.empty()) {
+    const Held what = running.front();
+    running.pop_front();
+    tell(AttemptSetBy{{1}, what, AttemptSetBy::Then::again, true, 1s});
+  }
+  EXPECT_EQ(core.totals().waiting, tasks) << "each has a result of the one owner";
+  EXPECT_FALSE(core.wake_at()) << "nobody looks at them while nobody else is there";
+  tell(JobSubmitted{{2}, "bob"});
+  ASSERT_EQ(running.size(), 1u) << "they keep nobody out";
+  tell(AttemptFinished{{1}, running.front(), Cause::exited, true, 1s});
+  running.clear();
+  join(2);
+  EXPECT_EQ(running.size(), 16u) << "another owner comes, and has room for so many";
+  for (std::uint64_t done = 0; done < tasks; ++done) {
+    ASSERT_FALSE(running.empty()) << "after " << done;
+    const Held what = running.front();
+    running.pop_front();
+    tell(AttemptFinished{{2}, what, Cause::exited, true, 1s});
+  }
+  EXPECT_EQ(core.totals().waiting, 0u);
+}
+
+TEST(Jury, WhatWaitsForAnotherOwnerComesInTurnWithThatOfOthers) {
+  Court court;
+  court.join(1, "ada", 2);
+  court.open(1, 6, {});
+  for (std::uint64_t task = 1; task <= 6; ++task) court.says(1, 1, task, "42");
+  JobSubmitted second = Stage::simple_job(2, 6, 0, "bob");
+  second.groups.front().time_limit = 1h;  // of another class
+  second.terms.votes_of = VotesOf::owners;
+  court.jury.open({2}, {});
+  court.hear(second);
+  for (std::uint64_t task = 1; task <= 6; ++task) court.says(1, 2, task, "42");
+  EXPECT_FALSE(court.core.wake_at());
+  const std::string first = court.join(2, "eve", 2);
+  EXPECT_NE(first.find("assign 1."), first.npos) << first;
+  EXPECT_NE(first.find("assign 2."), first.npos) << first;
+}
+
+TEST(Jury, WhatWaitsForAnotherOwnerFindsOneWhenGroupsChange) {
+  Court court;
+  court.join(1, "ada");
+  WorkerJoined picky = Stage::simple_worker(2);
+  picky.owner = "bob";
+  Offer offer = *picky.offer;
+  offer.accept = {Who::parse("group:friends").value()};
+  picky.offer = std::make_shared<const Offer>(offer);
+  court.hear(picky);
+  court.open(1, 3, {});
+  for (std::uint64_t task = 1; task <= 3; ++task) court.says(1, 1, task, "42");
+  EXPECT_EQ(court.wait(5s), "") << "bob's worker takes tasks of friends only";
+  Groups groups;
+  groups.members["friends"] = {Who::parse("ada@grid").value()};
+  court.hear(GroupsSet{groups});
+  EXPECT_EQ(court.wait(2s), "");
+  groups.members["friends"].push_back({Who::Kind::person, "ada"});  // who submitted it
+  EXPECT_EQ(court.hear(GroupsSet{groups}), "assign 1.1 as 4 to 2") << "the policy changed, in the middle of it";
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "commit 1.1 succeeded after 2; assign 1.2 as 5 to 2");
+  court.hear(GroupsSet{Groups{}});
+  EXPECT_EQ(court.says(2, 1, 2, "42"), "commit 1.2 succeeded after 2") << "what runs goes on; no more comes";
+}
+
+TEST(Jury, DiscardsWhatABannedAccountSaid) {
+  Court court;
+  court.join(1, "eve"), court.open(1, 1, {});
+  court.says(1, 1, 1, "42");
+  Jury::Actions said;
+  court.jury.discard("eve", said);
+  court.hear(WorkerLost{{1}});
+  court.join(2, "ada");
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "") << "eve's vote is gone, so this one is alone";
+  court.join(3, "bob");
+  EXPECT_EQ(court.says(3, 1, 1, "42"), "commit 1.1 succeeded after 3; job 1 succeeded");
+}
+
+TEST(Jury, RunsAgainWhatABannedAccountHasParked) {
+  Trusting court;
+  court.open(1, 3, adaptive());
+  EXPECT_EQ(court.says(1, 1, 1, "x"), "assign 1.2 as 22 to 1; parked");
+  Jury::Actions said;
+  court.jury.discard("ad", said);
+  EXPECT_TRUE(said.empty()) << "who only begins with that name is somebody else";
+  court.jury.discard("ada", said);
+  EXPECT_EQ(court.jury.parked({1}), 0u);
+  EXPECT_FALSE(court.jury.trusted("ada")) << "also if the ban is lifted";
+  EXPECT_EQ(court.jury.bytes(), 0u);
+  EXPECT_FALSE(court.jury.broken_invariant());
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_EQ(std::get<Jury::Recorded>(said[0]).record, TrustRecord{});
+  EXPECT_EQ(std::get<TaskReopened>(std::get<Jury::Tell>(said[1]).event).task, (TaskId{{1}, {1}}));
+}
+
+TEST(Jury, RemembersAWorkerByItsAddressWhateverItCallsItself) {
+  Court court;
+  for (std::uint64_t worker : {1, 2}) {
+    WorkerJoined joined = Stage::simple_worker(worker);
+    joined.owner = "ada@grid", joined.name = "nick" + std::to_string(worker), joined.stem = "ada@grid/ant";
+    court.hear(joined);
+  }
+  court.open(1, 1, {.of = VotesOf::workers});
+  EXPECT_EQ(court.says(1, 1, 1, "42"), "") << "the other is the same one, under another name";
+  EXPECT_EQ(court.core.voter({2}, VotesOf::workers), "ada@grid/ant");
+}
+
+TEST(Jury, KeepsSoManyRecordsAndThoseThatSayMost) {
+  Court court({.seed = {1, 2}, .voters_max = 20});
+  court.jury.recall("liar", {0, 1}), court.jury.recall("old", {50, 0});
+  for (std::uint64_t worker = 1; worker <= 60; worker += 2) {
+    court.join(worker, "o" + std::to_string(worker)), court.join(worker + 1, "o" + std::to_string(worker + 1));
+    court.open(worker, 1, {});
+    for (const std::uint64_t voter : {worker, worker + 1, worker})
+      if (court.task_of(voter)) court.says(voter, worker, 1, "42");
+    court.hear(WorkerLost{{worker}}), court.hear(WorkerLost{{worker + 1}});
+  }
+  EXPECT_EQ(court.jury.record("liar").found, 1u);
+  EXPECT_EQ(court.jury.record("old").agreed, 50u);
+  std::set<std::string> known;
+  for (const auto& [voter, record] : court.records) record == TrustRecord{} ? known.erase(voter) : known.insert(voter).second;
+  EXPECT_LE(known.size(), 20u) << "in the store too";
+}
 
 TEST(Quorum, ReadsWhatIsAskedFor) {
   EXPECT_EQ(parse_quorum("2/3").value(), (std::pair{2u, 3u}));

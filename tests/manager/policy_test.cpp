@@ -94,6 +94,21 @@ TEST(Policy, WithoutAFileOnlyTheCommandLineCounts) {
   EXPECT_FALSE(policy.terms("bob@cs.edu").queued);
 }
 
+TEST(Policy, KnowsWhomItNamesAndWhoseGridItIs) {
+  Policy policy = campus();
+  ASSERT_TRUE(policy.grant(Role::admin, "root@home.org", "--admin"));
+  ASSERT_TRUE(policy.grant(Role::worker, "lab@home.org", "--allow-worker"));
+  ASSERT_TRUE(policy.grant(Role::worker, "volunteers.org", "--allow-worker"));
+  EXPECT_EQ(policy.named_by("root@home.org"), "--admin");
+  EXPECT_EQ(policy.named_by("lab@home.org"), "--allow-worker");
+  EXPECT_EQ(policy.named_by("x@volunteers.org"), "") << "all of a domain are nobody in particular";
+  EXPECT_EQ(policy.named_by("ada@cs.edu"), "group 'staff'");
+  EXPECT_TRUE(policy.vouches("ada@cs.edu")) << "an admin by a rule";
+  EXPECT_TRUE(policy.vouches("root@home.org"));
+  EXPECT_TRUE(policy.vouches("lab@home.org"));
+  EXPECT_FALSE(policy.vouches("x@volunteers.org"));
+}
+
 TEST(Policy, LimitsAreThoseOfTheSameRule) {
   const Policy policy = campus();
   const Entitlement terms = policy.terms("bob@math.edu");

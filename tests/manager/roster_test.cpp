@@ -38,6 +38,7 @@ TEST(Roster, AtAnOrderlyEndOnlyThoseStayThatAreThere) {
 TEST(Roster, KnowsTheNextLifeOfAWorker) {
   EXPECT_EQ(Roster::stem("worker@example.org/lab-7-0a1b2c3d"), Roster::stem("worker@example.org/lab-7-99999999"));
   EXPECT_NE(Roster::stem("worker@example.org/lab-7-0a1b2c3d"), Roster::stem("worker@example.org/lab-8-0a1b2c3d"));
+  EXPECT_NE(Roster::stem("w-ada@my-grid.org/lab"), Roster::stem("w-eve@my-grid.org/lab")) << "an account is nobody else's";
 }
 
 }  // namespace

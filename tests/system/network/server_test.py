@@ -538,6 +538,41 @@ class Invitations(Grid):
         self.assertEqual(again.code, 2, again)
         self.assertEqual(self.place.souk("user", "join", invited["link"], "--as", "bob", *ca).code, 0, "what failed spent no use")
         self.assertEqual(self.join(self.invite("user")["link"], "wrong").code, 3, "no worker comes in by it")
+        # Names that are somebody's although the server has no such account: of the policy, and of who has jobs.
+        with open(self.place.path("grid", "manager", "policy.toml"), "a") as file:
+            file.write(f'\n[[rule]]\nname = "boss"\nwho = "boss@{DOMAIN}"\nroles = ["admin"]\n')
+        until(lambda: self.audited("policy"), "the manager has read it")
+        link = self.invite("user")["link"]
+        refused = self.place.souk("user", "join", link, "--as", "boss", "--grid", "other", *ca)
+        self.assertEqual(refused.code, 2, refused)
+        self.assertIn("the name is taken", refused.err)
+        self.assertIn("named by rule 'boss'", self.audited("refused")[-1])
+        self.assertEqual(self.place.admin("user", "invite", "revoke", invited["id"], "--with-accounts").code, 0)
+        refused = self.place.souk("user", "join", link, "--as", "ada", "--grid", "other", *ca)
+        self.assertIn("the name is taken", refused.err, "her account is gone, and her job is not")
+        self.assertIn(f"account=ada@{DOMAIN}", self.audited("join")[0])
+        self.assertIn("role=user uses=2", self.audited("invite")[0])
+        self.assertIn('accounts="ada bob"', self.audited("revoke")[-1])
+
+    def audited(self, verb):
+        with open(self.place.path("grid", "manager", "state", "audit.log")) as file:
+            return [line for line in file if line.split()[1] == verb]
+
+    def test_who_is_banned_does_not_come_back_by_the_same_link(self):
+        invited = self.invite("worker", "--uses", 5)
+        self.assertEqual(self.join(invited["link"], "banned").code, 0)
+        worker = self.work("banned", "banned")
+        done = self.place.admin("user", "workers", "ban", "banned")
+        self.assertEqual(done.code, 0, (done, self.place.all_logs()))
+        self.place.processes.pop("banned")
+        try:
+            self.assertEqual(worker.wait(20), 3, self.place.log("banned"))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise
+        refused = self.join(invited["link"], "again")
+        self.assertEqual(refused.code, 3, refused)
+        self.assertTrue(any(invited["id"] in line and "is banned, who came by it" in line for line in self.audited("revoke")), self.audited("revoke"))
 
     def test_an_invitation_can_do_nothing_but_join(self):
         link = self.invite("worker")["link"]

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """Who may do what in a grid, and whose tasks a worker runs: a policy file, bans, an audit log, and an owner who commands a worker from a phone (slixmpp)."""
 import asyncio
+import glob
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -214,6 +216,61 @@ class Bans(Stage):
         did = [(one["did"], one.get("whom")) for one in self.audit(grid)]
         self.assertIn(("ban", jid("mallory")), did)
         self.assertIn(("unban", jid("mallory")), did)
+
+
+class Rumours(Stage):
+    def remembers(self, worker, epoch, jobs):
+        """As if it had obeyed a later life of the manager, and been given its jobs. Whether that is true the manager cannot see."""
+        worker.process.terminate()
+        self.assertEqual(worker.process.wait(20), 0)
+        store = sqlite3.connect(glob.glob(os.path.join(glob.escape(worker.state), "results-*.sqlite"))[0])
+        store.execute("INSERT OR REPLACE INTO meta VALUES('epoch',?),('jobs_seen',?)", (epoch, jobs))
+        store.commit(), store.close()
+
+    def back(self, worker, account):
+        profile = os.path.join(self.grid_.folder, f"users/{account}.toml")
+        worker.process = subprocess.Popen([WORKER, "--profile", profile, "--work", os.path.join(worker.folder, "work"), "--state", worker.state, "--name", worker.name,
+                                           "--slots", "2", "--sandbox", "none"], stderr=worker.log, env=self.grid_.environment())
+
+    def log(self):
+        with open(os.path.join(self.grid_.folder, "log", "manager.log"), errors="replace") as file:
+            return file.read()
+
+    def worker(self, account):
+        state = os.path.join(tempfile.mkdtemp(prefix="souk state ", dir=self.grid_.folder), "state")
+        made = Worker(self, self.grid_, account, "--state", state)
+        made.state = state
+        return made
+
+    def test_no_worker_alone_stops_the_manager_and_who_does_is_banned(self):
+        self.grid_ = grid = self.grid("--slots", 1, "--admin", jid("ada"), people=("ada", "mallory", "eve"))
+        log = self.log
+        mallory, eve = self.worker("mallory"), self.worker("eve")
+        self.remembers(mallory, 0, 1_000_000)
+        self.back(mallory, "mallory")
+        until(lambda: "not believed" in log(), "she says that she was given a job that the store does not have")
+        self.assertEqual(grid.souk("run", "echo", "on").text, "on\n")
+        told = grid.souk("status").text
+        self.assertIn(f"workers of {jid('mallory')} say that the store is out of date, and no others do", told)
+        self.remembers(mallory, 1_000_000, 1_000_000)
+        self.back(mallory, "mallory")
+        until(lambda: "it has obeyed epoch 1000000" in log(), "and of a later life")
+        self.assertEqual(grid.souk("run", "echo", "on").text, "on\n")
+        # Two of them are believed: that is what a copy of a store looks like.
+        self.remembers(eve, 1_000_000, 1_000_000)
+        self.back(eve, "eve")
+        until(lambda: "fenced why" in log(), "two owners say so")
+        refused = grid.souk("submit", "true")
+        self.assertNotEqual(refused.code, 0)
+        self.assertIn("takes nothing", refused.err)
+        done = grid.souk(*self.as_("ada"), "workers", "ban", eve.name)
+        self.assertEqual((done.code, done.text), (0, jid("eve") + "\n"), done)
+        until(lambda: "fenced no longer" in log(), "the word of one is left")
+        until(lambda: grid.souk("run", "echo", "on").text == "on\n", "it goes on")
+        self.assertEqual(grid.souk(*self.as_("ada"), "workers", "bans").text, jid("eve") + "\n")
+        grid.kill("manager")
+        self.assertEqual(grid.souk("run", "echo", "on").text, "on\n")
+        self.assertEqual(log().count("fenced why"), 1)
 
 
 class Acceptance(Stage):

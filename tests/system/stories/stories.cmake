@@ -18,6 +18,8 @@ foreach(story Losses Users)
 endforeach()
 add_test(NAME story.hosted.ChatClient COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/chat_client_test.py)
 set_tests_properties(story.hosted.ChatClient PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MARKET=hosted")
+add_test(NAME story.hosted.Bans COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/rules_test.py Bans)
+set_tests_properties(story.hosted.Bans PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MARKET=hosted")
 # On a small disk of its own; skipped where nothing may be mounted.
 add_test(NAME story.Disk COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/disk_test.py)
 set_tests_properties(story.Disk PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
@@ -32,7 +34,7 @@ set_tests_properties(story.Sandbox PROPERTIES LABELS system TIMEOUT 180 ENVIRONM
 # Workers of several owners.
 add_test(NAME story.Trust COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/trust_test.py)
 set_tests_properties(story.Trust PROPERTIES LABELS system TIMEOUT 240 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
-foreach(story Policies Bans Acceptance Phone)
+foreach(story Policies Bans Rumours Acceptance Phone)
   add_test(NAME story.${story} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/rules_test.py ${story})
   set_tests_properties(story.${story} PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
 endforeach()
