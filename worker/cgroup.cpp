@@ -33,6 +33,27 @@ bool has_word(const std::string& text, const std::string& word, char between) {
   return false;
 }
 
+/// Whether that process is this one or somewhere below it.
+bool is_ours(long pid) {
+  for (int steps = 0; pid > 1 && steps < 100; ++steps) {
+    if (pid == ::getpid()) return true;
+    const std::string stat = read_from("/proc/" + std::to_string(pid) + "/stat");
+    const auto after_name = stat.rfind(')');
+    if (after_name == stat.npos || after_name + 4 >= stat.size()) return false;
+    pid = std::strtol(stat.c_str() + after_name + 4, nullptr, 10);
+  }
+  return false;
+}
+
+/// This process and all below it, as far as they are there: runners are started before anybody looks for a sandbox.
+bool move_us(const fs::path& from, const fs::path& to) {
+  std::istringstream pids(read_from(from / "cgroup.procs"));
+  bool good = true;
+  for (long pid; pids >> pid;)
+    if (is_ours(pid) && !write_to(to / "cgroup.procs", std::to_string(pid))) good = good && errno == ESRCH;
+  return good;
+}
+
 bool make_folder(const fs::path& path) { return ::mkdir(path.c_str(), 0755) == 0 || errno == EEXIST; }
 
 }  // namespace
@@ -62,7 +83,7 @@ ControlGroups ControlGroups::find(std::string name, const fs::path& root, const 
   } else if (!unified.empty() && has_word(read_from(unified / "cgroup.controllers"), "memory", ' ')) {
     const fs::path own = unified / "souk-worker";
     // Only from a group that was given to us: else we would take others' processes along.
-    const bool moved = make_folder(own) && write_to(own / "cgroup.procs", "0");
+    const bool moved = make_folder(own) && move_us(unified, own);
     if (moved && write_to(unified / "cgroup.subtree_control", "+memory +pids")) {
       groups.memory_ = groups.pids_ = unified;
       groups.kind_ = Kind::v2;
@@ -72,7 +93,7 @@ ControlGroups ControlGroups::find(std::string name, const fs::path& root, const 
       groups.remove_all(1);
       if (good) return groups;
     }
-    if (moved) write_to(unified / "cgroup.procs", "0");
+    move_us(own, unified);
     ::rmdir(own.c_str());
     groups.why_not_ = "its control group is not delegated to this user, or others are in it (systemd: Delegate=yes)";
   } else {

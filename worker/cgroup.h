@@ -14,8 +14,8 @@ class ControlGroups {
   enum class Kind : std::uint8_t { none, v1, v2 };
 
   /// Looks for a place below which this process may make groups, and makes and removes one to be sure.
-  ///  v2: its own group, if it was delegated (systemd: Delegate=yes), with controllers memory and pids. This process moves into a group of its own below, since one
-  ///      that has groups with limits may have no processes itself.
+  ///  v2: its own group, if it was delegated (systemd: Delegate=yes), with controllers memory and pids. This process and its runners move into a group of their own
+  ///      below, since one that has groups with limits may have no processes itself.
   ///  v1: its own groups of the controllers memory and pids.
   /// name: begins the names of all groups, the same in each life of a worker: what an earlier one left is used again
   static ControlGroups find(std::string name, const std::filesystem::path& root = "/sys/fs/cgroup", const std::filesystem::path& self = "/proc/self/cgroup");

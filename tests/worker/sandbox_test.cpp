@@ -454,6 +454,36 @@ TEST(SandboxedTask, LeavesNoControlGroups) {
   }
 }
 
+/// v2, in files: a group that is given to us has our runners in it as well, and none with processes may have groups with limits.
+TEST(ControlGroups, TakeRunnersAlongAndNobodyElse) {
+  const fs::path root = new_folder(), group = root / "user.slice/worker.service";
+  const auto write = [](const fs::path& file, const std::string& text) {
+    fs::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  };
+  const int runner = ::fork();
+  if (runner == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  write(root / "self", "0::/user.slice/worker.service\n");
+  write(group / "cgroup.controllers", "cpu io memory pids\n");
+  write(group / "cgroup.subtree_control", "");
+  write(group / "cgroup.procs", "1\n" + std::to_string(runner) + "\n");
+  write(group / "souk-worker/cgroup.procs", "");
+  for (const char* file : {"memory.max", "pids.max", "cgroup.procs"}) write(group / "souk-x-0" / file, "");
+  const auto groups = ControlGroups::find("souk-x", root, root / "self");
+  EXPECT_EQ(groups.kind(), ControlGroups::Kind::v2) << groups.why_not();
+  std::string moved, enabled;
+  std::getline(std::ifstream(group / "souk-worker/cgroup.procs"), moved);
+  std::getline(std::ifstream(group / "cgroup.subtree_control"), enabled);
+  EXPECT_EQ(moved, std::to_string(runner));
+  EXPECT_EQ(enabled, "+memory +pids");
+  ::kill(runner, SIGKILL);
+  ::waitpid(runner, nullptr, 0);
+  fs::remove_all(root);
+}
+
 TEST(Sandbox, SaysWhyNoneWorks) {
   Stage stage(true);
   const auto without = Sandbox::find({SOUK_RUNNER, stage.work, {}, stage.folder.string()});
