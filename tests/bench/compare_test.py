@@ -76,6 +76,15 @@ class Compare(unittest.TestCase):
         self.assertGreater(rates.get("souk-ejabberd", 0), 0, err)
         self.assert_nothing_is_left()
 
+    @unittest.skipUnless(shutil.which("bwrap") and subprocess.run(["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true"], capture_output=True).returncode == 0, "bwrap does not work here")
+    def test_tasks_in_sandboxes_take_part(self):
+        run = self.compare("--quick", "--cases", "A", "--peers", "souk-sandbox", "--json")
+        out, err = run.communicate(timeout=100)
+        self.assertEqual(run.returncode, 0, err)
+        rates = {row["peer"]: row["median"] for row in json.loads(out)["rows"] if row["metric"] == "tasks_per_s"}
+        self.assertGreater(rates.get("souk-sandbox", 0), 0, err)
+        self.assert_nothing_is_left()
+
     def test_ctrl_c_ends_everything_that_was_started(self):
         run = self.compare("--quick", "--cases", "B", "--peers", "make", "--rounds", "50")
         end = time.monotonic() + 30

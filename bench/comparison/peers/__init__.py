@@ -2,9 +2,9 @@
 from .driven import Celery, Dask, HyperQueue, NewDask, Slurm, WorkQueue
 from .gearman import Gearman
 from .shell_tools import Make, Parallel, Spawn, Xargs
-from .souk import Souk, SoukEjabberd
+from .souk import Souk, SoukEjabberd, SoukSandbox
 
 
 def everybody(programs, environments, quick):
-    return [Souk(programs, quick), SoukEjabberd(programs, quick), Spawn(programs), Make(), Xargs(), Parallel(), Gearman(), WorkQueue(), Dask(), NewDask(environments), Celery(), Slurm(),
+    return [Souk(programs, quick), SoukEjabberd(programs, quick), SoukSandbox(programs, quick), Spawn(programs), Make(), Xargs(), Parallel(), Gearman(), WorkQueue(), Dask(), NewDask(environments), Celery(), Slurm(),
             HyperQueue(environments)]

@@ -212,6 +212,25 @@ class Souk(Peer):
         raise Failed("no worker runs the task")
 
 
+class SoukSandbox(Souk):
+    """Every task in a sandbox, one after another in the same of its slot."""
+    name, cases = "souk-sandbox", "A"
+    packages, programs_needed = ("bubblewrap",), "bwrap"
+    note = {"A": "as souk, each task in a sandbox (`--sandbox required`)"}
+
+    def why_not(self):
+        return super().why_not() or ("" if shutil.which("bwrap") else "bubblewrap not installed; apt-get install bubblewrap")
+
+    def version(self):
+        return f"the same in sandboxes of bubblewrap {package_version('bubblewrap')}"
+
+    def case_a(self, size, slots, stage):
+        with Grid(stage, self.programs, 1, slots, self.environment, ["--sandbox", "auto"]) as grid:
+            grid.timed("run", "--array", "1-200", "--sandbox", "required", "--", "/bin/true")
+            took, cpu = self.many(grid, size, "--sandbox", "required", "--", "/bin/true")
+            return {"tasks_per_s": size / took, **cpu}
+
+
 class SoukEjabberd(Souk):
     name = "souk-ejabberd"
     packages, programs_needed = ("ejabberd",), "erl"
