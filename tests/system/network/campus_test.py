@@ -21,18 +21,25 @@ DOMAIN, ADDRESS = "grid.example.edu", "203.0.113.1"
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "docs", "OPERATIONS.md")
 
 
-def page():
-    """What the page tells to type: for each of its numbered steps the blocks, each a list of lines; comments behind two spaces are left out."""
+def blocks(text):
+    """What it tells to type, each block a list of lines; comments behind two spaces are left out."""
+    return [[re.sub(r"\s+# .*", "", line) for line in block.splitlines()] for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)]
+
+
+def section(title):
     with open(PAGE) as file:
-        section = re.search(r"^## A campus grid on one page\n(.*?)^## ", file.read(), re.M | re.S).group(1)
-    steps = re.split(r"^\*\*(\d+)\. ", section, flags=re.M)[1:]
-    return {int(number): [[re.sub(r"\s+# .*", "", line) for line in block.splitlines()] for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)]
-            for number, text in zip(steps[::2], steps[1::2])}, section
+        return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", file.read(), re.M | re.S).group(1)
+
+
+def page():
+    """The blocks of each numbered step of the page."""
+    steps = re.split(r"^\*\*(\d+)\. ", section("A campus grid on one page"), flags=re.M)[1:]
+    return {int(number): blocks(text) for number, text in zip(steps[::2], steps[1::2])}
 
 
 class Campus(unittest.TestCase):
     def setUp(self):
-        self.steps, self.section = page()
+        self.steps, self.began = page(), time.monotonic()
         self.all = Machines(f"{ADDRESS} {DOMAIN}", os.path.dirname(os.path.realpath(PROGRAM["souk"])))
         self.addCleanup(self.all.close)
         self.server = self.all.machine("server", address=ADDRESS)
@@ -81,7 +88,7 @@ class Campus(unittest.TestCase):
             time.sleep(0.2)
         self.assertEqual(done.code, 0, (done, self.logs()))
         self.assertIn("souk-worker join 'xmpp:" + DOMAIN, self.good(self.server, invite).out)
-        self.assertIn("sudo cat /srv/grid/admin/admin.password", self.section)
+        self.assertIn("`sudo cat /srv/grid/admin/admin.password`", section("A campus grid on one page"))
         return self.good(self.server, "sudo cat /srv/grid/admin/admin.password").out.strip()
 
     def the_desk(self, password):
@@ -193,13 +200,87 @@ class Campus(unittest.TestCase):
         self.assertEqual([(one["by"].split("@")[0], one["whom"]) for one in told if one["did"] == "ban"], [("admin", banned)])
         self.assertRegex(self.good(self.server, line).out, r"(?m)^\S+Z submit by=ada@grid\.example\.edu/\S+ job=1 tasks=20 ")
 
-    def test_from_init_to_a_quorum_and_a_ban(self):
-        began = time.monotonic()
+    # ---- What comes later
+    def an_upgrade(self):
+        server, worker = ([line for line in block if not line.endswith(" /usr/local/bin")] for block in blocks(section("Upgrade")))  # the programs are there
+        job = self.submitted("souk submit --array 1-2 --shell 'sleep 1; echo done {}'")
+        until(lambda: self.job(job)["running"] == 2, "they run")
+        for line in server:
+            self.good(self.server, line)
+        self.good(self.people, f"souk wait {job}")
+        self.assertEqual({task["attempts"] for task in self.json(self.people, f"souk tasks {job} --json")}, {1}, "what ran went on")
+        for line in worker:
+            self.good(self.lab, line)
+        until(lambda: {"lab", "vera"} <= set(self.workers()), "the worker is back")
+        self.a_worker_of_another_version_stays_outside()
 
-        def step(name, *arguments):
-            answer = getattr(self, name)(*arguments)
-            print(f"  {time.monotonic() - began:5.1f} s  {name.replace('_', ' ')}", flush=True)
-            return answer
+    def a_worker_of_another_version_stays_outside(self):
+        os.mkdir(self.all.path("other"))
+        with open(PROGRAM["worker"], "rb") as file:
+            program = file.read()
+        version = self.good(self.lab, "souk-worker --version").out.split()[-1]
+        other = "9" + version[version.index("."):]
+        for name, data in (("souk-worker", program.replace(version.encode(), other.encode())), ("souk-runner", None)):
+            path = self.all.path("other", name)
+            shutil.copyfile(os.path.join(os.path.dirname(PROGRAM["worker"]), name), path)
+            if data:
+                with open(path, "wb") as file:
+                    file.write(data)
+            os.chmod(path, 0o755)
+        process = self.lab.start(f"{self.all.path('other', 'souk-worker')} --profile /etc/souk/worker.toml --work /var/lib/other --name other")
+        said = re.search(r"`(this worker is of version) 1.0.0(, the manager of ')2.0.0('; run the same major version)`", section("Upgrade")).groups()
+        until(lambda: f"{said[0]} {other}{said[1]}{version}{said[2]}" in self.lab.log(), "it says why it gets nothing")
+        self.assertNotIn("other", self.workers())
+        self.assertIn("cannot greet", self.all.service_logs())
+        self.lab.interrupt(process)
+
+    def a_copy_put_back(self):
+        copy, store, back = blocks(section("Backup and restore"))
+        for line in copy:
+            self.good(self.server, line)
+        until(lambda: self.people.type("souk status").code == 0 and {"lab", "vera"} <= set(self.workers()), "all are back")
+        for line in store if shutil.which("sqlite3") else []:
+            self.good(self.server, line)
+            self.good(self.server, "sudo -u souk test -s /srv/grid/manager/grid.copy")
+        last = self.submitted("souk submit -- true")
+        self.good(self.people, f"souk wait {last}")
+        *lines, restored = back
+        for line in lines:
+            self.good(self.server, line)
+        self.good(self.server, "sudo systemctl start souk-manager")  # what one should not do
+        until(lambda: f"was given job {last}, and this store has none above {last - 1}" in self.people.type("souk status").out, "it knows that it is out of date", 40)
+        self.good(self.server, "sudo systemctl stop souk-manager")
+        process = self.server.start(restored)
+        until(lambda: "market open" in self.server.log() and self.server.log().count("worker joined") >= 2, "the market is open and workers are there")
+        self.assertEqual(self.server.interrupt(process), 0, self.server.log())
+        self.good(self.server, "sudo systemctl start souk-manager")
+        until(lambda: {"lab", "vera"} <= set(self.workers()), "all are back")
+        self.assertIn("put back from a copy", self.good(self.desk, "souk status").out)
+        self.assertEqual(self.good(self.people, self.steps[5][0][0]).out.split(), [str(i * i) for i in range(1, 21)], "it goes on")
+
+    def what_one_watches(self):
+        for line in blocks(section("Monitoring"))[0]:
+            done = self.good(self.desk if line.startswith("souk ") else self.server, line)
+            for one in done.out.splitlines():
+                json.loads(one)
+            self.assertTrue(done.out, done)
+        sources = ""
+        for folder, _, names in os.walk(os.path.join(os.path.dirname(PAGE), "..", "manager")):
+            for name in names:
+                with open(os.path.join(folder, name)) as file:
+                    sources += file.read()
+        said = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| ([^|]*) \|", section("Monitoring").split("| line of the manager | means |")[1], re.M)))
+        self.assertGreater(len(said), 10)
+        for words in said:
+            self.assertIn(words, sources)
+
+    def step(self, name, *arguments):
+        answer = getattr(self, name)(*arguments)
+        print(f"  {time.monotonic() - self.began:5.1f} s  {name.replace('_', ' ')}", flush=True)
+        return answer
+
+    def test_from_init_to_a_quorum_and_a_ban(self):
+        step = self.step
         password = step("the_server")
         *workers, user = step("the_desk", password)
         step("a_machine_of_the_campus")
@@ -210,6 +291,10 @@ class Campus(unittest.TestCase):
         step("a_router_gets_another_address")
         banned = step("somebody_is_shut_out")
         step("the_log_tells_who_did_what", banned)
+        if KIND == "prosody":  # the other server changes nothing of it, and takes long to start
+            step("what_one_watches")
+            step("an_upgrade")
+            step("a_copy_put_back")
 
 
 def command_lines():

@@ -22,7 +22,8 @@ mkdir -p "$3"
 mount -t tmpfs none "$3"
 mkdir "$3/etc" "$3/work"
 mount -t overlay none -o "lowerdir=/etc,upperdir=$3/etc,workdir=$3/work" /etc
-for folder in /home /srv /run /var/lib; do mount -t tmpfs -o mode=755 none $folder; done
+for folder in /home /srv /run /var/lib /var/tmp; do mount -t tmpfs -o mode=755 none $folder; done
+chmod 1777 /var/tmp
 printf '127.0.0.1 localhost %s\n%s\n' "$1" "$4" >/etc/hosts
 if [ -n "$5" ]; then
   useradd --create-home "$5"
