@@ -235,7 +235,7 @@ class Options(unittest.TestCase):
         with contextlib.redirect_stdout(words), self.assertRaises(SystemExit):
             self.compare.options_of(["--help"])
         examples = re.findall(r"^  .*?bench/compare(.*?)  +\w", words.getvalue().split("examples:")[1], re.MULTILINE)
-        self.assertEqual(len(examples), 6)
+        self.assertEqual(len(examples), 7)
         for example in examples:
             self.compare.options_of(example.split())
 
