@@ -6,7 +6,7 @@ namespace souk {
 
 inline constexpr std::string_view kEjabberdStart = R"SH(#!/bin/sh
 # Runs ejabberd for one grid, in the foreground, until TERM: docker/ejabberd FOLDER
-# FOLDER/ejabberd.yml is its configuration (docker/ejabberd.yml, filled in). FOLDER/accounts, if there is one, has accounts to make first, one a line:
+# FOLDER/ejabberd.yml is its configuration (`souk server init` writes one). FOLDER/accounts, if there is one, has accounts to make first, one a line:
 #   {<<"bob">>, <<"his password">>}.
 # and is removed then. All data are in FOLDER. No epmd, no Erlang distribution, so no ejabberdctl either: nothing listens but what the configuration says.
 set -eu

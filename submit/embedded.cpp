@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "protocol/quoting.h"
+#include "submit/prosody_config.h"
 
 namespace souk {
 namespace {
@@ -88,39 +89,14 @@ std::vector<ProgramPlan> plan(const EmbeddedGrid& grid, const ProgramPaths& prog
 
 std::string render_server_config(const EmbeddedGrid& grid, std::string_view component_secret) {
   const Layout at{grid.dir};
-  std::string text = "-- Prosody as `souk up` runs it: private to this machine and to one grid. Written again at every start.\n";
-  text += fmt::format("data_path = {}\n", lua_string(at.server_data().string()));
-  text += fmt::format("certificates = {}\n", lua_string(at.certificate().parent_path().string()));
-  text += fmt::format("ssl = {{ certificate = {}; key = {} }}\n", lua_string(at.certificate().string()), lua_string(at.certificate_key().string()));
-  text += "umask = \"077\"\n";
-  if (grid.root) text += "run_as_root = true\n";
-  text += fmt::format(
-      "interfaces = {{ \"{0}\" }}; local_interfaces = {{ \"{0}\" }}; component_interfaces = {{ \"{0}\" }}\n"
-      "c2s_ports = {{ {1} }}; component_ports = {{ {2} }}\n"
-      "c2s_direct_tls_ports = {{}}; legacy_ssl_ports = {{}}; s2s_ports = {{}}; s2s_direct_tls_ports = {{}}; http_ports = {{}}; https_ports = {{}}\n",
-      kLoopback, grid.ports.clients, grid.ports.component);
-  // Without these, batches of 64 tasks fall from 80,000 to 5,000 tasks/s and one task takes 80 ms instead of 24.
-  text += "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }\n";
-  // By default a collection begins as soon as the last one ends (threshold 105), which is a third of what a busy server does; this lets its memory double between two.
-  text += "gc = { mode = \"incremental\"; threshold = 200; speed = 500 }\n";
-  // Four times what one stanza of ours may hold, so that no batch ever costs a stream. No `limits` module: it allows 22 stanzas a second.
-  text += "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576\n";
-  // It keeps what it knows of each connection that long, also of one that has ended: with the default, 300 s, 300 workers that come and go all the time held 30 MiB.
-  text += "c2s_timeout = 60\n";
-  // Encryption is offered for chat clients that want it. Our own programs go without: nothing leaves this machine, and passwords do not cross it (SCRAM).
-  text += "c2s_require_encryption = false; allow_unencrypted_plain_auth = false\n";
-  // `offline` and `roster` for people's chat clients: the outcome of a job reaches an owner who is away.
-  text += "modules_enabled = { \"saslauth\", \"tls\", \"disco\", \"ping\", \"roster\", \"offline\", \"presence\", \"message\", \"iq\" }\n";
-  text += "modules_disabled = { \"s2s\", \"s2s_auth_certs\", \"limits\" }\n";
-  text += "authentication = \"internal_hashed\"; storage = \"internal\"\n";
-  text += "log = { { levels = { min = \"info\" }, to = \"console\", timestamps = true } }\n";
-  text += fmt::format("\nVirtualHost {}\n", lua_string(kDomain));
-  // Only the manager makes rooms, or somebody else could own the marketplace before it does.
-  if (grid.hosted)
-    text += fmt::format("\nComponent {} \"muc\"\n  name = \"Marketplace\"\n  restrict_room_creation = true\n  admins = {{ {} }}\n", lua_string(kRoomsDomain),
-                      lua_string(kManagerJid.substr(0, kManagerJid.find('/'))));
-  text += fmt::format("\nComponent {}\n  component_secret = {}\n", lua_string(kGridDomain), lua_string(component_secret));
-  return text;
+  ProsodySettings settings;
+  settings.about = "Prosody as `souk up` runs it: private to this machine and to one grid. Written again at every start.";
+  settings.data = at.server_data(), settings.certificates = at.certificate().parent_path(), settings.certificate = at.certificate(), settings.key = at.certificate_key();
+  settings.domain = kDomain, settings.component_domain = kGridDomain, settings.component_secret = component_secret;
+  settings.manager = kManagerJid.substr(0, kManagerJid.find('/'));
+  settings.clients = grid.ports.clients, settings.component = grid.ports.component;
+  settings.loopback = true, settings.rooms = grid.hosted, settings.root = grid.root;
+  return render_prosody(settings);
 }
 
 std::string render_person_profile(const EmbeddedGrid& grid, std::string_view user, std::string_view password_file) {
@@ -141,21 +117,6 @@ std::string render_account(const ScramKeys& keys) {
   };
   return fmt::format("return {{\n\t[\"stored_key\"] = {};\n\t[\"server_key\"] = {};\n\t[\"salt\"] = {};\n\t[\"iteration_count\"] = {};\n}};\n",
                      lua_string(hex(keys.stored_key)), lua_string(hex(keys.server_key)), lua_string(keys.salt), keys.iterations);
-}
-
-std::string lua_string(std::string_view bytes) {
-  std::string text = "\"";
-  for (const char c : bytes) {
-    if (c == '"' || c == '\\') {
-      text += '\\';
-      text += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      text += fmt::format("\\{:03}", static_cast<unsigned char>(c));  // three digits, so that a digit may follow (Lua §3.1)
-    } else {
-      text += c;  // bytes above ASCII stand for themselves
-    }
-  }
-  return text + '"';
 }
 
 std::string server_file_name(std::string_view text) {

@@ -100,9 +100,6 @@ struct ScramKeys {
 };
 std::string render_account(const ScramKeys& keys);
 
-/// A Lua string literal, quotes included, that reads back as exactly these bytes.
-std::string lua_string(std::string_view bytes);
-
 /// A file name as Prosody's storage writes it: all but letters and digits of ASCII as `%xx`.
 std::string server_file_name(std::string_view text);
 

@@ -79,6 +79,14 @@ Result<Done> make_folders(const fs::path& folder) {
   return Done{};
 }
 
+/// Nothing is there but folders, as the volumes of containers begin, and the certificate that was given.
+bool is_free(const ServerSite& site) {
+  std::error_code failure;
+  for (fs::recursive_directory_iterator at(site.dir, failure), end; !failure && at != end; at.increment(failure))
+    if (!at->is_directory(failure) && at->path() != site.certificate && at->path() != site.key) return false;
+  return !failure || failure == std::errc::no_such_file_or_directory;
+}
+
 /// A password that is there already stays, so that accounts made with it still do.
 Result<std::string> password_in(const fs::path& file) {
   std::error_code ignored;
@@ -122,7 +130,7 @@ Result<Written> init_server(ServerInit wished) {
   std::error_code ignored;
   const passwd* const user = site.for_another ? ::getpwnam(site.run_as.c_str()) : nullptr;
   if (site.for_another && !user) return Error{"nothing was written", "there is no user " + site.run_as, "make it: sudo useradd --system " + site.run_as};
-  if (!fs::is_empty(site.dir, ignored) && fs::exists(site.dir, ignored)) {
+  if (!is_free(site)) {
     if (!fs::exists(at.profile("manager"), ignored)) return Error{"nothing was written", "something else is in " + site.dir.string(), "choose another folder: --out DIR"};
     struct stat status{};
     if (::geteuid() == 0 && ::lstat(site.dir.c_str(), &status) == 0 && status.st_uid != (user ? user->pw_uid : 0))

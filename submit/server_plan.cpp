@@ -7,48 +7,22 @@
 
 #include "protocol/quoting.h"
 #include "submit/ejabberd_start.h"
+#include "submit/prosody_config.h"
 
 namespace souk {
 namespace {
-
-constexpr std::uint64_t kUploadMax = 1ull << 30;  // bytes a file; four times that a person and day
 
 std::string manager_jid(const ServerSite& site) { return fmt::format("manager@grid.{}", site.domain); }
 
 std::string prosody_config(const ServerSite& site, const ServerSecrets& secrets) {
   const ServerLayout at{site.dir};
-  const auto text = [](const auto& value) { return lua_string(std::string_view(value)); };
-  std::string out = fmt::format("-- Prosody 0.12 for the grid {}. Written by `souk server init`; yours from now on. It contains a secret: keep it 0600.\n", site.domain);
-  out += fmt::format("data_path = {}\npidfile = {}\numask = \"077\"\n", text(at.data().string()), text((at.server() / "prosody.pid").string()));
-  if (site.root) out += "run_as_root = true\n";
-  out += fmt::format("certificates = {}\nssl = {{ certificate = {}; key = {} }}\n", text(at.server().string()), text(site.certificate.string()), text(site.key.string()));
-  out += fmt::format("c2s_ports = {{ {} }}; https_ports = {{ {} }}\n", site.clients, site.uploads);
-  out += fmt::format("https_ssl = {{ certificate = {}; key = {} }}\n", text(site.certificate.string()), text(site.key.string()));
-  out += fmt::format("-- A component's stream knows no encryption (XEP-0114), so it is taken from this machine alone.\ncomponent_ports = {{ {} }}; component_interfaces = {{ \"127.0.0.1\" }}\n", site.component);
-  out +=
-      "c2s_direct_tls_ports = {}; legacy_ssl_ports = {}; s2s_ports = {}; s2s_direct_tls_ports = {}; http_ports = {}\n"
-      "c2s_require_encryption = true; allow_unencrypted_plain_auth = false\n"
-      "-- Without these, batches of 64 tasks fall from 80,000 to 5,000 tasks a second, and one task takes 80 ms instead of 24.\n"
-      "network_settings = { min_wait = 0; read_retry_delay = 0; nagle = false; tcp_backlog = 1024 }\n"
-      "gc = { mode = \"incremental\"; threshold = 200; speed = 500 }\n"
-      "-- Also of a connection that has ended: with 300 s memory grows where workers come and go.\n"
-      "c2s_timeout = 60\n"
-      "-- Four times what one stanza of a grid holds. No `limits` module: it allows 22 stanzas a second.\n"
-      "c2s_stanza_size_limit = 1048576; component_stanza_size_limit = 1048576\n"
-      "modules_enabled = { \"saslauth\", \"tls\", \"disco\", \"ping\", \"time\", \"roster\", \"offline\", \"presence\", \"message\", \"iq\", \"admin_adhoc\" }\n"
-      "modules_disabled = { \"s2s\", \"s2s_auth_certs\", \"limits\" }\n"
-      "authentication = \"internal_hashed\"; storage = \"internal\"\n"
-      "log = { { levels = { min = \"info\" }, to = \"console\", timestamps = true } }\n";
-  out += fmt::format("\nVirtualHost {}\n", text(site.domain));
-  out += fmt::format("  -- The manager makes the accounts of those who come with an invitation, and takes them away (XEP-0133).\n  admins = {{ {} }}\n", text(manager_jid(site)));
-  out += fmt::format("\n-- Only the manager makes rooms, or somebody else could own the marketplace before it does.\nComponent {} \"muc\"\n  name = \"Rooms\"\n  restrict_room_creation = true\n  admins = {{ {} }}\n",
-                     text("rooms." + site.domain), text(manager_jid(site)));
-  out += fmt::format("\nComponent {} \"http_file_share\"\n  http_host = {}\n  http_external_url = {}\n", text("upload." + site.domain), text(site.domain),
-                     text(fmt::format("https://{}:{}/", site.domain, site.uploads)));
-  out += fmt::format("  http_file_share_size_limit = {}; http_file_share_daily_quota = {}; http_file_share_expires_after = 7 * 86400\n  http_file_share_global_quota = {}\n", kUploadMax, kUploadMax * 4, kUploadMax * 16);
-  out += fmt::format("  http_file_share_access = {{ {} }}\n", text(site.domain));
-  out += fmt::format("\nComponent {}\n  component_secret = {}\n", text("grid." + site.domain), text(secrets.component));
-  return out;
+  ProsodySettings settings;
+  settings.about = fmt::format("Prosody 0.12 for the grid {}. Written by `souk server init`; yours from now on. It contains a secret: keep it 0600.", site.domain);
+  settings.data = at.data(), settings.pidfile = at.server() / "prosody.pid", settings.certificates = at.server(), settings.certificate = site.certificate, settings.key = site.key;
+  settings.domain = site.domain, settings.component_domain = "grid." + site.domain, settings.component_secret = secrets.component, settings.manager = manager_jid(site);
+  settings.clients = site.clients, settings.component = site.component, settings.uploads = site.uploads;
+  settings.accounts = settings.rooms = true, settings.root = site.root;
+  return render_prosody(settings);
 }
 
 std::string ejabberd_config(const ServerSite& site, const ServerSecrets& secrets) {

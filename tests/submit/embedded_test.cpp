@@ -7,6 +7,7 @@
 
 #include "protocol/quoting.h"
 #include "submit/grid_state.h"
+#include "submit/prosody_config.h"
 
 namespace souk {
 namespace {

@@ -40,6 +40,21 @@ TEST(ServerPlan, WritesTheSettingsWithoutWhichAGridCrawls) {
   for (const char* line : {"shaper: none", "max_stanza_size: 1048576", "backlog: 1024", "max_user_sessions: 100000", "starttls_required: true"}) EXPECT_TRUE(has(ejabberd, line)) << line;
 }
 
+TEST(ServerPlan, HasProsodysSettingsFromOnePlace) {
+  EmbeddedGrid grid;
+  grid.dir = "/srv/my grid", grid.ports = {5222, 5347};
+  const std::string own = render_server_config(grid, "x"), others = text_of(some_site(ServerKind::prosody), "prosody.cfg.lua");
+  std::istringstream lines(own);
+  int shared = 0;
+  for (std::string line; std::getline(lines, line);) shared += !line.starts_with("--") && has(others, "\n" + line + "\n");
+  EXPECT_GE(shared, 9) << own;
+  std::ifstream file(SOUK_SOURCE_DIR "/docker/setup");
+  std::stringstream setup;
+  setup << file.rdbuf();
+  EXPECT_TRUE(has(setup.str(), "souk server init"));
+  EXPECT_FALSE(has(setup.str(), "c2s_ports"));
+}
+
 TEST(ServerPlan, TakesTheManagerOnLoopbackOnlyAndLetsNobodyInWithoutEncryption) {
   const std::string prosody = text_of(some_site(ServerKind::prosody), "prosody.cfg.lua");
   EXPECT_TRUE(has(prosody, R"(component_interfaces = { "127.0.0.1" })"));

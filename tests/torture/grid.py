@@ -133,10 +133,10 @@ class Grid:
 
     def set_up(self):
         """Accounts, certificates, profiles: as a grid of several machines gets them (docker/README.md)."""
-        env = {**os.environ, "DOMAIN": DOMAIN, "SERVER": self.market.address, "USER_NAME": PEOPLE[0]}
+        env = {**os.environ, "DOMAIN": DOMAIN, "SERVER": self.market.address, "USER_NAME": PEOPLE[0], "SOUK_BIN": self.programs}
         if not self.enclosed:
-            ports = free_ports(2)
-            env.update(CLIENT_PORT=str(ports[0]), COMPONENT_PORT=str(ports[1]))
+            ports = free_ports(3)
+            env.update(CLIENT_PORT=str(ports[0]), COMPONENT_PORT=str(ports[1]), UPLOAD_PORT=str(ports[2]))
         done = subprocess.run(["sh", os.path.join(ROOT, "docker", "setup"), os.path.join(self.folder, "grid")], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
         if done.returncode:
             raise RuntimeError("docker/setup: " + done.stdout.decode(errors="replace"))
