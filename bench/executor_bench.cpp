@@ -92,7 +92,8 @@ int main(int argc, char** argv) {
   if (mkdtemp(folder) == nullptr) return 1;
   boost::asio::io_context loop(1);
   const bool with_sandbox = argc > 4;
-  std::vector<double> bare_rates, rates, ratios, boxed_rates, boxed_ratios, boxed_cpu_ratios;
+  std::vector<double> bare_rates, rates, ratios, boxed_rates, boxed_ratios, boxed_cpu_ratios, ahead_rates, ahead_ratios, ahead_gains;
+  double ahead_worker_cpu = 0, ahead_helper_cpu = 0;
   double bare_cpu = 0, worker_cpu = 0, helper_cpu = 0, boxed_worker_cpu = 0, boxed_helper_cpu = 0, task_cpu[2] = {0, 0};
   int failed = 0;
   bool namespaces = false;
@@ -107,6 +108,7 @@ int main(int argc, char** argv) {
     }
     bool boxed = false;
     int left = 0, running = 0, number = 0;
+    bool ahead = false;
     std::function<void(int)> next = [&](int slot) {
       if (left == 0) return running == 0 ? loop.stop() : void();
       --left;
@@ -120,12 +122,14 @@ int main(int argc, char** argv) {
         launch.box = souk::Boxed{"job", false, false, {}};
         launch.box->bounds.memory = 1 << 30, launch.box->bounds.disk = launch.box->bounds.file = 1 << 30;
       }
-      executor.start(slot, std::move(launch), [&, slot](souk::Outcome outcome) {
+      auto finished = [&, slot](souk::Outcome outcome) {
         --running;
         task_cpu[boxed] += std::chrono::duration<double>(outcome.cpu).count();
         failed += !outcome.succeeded();
         next(slot);
-      });
+      };
+      if (ahead) executor.line_up(slot, std::move(launch), finished, [] {});
+      else executor.start(slot, std::move(launch), finished);
     };
     for (int round = 0; round < rounds; ++round) {
       const auto timed = [&](const auto& work) {
@@ -143,7 +147,10 @@ int main(int argc, char** argv) {
       const auto through = [&](int number_of) {
         return timed([&] {
           left = number_of;
-          for (int slot = 0; slot < slots; ++slot) next(slot);
+          for (int slot = 0; slot < slots; ++slot) {
+            next(slot);
+            if (ahead) next(slot);
+          }
           loop.restart();
           loop.run();
         });
@@ -156,6 +163,15 @@ int main(int argc, char** argv) {
       const double used = own_cpu() - from + runners_cpu() - helpers + task_cpu[0] - tasks_before;
       worker_cpu += own_cpu() - from;
       helper_cpu += runners_cpu() - helpers;
+      ahead = true;
+      from = own_cpu();
+      helpers = runners_cpu();
+      ahead_rates.push_back(through(tasks));
+      ahead_worker_cpu += own_cpu() - from;
+      ahead_helper_cpu += runners_cpu() - helpers;
+      ahead_ratios.push_back(ahead_rates.back() / bare);
+      ahead_gains.push_back(ahead_rates.back() / rate);
+      ahead = false;
       if (with_sandbox) {
         boxed = true;
         through(slots);
@@ -181,6 +197,8 @@ int main(int argc, char** argv) {
   std::printf("executor   %7.0f tasks/s (%.0f to %.0f), worker %.1f us, runners %.1f us a task\n", median(rates), *std::min_element(rates.begin(), rates.end()),
               *std::max_element(rates.begin(), rates.end()), worker_cpu / all, helper_cpu / all);
   std::printf("ratio      %7.2f (%.2f to %.2f)\n", median(ratios), *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()));
+  std::printf("one ahead  %7.0f tasks/s, worker %.1f us, runners %.1f us a task; ratio to the bare loop %.2f, to without %.2f (%.2f to %.2f)\n", median(ahead_rates), ahead_worker_cpu / all,
+              ahead_helper_cpu / all, median(ahead_ratios), median(ahead_gains), *std::min_element(ahead_gains.begin(), ahead_gains.end()), *std::max_element(ahead_gains.begin(), ahead_gains.end()));
   if (with_sandbox) {
     std::printf("tasks      %.1f us of CPU each, %.1f us in a sandbox\n", task_cpu[0] / all, task_cpu[1] / all);
     std::printf("sandboxed  %7.0f tasks/s (%.0f to %.0f), worker %.1f us, runners %.1f us a task\n", median(boxed_rates), *std::min_element(boxed_rates.begin(), boxed_rates.end()),

@@ -50,6 +50,7 @@ std::vector<Action> Agent::step(Instant now, Event event) {
   obey_owner();
   if ((shuts_out() && greeted_) || leaving_) hand_back_waiting();
   start_waiting();
+  recall_some();
   if (const auto at = hand_back_at(); at && now_ >= *at) hand_back_waiting();
   hand_back_calls();
   report();
@@ -192,7 +193,8 @@ void Agent::on(StopAsked& event) {
       gather_until_ = now_;  // somebody waits for it
     } else if (entry->second.phase == Phase::running) {
       Slot& slot = slots_[static_cast<std::size_t>(entry->second.slot)];
-      if (slot.calls > 0) actions_.emplace_back(StopCall{entry->second.slot, attempt});
+      if (slot.next == attempt) slot.next_stopped = true;  // recall_some()
+      else if (slot.calls > 0) actions_.emplace_back(StopCall{entry->second.slot, attempt});
       else if (!std::exchange(slot.stopping, true)) actions_.emplace_back(StopSlot{entry->second.slot});
     }
   }
@@ -259,11 +261,79 @@ void Agent::on(Finished& event) {
     event.outcome.err.clear();
     event.outcome.why = leaving_ ? "handed back: its worker was stopped" : "handed back by its owner" + (rule().empty() ? "" : ": " + rule());
   }
-  free(event.slot);
+  if (event.outcome.cause == Cause::exited) {
+    const auto took = static_cast<double>(event.outcome.wall.count());
+    process_us_ = process_us_ < 0 ? took : process_us_ + (took - process_us_) / 8;
+  }
+  if (slot.next) promote(event.slot);
+  else free(event.slot);
   --running_count_;
   moved_at_ = now_;
   if (event.outcome.why.size() > kWhyMax) event.outcome.why.resize(kWhyMax);
   owe(entry, std::make_shared<const Outcome>(std::move(event.outcome)));
+}
+
+/// The slot is never free in between, and what was lined up has what the one before had.
+void Agent::promote(int number) {
+  Slot& slot = slots_[static_cast<std::size_t>(number)];
+  Slot then;
+  then.attempt = slot.next;
+  then.needs = std::move(slot.needs);
+  then.answered = now_;
+  then.began = ++starts_;
+  then.stopping = slot.next_stopped;
+  slot = std::move(then);
+  lines_.erase(number);
+  if (slot.stopping) actions_.emplace_back(StopSlot{number});  // it began before it could be recalled
+}
+
+void Agent::on(Recalled& event) {
+  if (event.slot < 0 || event.slot >= limits_.slots) return;
+  Slot& slot = slots_[static_cast<std::size_t>(event.slot)];
+  if (!slot.next) return;
+  const AttemptId attempt = *std::exchange(slot.next, std::nullopt);
+  const auto entry = held_.find(attempt);
+  lines_.erase(event.slot);
+  --running_count_;
+  slot.recalling = false;
+  if (std::exchange(slot.next_stopped, false)) {
+    auto outcome = std::make_shared<Outcome>();
+    outcome->cause = Cause::canceled;
+    owe(entry, std::move(outcome));
+    gather_until_ = now_;  // somebody waits for it
+    return;
+  }
+  entry->second.phase = Phase::waiting;
+  entry->second.slot = -1;
+  entry->second.assignment = std::exchange(slot.next_assignment, {});
+  entry->second.recalled = true;
+  waiting_.push_front(attempt);
+  ++waiting_count_;
+}
+
+/// What is lined up waits for one slot only. It comes back when that one stands, or takes long, or another has nothing to do.
+void Agent::recall_some() {
+  const bool room = waiting_count_ == 0 && !idle_.empty() && slots_used() < allowed_.offered;
+  for (const int number : lines_) {
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    const bool comes_back = slot.next_stopped || slot.paused || slot.stopping || slot.handing_back || shuts_out() || leaving_ || blocked() || slots_used() > allowed_.offered || room || now_ >= slot.lined_up + kHandBackAfter;
+    if (!comes_back || std::exchange(slot.recalling, true)) continue;
+    actions_.emplace_back(Recall{number});
+  }
+}
+
+/// A slot behind whose process this one can stand, or -1: the one whose process began first. Only where processes are short: then nobody waits long for a slot
+/// while another one is free, and what it saves, the way from the runner here and back, is worth something.
+int Agent::slot_to_line_up(const Assignment& assignment) const {
+  if (!limits_.lines_up || process_us_ < 0 || process_us_ >= std::chrono::duration<double, std::micro>(kLineUpBelow).count()) return -1;
+  if (!assignment.command->service.empty() || assignment.command->pin || slots_used() > allowed_.offered || leaving_) return -1;
+  int found = -1;
+  for (int number = 0; number < limits_.slots; ++number) {
+    const Slot& slot = slots_[static_cast<std::size_t>(number)];
+    const bool takes = slot.attempt && !slot.next && !slot.paused && !slot.stopping && !slot.handing_back && slot.granted == Granted{} && slot.needs == assignment.needs;
+    if (takes && (found < 0 || slot.began < slots_[static_cast<std::size_t>(found)].began)) found = number;
+  }
+  return found;
 }
 
 void Agent::free(int number) {
@@ -392,6 +462,20 @@ void Agent::start_waiting() {
     const Assignment& assignment = entry->second.assignment;
     const bool is_call = !assignment.command->service.empty();
     if (idle_.empty() || !has_room(assignment.needs)) {
+      if (const int line = entry->second.recalled ? -1 : slot_to_line_up(assignment); line >= 0) {
+        waiting_.pop_front();
+        Slot& slot = slots_[static_cast<std::size_t>(line)];
+        slot.next = attempt;
+        slot.next_assignment = std::exchange(entry->second.assignment, {});
+        slot.lined_up = now_;
+        lines_.insert(line);
+        entry->second.phase = Phase::running;
+        entry->second.slot = line;
+        --waiting_count_;
+        ++running_count_;
+        actions_.emplace_back(LineUp{line, slot.next_assignment});
+        continue;
+      }
       const int behind = is_call ? slot_behind_calls(assignment) : -1;
       if (behind < 0) break;
       waiting_.pop_front();
@@ -528,7 +612,7 @@ void Agent::send_again(const Flight& flight, bool refused, const std::string& wh
 /// one by one. Half of what is here goes on while the other half is handed in and more is sent; so the more there is ahead, the fewer stanzas, and no slot
 /// waits for one. The last results of what is here never wait.
 bool Agent::gathering() const {
-  return now_ < gather_until_ && waiting_count_ > whole_.size() && !blocked() && large_.empty() && !whole_.empty() && whole_bytes_ < kReportRoom;
+  return now_ < gather_until_ && waiting_count_ + lines_.size() > whole_.size() && !blocked() && large_.empty() && !whole_.empty() && whole_bytes_ < kReportRoom;
 }
 
 /// One report is under way at a time, and what ends meanwhile leaves together in the next; a second one only when there is a stanza full.
@@ -670,6 +754,8 @@ std::optional<Instant> Agent::wake_at() const {
     if (queues_ == 0 || !greeted_) break;
     if (slot.calls > 1 && !slot.paused) at(slot.answered + kHandBackAfter);
   }
+  for (const int number : lines_)
+    if (const Slot& slot = slots_[static_cast<std::size_t>(number)]; !slot.recalling) at(slot.lined_up + kHandBackAfter);
   if (greeted_ && retry_at_ > now_ && something_queued()) at(retry_at_);
   if (greeted_ && gathering()) at(gather_until_);
   if (const auto when = show_at()) at(*when);
@@ -693,7 +779,7 @@ std::optional<std::string> Agent::broken_invariant() const {
     if (entry.phase == Phase::queued && entry.whole()) whole += entry.cost();
     if (entry.phase == Phase::waiting && entry.assignment.command == nullptr) return "a waiting attempt has no command";
     if (entry.phase == Phase::waiting && std::find(waiting_.begin(), waiting_.end(), attempt) == waiting_.end()) return "a waiting attempt is in no queue";
-    if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt && slots_[static_cast<std::size_t>(entry.slot)].calls == 0) return "a running attempt is not in its slot";
+    if (entry.phase == Phase::running && slots_[static_cast<std::size_t>(entry.slot)].attempt != attempt && slots_[static_cast<std::size_t>(entry.slot)].next != attempt && slots_[static_cast<std::size_t>(entry.slot)].calls == 0) return "a running attempt is not in its slot";
     if (!owed && entry.outcome != nullptr) return "an attempt has a result before it ended";
     if (entry.kept != (entry.outcome != nullptr && !entry.quick)) return entry.kept ? "something is kept that is no result" : "a result is not kept";
     if (attempt.epoch > obeyed_) return "an attempt is of an epoch that was never obeyed";
@@ -715,7 +801,9 @@ std::optional<std::string> Agent::broken_invariant() const {
     const Slot& one = slots_[slot];
     if (one.attempt && one.calls > 0) return "a slot has a process and calls";
     if ((one.calls > 0) != (one.service != nullptr)) return "a slot has calls of no service, or a service without calls";
-    busy += one.busy(), queues += one.calls > 1, running_there += one.attempt ? 1 : static_cast<std::size_t>(one.calls);
+    if (one.next && (!one.attempt || !one.next_assignment.command)) return "something is lined up behind nothing, or has no command";
+    if (one.next.has_value() != lines_.contains(static_cast<int>(slot))) return "slots with something lined up are miscounted";
+    busy += one.busy(), queues += one.calls > 1, running_there += one.next ? 1 : 0, running_there += one.attempt ? 1 : static_cast<std::size_t>(one.calls);
     if (one.busy() == idle_.contains(static_cast<int>(slot))) return "a slot is both idle and busy, or neither";
   }
   Packing packed(limits_.slots, limits_.capacity);

@@ -5,6 +5,8 @@
 //                  │ └─ stopped ──────────┤ (as `canceled`)
 //                  └─── handed back ──────┘ (nothing ran: `returned`; its owner took the machine back: `canceled`, and the manager asked for no stop)
 //
+// Short processes are lined up, one behind each that runs, with what that one has (LineUp): they count as running, begin without a word from here, and come back
+// while they have not (Recall).
 // Waiting attempts start strictly in order of arrival, each when all it needs is free here: a small one that came later overtakes nobody, so nothing
 // wide starves. An attempt of four cpus takes four slots, but one runner.
 // Attempts that call a service (worker/services.h) share a slot with others that call the same with the same needs: its process answers one after another, and
@@ -74,7 +76,10 @@ struct Restored {
 struct Greeted { Epoch epoch; Duration lease; bool outdated = false; };
 struct Assigned { Epoch epoch; std::vector<Assignment> assignments; };
 struct StopAsked { std::vector<AttemptId> attempts; };
+/// What was lined up there, if anything was, runs now.
 struct Finished { int slot; Outcome outcome; };
+/// What was lined up there has not begun and will not.
+struct Recalled { int slot; };
 /// Calls of a slot's service that ended, in any order; what was handed back meanwhile is not looked at.
 struct CallsEnded {
   struct Ended { AttemptId attempt; Outcome outcome; };
@@ -110,7 +115,7 @@ struct Allowance {
   std::uint64_t until_ms = 0;  // since 1970: when its owner will want it back; 0: not known
 };
 struct Tick {};    // time passed
-using Event = std::variant<Restored, Greeted, Assigned, StopAsked, Finished, CallsEnded, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Leave, DiskRefuses, Pause, Resume, Allowance, Tick>;
+using Event = std::variant<Restored, Greeted, Assigned, StopAsked, Finished, Recalled, CallsEnded, ReportTaken, ReportFailed, LeaseTaken, LeaseFailed, ManagerGone, Drain, Leave, DiskRefuses, Pause, Resume, Allowance, Tick>;
 
 // ---- Actions --------------------------------------------------------------------------------------------------------------------
 /// Answers to the event just told; at most one of them, and first but for what is to be kept or remembered.
@@ -121,6 +126,10 @@ struct RefuseEpoch { std::string why; };
 struct RefuseStale { Epoch epoch; JobId jobs; };  // the highest obeyed; the highest job number ever given
 
 struct Start { int slot; Assignment assignment; Granted granted; };  // its command is never null
+/// To begin there by itself when what runs there ends: with the same needs and grants.
+struct LineUp { int slot; Assignment assignment; };
+/// Take back what was lined up there, unless it has begun: Recalled, or Finished of the one before, will tell.
+struct Recall { int slot; };
 struct Call { int slot; Assignment assignment; };     // of a service, behind those that the slot was given before
 struct StopCall { int slot; AttemptId attempt; };
 struct ForsakeCall { int slot; AttemptId attempt; };  // it was handed back: its answer is of no interest any more
@@ -153,13 +162,14 @@ struct Keep { Held held; std::shared_ptr<const Outcome> outcome; };
 struct Forget { AttemptId attempt; };
 /// To have on disk before the answer leaves: the highest epoch obeyed and the highest job that came.
 struct Remember { Epoch epoch; JobId jobs_seen; };
-using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, Call, StopCall, ForsakeCall, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied, Keep, Forget, Remember>;
+using Action = std::variant<AnswerHello, AnswerAssign, RefuseEpoch, RefuseStale, Start, LineUp, Recall, Call, StopCall, ForsakeCall, StopSlot, PauseSlot, ResumeSlot, SendReport, SendLease, Show, GiveUp, Emptied, Keep, Forget, Remember>;
 
 struct Limits {
   int slots = 1;
   std::size_t held_max = 8192;               // attempts held at once, as one hello answer names them all; more are refused
   std::size_t owed_bytes_max = 64u << 20;    // results not yet taken; reached: nothing new is accepted or started
   Capacity capacity{};                       // beside slots
+  bool lines_up = false;                     // the shell knows LineUp and Recall
 };
 constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
 constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all
@@ -168,6 +178,7 @@ constexpr std::chrono::milliseconds kGatherMax{50};  // how long a result may wa
 constexpr std::chrono::milliseconds kHandBackAfter{250};  // nothing began or ended here for so long while something waits: others may be faster
 constexpr std::chrono::microseconds kAheadTime{2000};  // of calls in a service's pipe, by what they took so far; before anything is known, one
 constexpr int kAheadMax = 256;
+constexpr std::chrono::milliseconds kLineUpBelow{100};  // processes that take less, by what they took so far, are lined up behind others
 constexpr std::chrono::microseconds kKeptFrom{1000};  // a call that took less is not kept on disk
 constexpr std::chrono::milliseconds kShowEvery{1000};
 // A worker is free for a blink between two tasks. To tell of that, and that it is over, costs two stanzas a task, which was a third of what a server did for
@@ -211,6 +222,7 @@ class Agent {
     std::shared_ptr<const Outcome> outcome;  // while owed; null: handed back
     bool kept = false;                       // the shell was told to keep that outcome
     bool quick = false;                      // a call that took no time: it never is
+    bool recalled = false;                   // it was lined up once, for too long: not again
     bool alone = false;                      // refused in company: from now on it travels by itself and harms no other
     int failures = 0;                        // weight of its own refusals and resends; at kFailuresMax it is given up
     unsigned generation = 0;                 // of its pieces; grows when they start again
@@ -234,6 +246,10 @@ class Agent {
     Granted granted;
     std::uint64_t began = 0;  // counts starts: the highest is the youngest
     bool paused = false, handing_back = false;
+    std::optional<AttemptId> next;  // lined up behind the process
+    Assignment next_assignment;     // should it be recalled
+    Instant lined_up{};
+    bool recalling = false, next_stopped = false;  // the second: somebody asked that it stops
     bool busy() const { return attempt || calls > 0; }
   };
   struct Large {  // a result that travels in pieces; the first in large_ is on its way
@@ -252,6 +268,7 @@ class Agent {
   void on(Assigned& event);
   void on(StopAsked& event);
   void on(Finished& event);
+  void on(Recalled& event);
   void on(CallsEnded& event);
   void on(ReportTaken& event);
   void on(ReportFailed& event);
@@ -275,6 +292,9 @@ class Agent {
   void hand_back_waiting();
   void hand_back_calls();
   int slot_behind_calls(const Assignment& assignment);
+  int slot_to_line_up(const Assignment& assignment) const;
+  void promote(int slot);
+  void recall_some();
   void free(int slot);
   void obey_owner();
   void start_waiting();
@@ -317,6 +337,8 @@ class Agent {
   std::map<std::string, Service, std::less<>> services_;  // by name; never shrinks, a worker offers few
   int next_call_ = 0;                                     // the slot that is looked at first for the next call
   int queues_ = 0;                                        // slots with more than one call
+  std::set<int> lines_;                                   // slots with something lined up
+  double process_us_ = -1;                                // what a process takes, a running mean; below 0: not known
   Packing packing_;
   std::deque<AttemptId> waiting_;  // in order of arrival; may name some that wait no more
   std::size_t waiting_count_ = 0, running_count_ = 0;

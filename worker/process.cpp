@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <optional>
 #include <poll.h>
 #include <stdexcept>
 #include <sys/file.h>
@@ -132,7 +133,7 @@ std::string why_not_started(const Launch& launch, std::size_t bytes, const runne
 
 // ---- The executor -----------------------------------------------------------------------------------------------------------
 //
-// Slot:    idle --start--> busy --report--> idle
+// Slot:    idle --start--> busy --report--> idle, or busy with what was lined up: its runner began that by itself when it had sent the report
 // Runner:  none --start--> alive --report--> alive
 //                          alive --socket closed, or a report that says `unclean`--> leaving --ended--> none
 // While a runner leaves with an attempt, its slot stays busy: the attempt ends when all of it is gone, or after kLeaveMax.
@@ -186,7 +187,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   ~Impl() { end_runners(); }
 
   void shut() {
-    for (Slot& slot : slots_) slot.finished = nullptr;
+    for (Slot& slot : slots_) slot.finished = nullptr, slot.next.reset();
     end_runners();
   }
 
@@ -197,18 +198,74 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     slot.finished = std::move(finished);
     slot.serial = ++serial_;
     slot.launch = std::move(launch);
-    slot.launch.output_max = std::min(slot.launch.output_max, kOutputMax);
-    slot.stopping = slot.sent_again = slot.paused = false;
+    slot.output_at = 0;
+    begin(slot);
+  }
+
+  void line_up(int number, Launch launch, std::function<void(Outcome)> finished, std::function<void()> recalled) {
+    if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return refuse_launch("there is no slot " + std::to_string(number), std::move(finished));
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (!slot.finished) return start(number, std::move(launch), std::move(finished));
+    if (slot.next) return refuse_launch("something is lined up in slot " + std::to_string(number) + " already", std::move(finished));
+    Next& next = slot.next.emplace(Next{std::move(finished), std::move(recalled), ++serial_, std::move(launch), 0, slot.output_at == 0 ? 2 * kOutputMax : 0, nullptr});
+    next.launch.output_max = std::min(next.launch.output_max, kOutputMax);
+    if (!slot.runner || !slot.box.empty() || next.launch.box || next.launch.streams.in >= 0 || !objection(next.launch).empty()) return;
+    if (send_launch(slot, next.launch, next.serial, next.output_at, next.bytes, true).empty()) next.sent_to = slot.runner;
+  }
+
+  void recall(int number) {
+    if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return;
+    Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (!slot.next) return;
+    if (slot.next->sent_to && slot.next->sent_to == slot.runner) return tell(slot, runner::Kind::recall, slot.next->serial);
+    asio::post(loop_, [weak = weak_from_this(), &slot, serial = slot.next->serial] {
+      if (const auto self = weak.lock()) recalled(slot, serial);
+    });
+  }
+
+ private:
+  struct Slot;
+
+  static void recalled(Slot& slot, std::uint64_t serial) {
+    if (!slot.next || slot.next->serial != serial) return;  // it has begun meanwhile
+    const auto tell = std::move(slot.next->recalled);
+    slot.next.reset();
+    tell();
+  }
+
+  /// What the slot has is new.
+  void renew(Slot& slot, bool came_ahead) {
+    slot.stopping = slot.sent_again = slot.paused = slot.late = false;
+    slot.came_ahead = came_ahead;
     slot.stopped = 0;
     slot.lost_why.clear();
     slot.started = steady_clock::now();
-    slot.late = false;
     slot.ends_by = ends_by(slot.launch, slot.started);
     watch();
+  }
+
+  void begin(Slot& slot) {
+    slot.launch.output_max = std::min(slot.launch.output_max, kOutputMax);
+    renew(slot, false);
     if (std::string why = objection(slot.launch); !why.empty()) return not_started_later(slot, std::move(why));
     if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
   }
 
+  /// The one before has ended, and been read.
+  void promote(Slot& slot) {
+    if (!slot.next) return;
+    Next next = std::move(*slot.next);
+    slot.next.reset();
+    slot.finished = std::move(next.finished);
+    slot.serial = next.serial;
+    slot.launch = std::move(next.launch);
+    slot.bytes = next.bytes;
+    slot.output_at = next.output_at;
+    if (next.sent_to && next.sent_to == slot.runner) renew(slot, true);
+    else begin(slot);
+  }
+
+ public:
   void stop(int number) {
     if (number < 0 || static_cast<std::size_t>(number) >= slots_.size()) return;
     Slot& slot = slots_[static_cast<std::size_t>(number)];
@@ -234,6 +291,15 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   void use(std::shared_ptr<const Sandbox> sandbox) { sandbox_ = std::move(sandbox); }
 
  private:
+  struct Next {  // lined up
+    std::function<void(Outcome)> finished;
+    std::function<void()> recalled;
+    std::uint64_t serial = 0;
+    Launch launch;
+    std::size_t bytes = 0;
+    std::uint64_t output_at = 0;
+    std::shared_ptr<Runner> sent_to;  // has it already; null: it is sent when its turn comes
+  };
   struct Slot {
     std::shared_ptr<Runner> runner;  // null: started with the next attempt
     std::string box;                 // what its sandbox is for; empty: it has none
@@ -244,7 +310,10 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::uint64_t serial = 0;
     Launch launch;
     std::size_t bytes = 0;  // of its strings
+    std::uint64_t output_at = 0;  // in `output`, of what runs; what is lined up has the other half
+    std::optional<Next> next;
     bool stopping = false, sent_again = false, paused = false;
+    bool came_ahead = false;  // its launch reached the runner while another ran: it may have begun although nothing says so
     int stopped = 0;         // looks that found its runner stopped
     std::string lost_why;    // why we killed its runner
     steady_clock::time_point started, paused_at;
@@ -253,11 +322,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::string to_clean;  // folder that a runner left when it died
   };
 
-  void tell(Slot& slot, runner::Kind what) {
+  void tell(Slot& slot, runner::Kind what) { tell(slot, what, slot.serial); }
+  static void tell(Slot& slot, runner::Kind what, std::uint64_t serial) {
     if (!slot.runner) return;  // it could not start, or its runner died: its end is on the way
     runner::Request request;
     request.kind = what;
-    request.serial = slot.serial;
+    request.serial = serial;
     (void)!send(slot.runner->socket.native_handle(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
 
@@ -381,7 +451,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
 
   static bool make_output(Slot& slot) {
     slot.output.reset(memfd_create("souk-output", MFD_CLOEXEC));
-    return slot.output.get() >= 0 && ftruncate(slot.output.get(), 2 * kOutputMax) == 0;
+    return slot.output.get() >= 0 && ftruncate(slot.output.get(), 4 * kOutputMax) == 0;
   }
 
   /// Starts the slot's runner; answers why not.
@@ -420,11 +490,15 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   std::string send_launch(Slot& slot) {
     if (slot.launch.box)
       if (std::string why = limit(slot, static_cast<int>(&slot - slots_.data())); !why.empty()) return why;
-    const Launch& launch = slot.launch;
+    return send_launch(slot, slot.launch, slot.serial, slot.output_at, slot.bytes, false);
+  }
+  /// ahead: only to the runner that is there.
+  std::string send_launch(Slot& slot, const Launch& launch, std::uint64_t serial, std::uint64_t output_at, std::size_t& bytes, bool ahead) {
     runner::Request request;
     request.argc = static_cast<std::uint32_t>(launch.argv.size());
     request.envc = static_cast<std::uint32_t>(launch.env.size());
-    request.serial = slot.serial;
+    request.serial = serial;
+    request.output_at = output_at;
     request.limit_us = limit_us(launch);
     if (launch.box) {
       const Bounds& bounds = launch.box->bounds;
@@ -445,12 +519,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     add(processors);
     for (const auto& argument : launch.argv) add(argument);
     for (const auto& [name, value] : launch.env) message_.append(name).push_back('='), add(value);
-    request.size = slot.bytes = message_.size() - sizeof request;
+    request.size = bytes = message_.size() - sizeof request;
     request.large = message_.size() > runner::kMessageMax;
     runner::Report too_long;
     too_long.failed = runner::Failed::exec;
     too_long.error = E2BIG;
-    if (request.size > runner::kLaunchMax) return why_not_started(launch, slot.bytes, too_long, work_.string());
+    if (request.size > runner::kLaunchMax) return why_not_started(launch, bytes, too_long, work_.string());
     memcpy(message_.data(), &request, sizeof request);
 
     Fd large, input;  // input as a memfd needs no feeder, no SIGPIPE and no wake-ups
@@ -481,6 +555,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       c->cmsg_len = CMSG_LEN(sizeof(int) * static_cast<std::size_t>(count));
       memcpy(CMSG_DATA(c), given, sizeof(int) * static_cast<std::size_t>(count));
     }
+    if (ahead) return sendmsg(slot.runner->socket.native_handle(), &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? "" : text_of(errno);
     if (slot.runner && slot.box != use_of(slot.launch)) leave(slot.runner, nullptr, false);
     for (int tries = 0;; ++tries) {
       const bool is_new = !slot.runner;
@@ -538,7 +613,9 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return listen(slot, runner);
     // Reset, not closed: it ended with messages unread (unix(7)). If only the launch was sent, that has not begun, and goes to a new runner,
     // but for streams that were given: who gave them has closed them since, and their numbers may be those of other files.
-    if (n < 0 && errno == ECONNRESET && slot.finished && runner->ready && !slot.stopping && !slot.sent_again && slot.launch.streams.in < 0) {
+    // With one lined up it is not known which of both it did not read; its last reports, if any, come behind this.
+    if (n < 0 && errno == ECONNRESET && slot.finished && slot.next) return listen(slot, runner);
+    if (n < 0 && errno == ECONNRESET && slot.finished && !slot.came_ahead && runner->ready && !slot.stopping && !slot.sent_again && slot.launch.streams.in < 0) {
       slot.sent_again = true;
       leave(slot.runner);
       if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));
@@ -550,6 +627,10 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     }
     if (n != sizeof message.report || message.kind != runner::Kind::report) return lose(slot);
     const runner::Report& report = message.report;
+    if (report.recalled) {
+      listen(slot, runner);
+      return recalled(slot, report.serial);
+    }
     if (!slot.finished || report.serial != slot.serial) return listen(slot, runner);
     Outcome outcome = outcome_of(slot, report);
     if (report.unclean) leave(slot.runner);
@@ -568,12 +649,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       if (report.kept[i] == 0) continue;
       std::string& to = i != 0 ? outcome.err : outcome.out;
       to.resize(std::min<std::size_t>(report.kept[i], slot.launch.output_max));
-      const ssize_t n = pread(slot.output.get(), to.data(), to.size(), i != 0 ? static_cast<off_t>(slot.launch.output_max) : 0);
+      const ssize_t n = pread(slot.output.get(), to.data(), to.size(), static_cast<off_t>(slot.output_at + (i != 0 ? slot.launch.output_max : 0)));
       to.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
       kept += to.size();
     }
     // Give back what a large output took, or it stays allocated for as long as the slot lives.
-    if (kept > kOutputKeptMapped) fallocate(slot.output.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * kOutputMax);
+    if (kept > kOutputKeptMapped) fallocate(slot.output.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(slot.output_at), 2 * kOutputMax);
     outcome.out_size = report.seen[0];
     outcome.err_size = report.seen[1];
     if (report.failed != runner::Failed::nothing) {
@@ -673,7 +754,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   void finish(Slot& slot, Outcome outcome) {
     const auto finished = std::exchange(slot.finished, nullptr);
     std::string().swap(slot.launch.input);
-    finished(std::move(outcome));  // may start the next
+    promote(slot);
+    finished(std::move(outcome));  // may start the next, or line up one more
   }
 
   void not_started_later(Slot& slot, std::string why) {
@@ -769,6 +851,10 @@ Executor::Executor(asio::io_context& loop, int slots, std::filesystem::path work
 Executor::~Executor() { impl_->shut(); }
 
 void Executor::start(int slot, Launch launch, std::function<void(Outcome)> finished) { impl_->start(slot, std::move(launch), std::move(finished)); }
+void Executor::line_up(int slot, Launch launch, std::function<void(Outcome)> finished, std::function<void()> recalled) {
+  impl_->line_up(slot, std::move(launch), std::move(finished), std::move(recalled));
+}
+void Executor::recall(int slot) { impl_->recall(slot); }
 void Executor::stop(int slot) { impl_->stop(slot); }
 void Executor::pause(int slot) { impl_->pause(slot, true); }
 void Executor::resume(int slot) { impl_->pause(slot, false); }

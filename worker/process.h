@@ -29,6 +29,12 @@ class Executor {
   /// Runs it in an idle slot (0 to slots + spare - 1); `finished` is called once, from the loop. Never fails otherwise: what cannot start ends as `not_started`.
   /// The slot is idle again when `finished` is called, so that may start the next.
   void start(int slot, Launch launch, std::function<void(Outcome)> finished);
+  /// Begins as soon as what runs in that slot has ended, without asking anybody; in an idle one at once. One a slot. `finished` is as with start(), and called after
+  /// that of the one before. From then on it is what runs in the slot. What is in a sandbox, or comes after such, waits here and not at the runner.
+  /// recalled: called once, from the loop, instead, if recall() came in time.
+  void line_up(int slot, Launch launch, std::function<void(Outcome)> finished, std::function<void()> recalled);
+  /// Takes back what was lined up, if it has not begun: else nothing comes of it.
+  void recall(int slot);
   /// TERM to the attempt's process group, KILL to all of it after its grace; it then finishes as `canceled`. Nothing if the slot is idle.
   void stop(int slot);
 

@@ -161,12 +161,31 @@ class Slot {
 
  private:
   bool next_request() {
+    if (ahead_.serial != 0) {
+      request_ = ahead_;
+      got_ = ahead_got_;
+      memcpy(message_, ahead_message_, got_ + 1);
+      given_ = ahead_given_;
+      ahead_given_ = Given{};
+      ahead_ = Request{};
+      return true;
+    }
     pollfd waiting{kSocket, POLLIN, 0};
     if (folder_.is_kept() && poll(&waiting, 1, kSpareMs) == 0) folder_.remove();
     return receive(0);
   }
 
-  /// Next request; false when the worker is gone. Only one without descriptors may come while an attempt runs.
+  /// Descriptors that came with a request.
+  struct Given {
+    int large = -1, input = -1, streams[2] = {-1, -1};  // the last: stdout and stderr that were given
+
+    void close_all() {
+      for (int* fd : {&large, &input, &streams[0], &streams[1]})
+        if (*fd >= 0) close(*fd), *fd = -1;
+    }
+  };
+
+  /// Next request; false when the worker is gone. Of one that runs only those may come that hold nothing of what receive() writes over.
   bool receive(int flags) {
     char control[CMSG_SPACE(kGivenMax * sizeof(int))];
     iovec part{message_, sizeof message_ - 1};
@@ -189,29 +208,31 @@ class Slot {
       int given[kGivenMax] = {-1, -1, -1, -1};
       memcpy(given, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0) < sizeof given ? c->cmsg_len - CMSG_LEN(0) : sizeof given);
       const int* next = given;
-      if (request_.large) large_ = *next++;
-      if (request_.input || request_.streams) input_ = *next++;
-      if (request_.streams) streams_[0] = next[0], streams_[1] = next[1];
+      given_ = Given{};
+      if (request_.large) given_.large = *next++;
+      if (request_.input || request_.streams) given_.input = *next++;
+      if (request_.streams) given_.streams[0] = next[0], given_.streams[1] = next[1];
     }
     return true;
   }
   char* strings() { return message_ + sizeof request_; }
 
   void run(Report& report) {
-    const Request request = request_;  // both it and the strings are written over when a Stop comes
+    const Request request = request_;  // all of it, the strings and the descriptors are written over when something comes while it runs
+    with_ = given_;
+    given_ = Given{};
     char* text = strings();
     std::size_t mapped = 0, pointers_mapped = 0;
     char** pointers = few_;
     const auto release = [&] {
-      for (int* fd : {&large_, &input_, &streams_[0], &streams_[1]})
-        if (*fd >= 0) close(*fd), *fd = -1;
+      with_.close_all();
       if (mapped != 0) munmap(text, mapped);
       if (pointers_mapped != 0) munmap(pointers, pointers_mapped);
       if (mapped != 0 || pointers_mapped != 0) forget_peak();
     };
-    if (large_ >= 0) {
+    if (with_.large >= 0) {
       mapped = request.size;
-      void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE, large_, 0);
+      void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE, with_.large, 0);
       if (at == MAP_FAILED) {
         mapped = 0;
         fail(report, Failed::message, errno);
@@ -230,8 +251,8 @@ class Slot {
       }
       pointers = static_cast<char**>(at);
     }
-    const bool whole = request.size != 0 && (large_ >= 0 || (!request.large && got_ == sizeof request + request.size)) && text[request.size - 1] == 0;
-    if (!whole || request.argc == 0 || (request.input && input_ < 0) || (request.streams && streams_[1] < 0)) {
+    const bool whole = request.size != 0 && (with_.large >= 0 || (!request.large && got_ == sizeof request + request.size)) && text[request.size - 1] == 0;
+    if (!whole || request.argc == 0 || (request.input && with_.input < 0) || (request.streams && with_.streams[1] < 0)) {
       fail(report, Failed::message, EPROTO);
       return release();
     }
@@ -301,8 +322,8 @@ class Slot {
 
   void attempt(const Request& request, Report& report) {
     if (!ready_pipes()) return fail(report, Failed::pipes, errno);
-    const int* const out = request.streams ? streams_ : write_;
-    Birth birth{argv_, env_, input_ >= 0 ? input_ : null_, out[0], out[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, boxed_ ? &request : nullptr, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
+    const int* const out = request.streams ? with_.streams : write_;
+    Birth birth{argv_, env_, with_.input >= 0 ? with_.input : null_, out[0], out[1], folder_.fd(), has_guard_ ? getpid() : 0, pinned_ ? processors_ : nullptr, sizeof processors_, boxed_ ? &request : nullptr, request.nice, candidate_, sizeof candidate_, Failed::nothing, 0};
     set_session_nice(request.nice);
     int pidfd = -1;
     paused_us_ = 0;
@@ -313,7 +334,7 @@ class Slot {
     const pid_t pid = clone(be_born, stack_ + sizeof stack_, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &birth, &pidfd);
     set_score(own_score_);
     if (pid < 0) return fail(report, Failed::clone, errno);
-    for (int* fd : {&input_, &streams_[0], &streams_[1]})  // so that their other ends see when it and all below it are gone
+    for (int* fd : {&with_.input, &with_.streams[0], &with_.streams[1]})  // so that their other ends see when it and all below it are gone
       if (request.streams && *fd >= 0) close(*fd), *fd = -1;
 
     await_end(request, report, pid, pidfd, born);
@@ -323,10 +344,29 @@ class Slot {
     int status = SIGKILL;  // as wait(2) has it; stays if even that does not end it
     report.unclean = !sweep(pid, &status, report);
     for (int i : {0, 1})  // 64: what could not be killed may write for ever
-      for (int n = 0; drain(i, report, request.output_max) && !(report.unclean && n == 64); ++n) {}
+      for (int n = 0; drain(i, report, request) && !(report.unclean && n == 64); ++n) {}
     if (birth.failed != Failed::nothing) return fail(report, birth.failed, birth.error);
     if (WIFEXITED(status)) report.exit_code = WEXITSTATUS(status);
     else report.signal = WTERMSIG(status);
+  }
+
+  // ---- What waits for the end of the attempt that runs
+  void put_ahead() {
+    ahead_ = request_;
+    ahead_got_ = got_;
+    memcpy(ahead_message_, message_, got_ + 1);
+    ahead_given_ = given_;
+    given_ = Given{};
+  }
+
+  /// False: the worker is gone.
+  bool give_back_ahead() {
+    Report report;
+    report.serial = ahead_.serial;
+    report.recalled = 1;
+    ahead_given_.close_all();
+    ahead_ = Request{};
+    return send(kSocket, &report, sizeof report, MSG_NOSIGNAL) >= 0;
   }
 
   // ---- Life
@@ -364,6 +404,8 @@ class Slot {
       if (guard_gone) vanish(pid);
       if (n > 0 && watched[1].revents != 0) {
         if (!receive(MSG_DONTWAIT)) vanish(pid);
+        if (request_.kind == Kind::run && request_.serial != 0 && request_.serial != request.serial) put_ahead();
+        if (request_.kind == Kind::recall && request_.serial != 0 && request_.serial == ahead_.serial && !give_back_ahead()) vanish(pid);
         if (request_.serial == request.serial) {
           if (request_.kind == Kind::stop) end_it(report.canceled);
           if (request_.kind == Kind::resume) resume();
@@ -373,11 +415,11 @@ class Slot {
             left_then = due == INT64_MAX ? INT64_MAX : due - paused;
             due = INT64_MAX;
           }
-          request_.serial = 0;  // done: it is not there again when nothing new came
         }
+        request_.serial = 0;  // done: it is not there again when nothing new came
       }
       for (int i : {0, 1})
-        if (n > 0 && watched[2 + i].revents != 0) drain(i, report, request.output_max);
+        if (n > 0 && watched[2 + i].revents != 0) drain(i, report, request);
       if (n == 0) reap_ended_orphans(pid, report);
       if (watch_.due() != INT64_MAX && now_us() >= watch_.due())
         if (const Over over = watch_.look(); over != Over::nothing) {
@@ -533,14 +575,15 @@ class Slot {
   }
 
   /// Takes what is in the pipe, 64 KiB at most; true if there may be more. Written, not mapped: mapped pages would count as our peak memory.
-  bool drain(int i, Report& report, std::uint64_t most) {
+  bool drain(int i, Report& report, const Request& request) {
+    const std::uint64_t most = request.output_max;
     const ssize_t n = read(read_[i], buffer, sizeof buffer);
     if (n <= 0) return false;
     const auto size = static_cast<std::uint64_t>(n);
     report.seen[i] += size;
     const std::uint64_t room = most - report.kept[i], keep = size < room ? size : room;
     if (keep != 0) {
-      const ssize_t kept = pwrite(kOutput, buffer, keep, static_cast<off_t>((i != 0 ? most : 0) + report.kept[i]));
+      const ssize_t kept = pwrite(kOutput, buffer, keep, static_cast<off_t>(request.output_at + (i != 0 ? most : 0) + report.kept[i]));
       if (kept > 0) report.kept[i] += static_cast<std::uint64_t>(kept);
     }
     return true;
@@ -560,15 +603,16 @@ class Slot {
   int shared_[2] = {-1, -1}, refs_ = -1, autogroup_ = -1;  // in a sandbox
   struct stat shared_as_made_[2]{}, work_as_made_{};
   Watch watch_;
-  int null_, large_ = -1, input_ = -1, score_ = -1;
+  int null_, score_ = -1;
+  Given given_, with_, ahead_given_;  // of the request that came last, of the attempt that runs, of the one that waits
   char own_score_[16] = {};
-  int read_[2] = {-1, -1}, write_[2] = {-1, -1}, streams_[2] = {-1, -1};  // the last: stdout and stderr that were given
-  Request request_{};
-  std::size_t got_ = 0;
+  int read_[2] = {-1, -1}, write_[2] = {-1, -1};
+  Request request_{}, ahead_{};  // the second: waits for the end of the attempt that runs; serial 0: none does
+  std::size_t got_ = 0, ahead_got_ = 0;
   char **argv_ = nullptr, **env_ = nullptr;
   char* few_[kStringsKept];
   char candidate_[PATH_MAX];
-  char message_[kMessageMax + 1];
+  char message_[kMessageMax + 1], ahead_message_[kMessageMax + 1];
   bool pinned_ = false;
   cpu_set_t processors_[kProcessorsMax / CPU_SETSIZE];
   int session_nice_ = 0;

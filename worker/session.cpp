@@ -88,8 +88,9 @@ DiscoInfo info_of(const Offer& offer) {
 std::string written(const TaskId& task) { return std::to_string(task.job.value) + '.' + std::to_string(task.task.value); }
 std::string written(const AttemptId& attempt) { return std::to_string(attempt.epoch.value) + '.' + std::to_string(attempt.number); }
 
-Limits limits_of(const Session::Setup& setup) {
+Limits limits_of(const Session::Setup& setup, bool lines_up) {
   Limits limits = setup.limits;
+  limits.lines_up = lines_up;
   limits.slots = setup.offer.slots;
   limits.capacity = {setup.offer.memory_bytes, setup.offer.disk_bytes, static_cast<int>(setup.offer.gpus.size()), setup.offer.resources, setup.processors};
   limits.held_max = std::max(limits.held_max, static_cast<std::size_t>(limits.slots) * 2);
@@ -100,7 +101,7 @@ Limits limits_of(const Session::Setup& setup) {
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
     : loop_(loop), manager_(canonical(setup.profile.manager)), accept_(setup.offer.accept), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), refuses_(std::move(setup.refuses)),
-      agent_(limits_of(setup)), link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
+      agent_(limits_of(setup, slots_.line_up != nullptr)), link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), enters_(setup.enters), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());
@@ -175,6 +176,7 @@ void Session::expect_hello() {
 void Session::stop(std::function<void()> done) {
   stopped_ = true;
   wake_.cancel();
+  late_.clear();
   hello_late_.cancel();
   room_.leave();
   link_.stop(std::move(done));
@@ -349,7 +351,7 @@ void Session::tell(Event event) {
     events_.pop_front();
     std::vector<Action> actions = agent_.step(now(), std::move(next));
     // What is to begin begins first: the rest writes to the disk and the wire, which takes as long as a short task does.
-    const auto rest = std::stable_partition(actions.begin(), actions.end(), [](const Action& action) { return std::holds_alternative<Start>(action) || std::holds_alternative<Call>(action); });
+    const auto rest = std::stable_partition(actions.begin(), actions.end(), [](const Action& action) { return std::holds_alternative<Start>(action) || std::holds_alternative<LineUp>(action) || std::holds_alternative<Call>(action); });
     for (auto action = actions.begin(); action != rest; ++action) std::visit([this](auto& what) { perform(what); }, *action);
     if (rest != actions.end() && std::exchange(calls_made_, false)) slots_.calls_made();
     for (auto action = rest; action != actions.end(); ++action) std::visit([this](auto& what) { perform(what); }, *action);
@@ -412,20 +414,45 @@ void Session::perform(Start& action) {
   const Held held{action.assignment.attempt, action.assignment.task};
   if (spdlog::should_log(spdlog::level::debug))  // two lines a task: not even their texts are made for nobody
     spdlog::debug("started task={} attempt={} slot={}", written(held.task), written(held.attempt), action.slot);
-  slots_.start(action.slot, std::move(action.assignment), std::move(action.granted), [this, slot = action.slot, held](Outcome outcome) {
+  slots_.start(action.slot, std::move(action.assignment), std::move(action.granted), when_ended(action.slot, held));
+}
+
+void Session::perform(LineUp& action) {
+  const Held held{action.assignment.attempt, action.assignment.task};
+  if (spdlog::should_log(spdlog::level::debug)) spdlog::debug("lined up task={} attempt={} slot={}", written(held.task), written(held.attempt), action.slot);
+  slots_.line_up(action.slot, std::move(action.assignment), when_ended(action.slot, held), [this, slot = action.slot] {
+    if (!stopped_) tell(Recalled{slot});
+  });
+}
+void Session::perform(Recall& action) {
+  spdlog::debug("recalled slot={}", action.slot);
+  slots_.recall(action.slot);
+}
+
+std::function<void(Outcome)> Session::when_ended(int slot, const Held& held) {
+  return [this, slot, held](Outcome outcome) {
     if (stopped_) return;
     const auto level = outcome.cause == Cause::not_started ? spdlog::level::warn : spdlog::level::debug;
     if (spdlog::should_log(level))
       spdlog::log(level, "finished task={} attempt={} slot={} cause={} exit_code={} signal={} wall_us={} why=\"{}\"", written(held.task), written(held.attempt), slot,
                   name_of(outcome.cause), outcome.exit_code, outcome.signal, outcome.wall.count(), printable(outcome.why));
-    if (outcome.cause != Cause::signaled || outcome.signal != SIGTERM) return tell(Finished{slot, std::move(outcome)});
-    // A service manager that ends all processes of a service at once tells us too: we must hear of that before we call it a failure.
-    auto wait = std::make_shared<boost::asio::steady_timer>(loop_, kTermTogether);
-    auto late = std::make_shared<Outcome>(std::move(outcome));
-    wait->async_wait([this, wait, slot, late](auto) {
-      if (!stopped_) tell(Finished{slot, std::move(*late)});
-    });
+    ended(slot, std::move(outcome));
+  };
+}
+
+/// A service manager that ends all processes of a service at once tells us too: we must hear of that before we call what it did to a task a failure.
+void Session::ended(int slot, Outcome outcome) {
+  ended_late(slot);  // the one before, in order
+  if (outcome.cause != Cause::signaled || outcome.signal != SIGTERM) return tell(Finished{slot, std::move(outcome)});
+  Late& late = late_.emplace(slot, Late{boost::asio::steady_timer(loop_, kTermTogether), std::move(outcome)}).first->second;
+  late.timer.async_wait([this, slot](auto error) {
+    if (!error) ended_late(slot);
   });
+}
+
+void Session::ended_late(int slot) {
+  const auto late = late_.extract(slot);
+  if (!late.empty() && !stopped_) tell(Finished{slot, std::move(late.mapped().outcome)});
 }
 
 void Session::calls_ended(CallsEnded event) {
@@ -452,12 +479,17 @@ void Session::perform(ForsakeCall& action) {
   calls_made_ = true;
   slots_.forsake_call(action.slot, action.attempt);
 }
-void Session::perform(StopSlot& action) { slots_.stop(action.slot); }
+// Where an end is not told yet, the agent speaks of that one, and what runs there now is another.
+void Session::perform(StopSlot& action) {
+  if (!late_.contains(action.slot)) slots_.stop(action.slot);
+}
 void Session::perform(PauseSlot& action) {
+  if (late_.contains(action.slot)) return;
   spdlog::debug("paused slot={}", action.slot);
   slots_.pause(action.slot);
 }
 void Session::perform(ResumeSlot& action) {
+  if (late_.contains(action.slot)) return;
   spdlog::debug("resumed slot={}", action.slot);
   slots_.resume(action.slot);
 }

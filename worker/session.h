@@ -3,6 +3,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "protocol/disco.h"
@@ -44,6 +45,9 @@ class Session {
     std::function<void(int slot, Assignment assignment)> call = nullptr;  // these four: only where the offer has services
     std::function<void(int slot, AttemptId attempt)> stop_call = nullptr, forsake_call = nullptr;
     std::function<void()> calls_made = nullptr;
+    // Executor::line_up() and recall(); without, the worker sends nothing ahead
+    std::function<void(int slot, Assignment assignment, std::function<void(Outcome)> finished, std::function<void()> recalled)> line_up = nullptr;
+    std::function<void(int slot)> recall = nullptr;
   };
   /// `spool` outlives this; null: results are kept in memory only. `found` is what it held.
   Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool = nullptr, Restored found = {});
@@ -89,6 +93,8 @@ class Session {
   void perform(RefuseEpoch& action);
   void perform(RefuseStale& action);
   void perform(Start& action);
+  void perform(LineUp& action);
+  void perform(Recall& action);
   void perform(Call& action);
   void perform(StopCall& action);
   void perform(ForsakeCall& action);
@@ -103,6 +109,9 @@ class Session {
   void perform(Keep& action);
   void perform(Forget& action);
   void perform(Remember& action);
+  std::function<void(Outcome)> when_ended(int slot, const Held& held);
+  void ended(int slot, Outcome outcome);
+  void ended_late(int slot);
   void give_way();
   void wake_in_time();
   void expect_hello();
@@ -124,6 +133,11 @@ class Session {
   Room room_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   boost::asio::steady_timer wake_, hello_late_;
+  struct Late {
+    boost::asio::steady_timer timer;
+    Outcome outcome;
+  };
+  std::map<int, Late> late_;  // by slot: ends that the agent does not know yet
   std::optional<Instant> wakes_at_;
   std::deque<Event> events_;  // told while one is being handled
   bool enters_, handling_ = false, stopped_ = false, calls_made_ = false;

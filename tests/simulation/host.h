@@ -97,6 +97,8 @@ class Host {
   void perform(worker::RefuseEpoch& action);
   void perform(worker::RefuseStale& action);
   void perform(worker::Start& action);
+  void perform(worker::LineUp&) {}  // nor sends ahead
+  void perform(worker::Recall&) {}
   void perform(worker::Call&) {}  // no worker here offers a service
   void perform(worker::StopCall&) {}
   void perform(worker::ForsakeCall&) {}

@@ -40,6 +40,8 @@ inline std::string told(const Action& action) {
       for (const int processor : a.granted.processors) with += " cpu" + std::to_string(processor);
       return with.empty() ? text : text + " with" + with;
     }
+    std::string operator()(const LineUp& a) { return "line up " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot); }
+    std::string operator()(const Recall& a) { return "recall in " + std::to_string(a.slot); }
     std::string operator()(const Call& a) { return "call " + std::to_string(a.assignment.attempt.number) + " in " + std::to_string(a.slot); }
     std::string operator()(const StopCall& a) { return "stop call " + std::to_string(a.attempt.number); }
     std::string operator()(const ForsakeCall& a) { return "forsake call " + std::to_string(a.attempt.number); }

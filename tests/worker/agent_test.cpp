@@ -898,6 +898,81 @@ TEST(Agent, ShowsTheLastStateAtMostOnceASecond) {
   EXPECT_NE(stage.after(500ms).find("show 'free: 1 slot'"), std::string::npos);
 }
 
+// ---- Lined up: sent to a slot while another attempt runs there ------------------------------------------------------------------
+
+/// One slot, or more, where a process takes a moment.
+struct Line : Stage {
+  explicit Line(int slots = 1) : Stage(Limits{.slots = slots, .lines_up = true}) {
+    greet();
+    assign({1});
+    finish(0);
+    taken(1);
+    after(2s);
+  }
+};
+
+TEST(Agent, LinesUpOneBehindEachProcessOnceProcessesAreKnownToBeShort) {
+  Line stage(2);
+  EXPECT_EQ(stage.assign({11, 12, 13, 14, 15}), "took; start 11 in 0; start 12 in 1; line up 13 in 0; line up 14 in 1; show 'busy: 2 of 2 slots'");
+  EXPECT_EQ(stage.agent.waiting(), 1u);
+  EXPECT_EQ(stage.finish(0), "line up 15 in 0");  // 13 runs there now; its result gathers, for there is work ahead
+  EXPECT_EQ(stage.agent.running(), 4u);
+  EXPECT_EQ(stage.finish(1), "report#2 11:exited 12:exited");
+  EXPECT_EQ(stage.finish(0), "");
+  EXPECT_EQ(stage.finish(0), "");
+  EXPECT_EQ(stage.taken(2), "report#3 13:exited 15:exited");
+  EXPECT_EQ(stage.greet(), "hello: free, holds 13,14,15; report#4 13:exited 15:exited");
+
+  Stage unknown(Limits{.lines_up = true});
+  unknown.greet();
+  EXPECT_EQ(unknown.assign({1, 2}), "took; start 1 in 0; show 'busy: 1 of 1 slot'");
+  Outcome long_one;
+  long_one.wall = 1s;
+  EXPECT_EQ(unknown.tell(Finished{0, long_one}), "start 2 in 0; report#1 1:exited");
+  EXPECT_EQ(unknown.assign({3}), "took");
+}
+
+TEST(Agent, WhatIsLinedUpBehindALongOneIsRecalledAndHandedBack) {
+  Line stage;
+  EXPECT_EQ(stage.assign({11, 12, 13}), "took; start 11 in 0; line up 12 in 0; show 'busy: 1 of 1 slot'");
+  EXPECT_EQ(stage.after(249ms), "");
+  EXPECT_EQ(stage.after(1ms), "recall in 0; report#2 returned 13");
+  EXPECT_EQ(stage.taken(2), "");
+  EXPECT_EQ(stage.tell(Recalled{0}), "report#3 returned 12");
+  EXPECT_EQ(stage.finish(0), "");
+  EXPECT_EQ(stage.agent.running(), 0u);
+}
+
+TEST(Agent, WhatIsLinedUpElsewhereComesToASlotThatHasNothingToDo) {
+  Line stage(2);
+  EXPECT_EQ(stage.assign({11, 12, 13}), "took; start 11 in 0; start 12 in 1; line up 13 in 0; show 'busy: 2 of 2 slots'");
+  EXPECT_EQ(stage.finish(1), "recall in 0; report#2 12:exited");
+  EXPECT_EQ(stage.tell(Recalled{0}), "start 13 in 1");
+}
+
+TEST(Agent, AStopOfWhatIsLinedUpNeverHitsWhatRunsBeforeIt) {
+  Line stage;
+  EXPECT_EQ(stage.assign({11, 12}), "took; start 11 in 0; line up 12 in 0; show 'busy: 1 of 1 slot'");
+  EXPECT_EQ(stage.stop({12}), "recall in 0");
+  EXPECT_EQ(stage.tell(Recalled{0}), "report#2 12:canceled");
+  stage.taken(2);
+  EXPECT_EQ(stage.finish(0), "report#3 11:exited");
+  stage.taken(3);
+
+  EXPECT_EQ(stage.assign({21, 22}), "took; start 21 in 0; line up 22 in 0");
+  EXPECT_EQ(stage.stop({22}), "recall in 0");
+  EXPECT_EQ(stage.finish(0), "stop slot 0; report#4 21:exited");  // too late: it had begun
+  EXPECT_EQ(stage.tell(Recalled{0}), "");
+  EXPECT_EQ(stage.agent.running(), 1u);
+}
+
+TEST(Agent, AnOwnerWhoWantsTheMachineGetsBackWhatIsLinedUpToo) {
+  Line stage;
+  EXPECT_EQ(stage.assign({11, 12}), "took; start 11 in 0; line up 12 in 0; show 'busy: 1 of 1 slot'");
+  EXPECT_EQ(stage.allow(0, 0, 1), "pause slot 0; recall in 0; lease 11,12 paused");
+  EXPECT_EQ(stage.tell(Recalled{0}), "report#2 returned 12");
+}
+
 // Any order of sane and insane events: invariants hold, every accepted attempt is started at most once, and nothing is lost without being taken.
 TEST(Agent, SurvivesAnyOrderOfEvents) {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
@@ -906,12 +981,14 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
     const auto roll = [&](std::uint64_t sides) { return dice() % sides; };
     const int slots = 1 + static_cast<int>(roll(4));
     const Capacity capacity{4ull << 30, 0, 2, {{"fpga", {2, {"a", "b"}}}, {"license", {2, {}}}}, {0, 1, 2}};
-    const Limits limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity};
+    const Limits limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity, .lines_up = seed % 2 == 0};
     Stage stage(limits);
     std::uint64_t number = 0, epoch = 1;
     std::set<AttemptId> accepted, started, gone;
     std::map<std::uint64_t, SendReport> flights;
     std::vector<bool> busy(static_cast<std::size_t>(slots));
+    std::vector<std::optional<AttemptId>> lined(static_cast<std::size_t>(slots));
+    std::set<std::size_t> recalls;  // slots
     std::map<AttemptId, int> calls;  // under way, and in which slot
     std::set<AttemptId> may_go;  // from the disk, for the manager has them
     const auto play = [&](Event event) {
@@ -930,6 +1007,12 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           EXPECT_TRUE(started.insert(s->assignment.attempt).second || gone.contains(s->assignment.attempt));
           EXPECT_FALSE(busy[static_cast<std::size_t>(s->slot)]);
           busy[static_cast<std::size_t>(s->slot)] = true;
+        } else if (const auto* l = std::get_if<LineUp>(&action)) {
+          EXPECT_TRUE(limits.lines_up && busy[static_cast<std::size_t>(l->slot)] && !lined[static_cast<std::size_t>(l->slot)]);
+          EXPECT_TRUE(l->assignment.command && l->assignment.command->service.empty() && !started.contains(l->assignment.attempt));
+          lined[static_cast<std::size_t>(l->slot)] = l->assignment.attempt;
+        } else if (const auto* b = std::get_if<Recall>(&action)) {
+          EXPECT_TRUE(lined[static_cast<std::size_t>(b->slot)] && recalls.insert(static_cast<std::size_t>(b->slot)).second);
         } else if (const auto* c = std::get_if<Call>(&action)) {
           EXPECT_TRUE(started.insert(c->assignment.attempt).second || gone.contains(c->assignment.attempt));
           EXPECT_FALSE(busy[static_cast<std::size_t>(c->slot)]);
@@ -949,6 +1032,16 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
       for (const auto& [attempt, kept] : on_disk) EXPECT_TRUE(stage.disk.contains(attempt) || may_go.contains(attempt)) << "forgotten before it was taken: " << attempt.number;
       EXPECT_LE(flights.size(), static_cast<std::size_t>(kReportsInFlightMax));
     };
+    // What was lined up runs now, whatever was said about it.
+    const auto finish = [&](std::size_t slot, Outcome outcome) {
+      busy[slot] = lined[slot].has_value();
+      if (lined[slot]) {
+        EXPECT_TRUE(started.insert(*lined[slot]).second || gone.contains(*lined[slot]));
+      }
+      lined[slot].reset();
+      recalls.erase(slot);
+      play(Finished{static_cast<int>(slot), std::move(outcome)});
+    };
     for (int turn = 0; turn < 600; ++turn) {
       switch (roll(14)) {
         case 13: {  // killed: what it held is lost but for what is on disk
@@ -958,6 +1051,8 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           flights.clear();
           calls.clear();
           busy.assign(busy.size(), false);
+          lined.assign(lined.size(), {});
+          recalls.clear();
           stage.crash(limits);
           EXPECT_EQ(stage.agent.owed(), stage.disk.size());
           break;
@@ -998,12 +1093,18 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
             play(std::move(ended));
             break;
           }
+          if (recalls.contains(slot) && roll(2) == 0) {
+            lined[slot].reset();
+            recalls.erase(slot);
+            play(Recalled{static_cast<int>(slot)});
+            break;
+          }
           if (!busy[slot]) { play(Finished{static_cast<int>(slot) - (roll(2) == 0 ? 50 : 0), {}}); break; }
-          busy[slot] = false;
           Outcome outcome;
+          outcome.wall = std::chrono::microseconds(roll(10) == 0 ? roll(1'000'000) : roll(10'000));
           outcome.out.assign(roll(5) == 0 ? roll(200'000) : roll(100), 'x');
           outcome.err.assign(roll(9) == 0 ? roll(100'000) : 0, 'y');
-          play(Finished{static_cast<int>(slot), std::move(outcome)});
+          finish(slot, std::move(outcome));
           break;
         }
         case 7: case 8: case 9: {
@@ -1057,8 +1158,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
       }
       for (std::size_t slot = 0; slot < busy.size(); ++slot) {
         if (!busy[slot]) continue;
-        busy[slot] = false;
-        play(Finished{static_cast<int>(slot), {}});
+        finish(slot, {});
       }
       for (int slot = 0; slot < slots; ++slot) {
         CallsEnded ended{slot, {}};
