@@ -4,6 +4,7 @@ import asyncio
 import glob
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -219,13 +220,17 @@ class Bans(Stage):
 
 
 class Rumours(Stage):
-    def remembers(self, worker, epoch, jobs):
-        """As if it had obeyed a later life of the manager, and been given its jobs. Whether that is true the manager cannot see."""
+    def change(self, worker, words, *rows):
+        """Of what it will say that it remembers. Whether that is true the manager cannot see."""
         worker.process.terminate()
         self.assertEqual(worker.process.wait(20), 0)
         store = sqlite3.connect(glob.glob(os.path.join(glob.escape(worker.state), "results-*.sqlite"))[0])
-        store.execute("INSERT OR REPLACE INTO meta VALUES('epoch',?),('jobs_seen',?)", (epoch, jobs))
+        store.executemany(words, rows)
         store.commit(), store.close()
+
+    def remembers(self, worker, epoch, jobs):
+        """As if it had obeyed a later life of the manager, and been given its jobs."""
+        self.change(worker, "INSERT OR REPLACE INTO meta VALUES(?,?)", ("epoch", epoch), ("jobs_seen", jobs))
 
     def back(self, worker, account):
         profile = os.path.join(self.grid_.folder, f"users/{account}.toml")
@@ -241,6 +246,27 @@ class Rumours(Stage):
         made = Worker(self, self.grid_, account, "--state", state)
         made.state = state
         return made
+
+    def test_what_a_worker_was_never_given_it_does_not_have_after_a_restart_either(self):
+        self.grid_ = grid = self.grid("--slots", 1, people=("mallory",))
+        mallory = self.worker("mallory")
+        go = os.path.join(grid.folder, "go")
+        job = grid.submit("--array", "1-2", "--require", 'name == "worker-1"', "--shell", f"until test -e '{go}'; do sleep 0.05; done; echo right")
+        until(lambda: grid.job(job)["running"] == 1, "one runs, and one waits")
+        epoch = int(re.search(r"store read epoch=(\d+)", self.log()).group(1))
+        wrong = b"\x50\x06"  # an Outcome: exit code 0, six bytes of output
+        self.change(mallory, "INSERT INTO results(epoch,number,job,task,outcome,out,err) VALUES(?,?,?,?,?,?,x'')",
+                    *((epoch, number, job, 1 + number % 2, wrong, b"wrong\n") for number in range(1, 41)))
+        grid.kill("manager")
+        self.back(mallory, "mallory")
+        until(lambda: "claims of what it was never given" in self.log(), "it says that it has both of them")
+        until(lambda: mallory.seen() and mallory.seen()["state"] == "free", "it is believed nothing of that")
+        self.assertEqual(grid.job(job)["running"], 1)
+        with open(go, "w"):
+            pass
+        self.assertEqual(grid.souk("wait", job).code, 0)
+        self.assertEqual(grid.souk("cat", job).text, "right\nright\n")
+        self.assertEqual({task["worker"] for task in grid.souk("tasks", job, "--json").json}, {"worker-1"})
 
     def test_no_worker_alone_stops_the_manager_and_who_does_is_banned(self):
         self.grid_ = grid = self.grid("--slots", 1, "--admin", jid("ada"), people=("ada", "mallory", "eve"))
