@@ -91,6 +91,7 @@ struct Past {
   unsigned runs = 0, failures = 0, losses = 0;  // runs that ended; of these its own failures, and those whose worker went away
   std::optional<Instant> not_before{};          // a retry waits for that time
   AttemptId over{};                             // the last one whose end is on disk: who brings it again was not told so yet
+  std::vector<std::string> voted{};             // who gave a result of it that is not decided yet
 };
 /// A job of an earlier life of the manager, or one that runs again. In a restart it comes before any worker joins.
 struct JobRestored {

@@ -49,6 +49,12 @@ std::array<std::uint64_t, 2> secret() {
   return {word(), word()};
 }
 
+/// What a result says, as it is kept: whether it is a success, and what is compared. Numbers are compared as they stand, and nothing less would do.
+std::string vote_of(const Outcome& outcome, const Quorum& quorum) {
+  if (quorum.on.what == AgreeOn::What::numbers) return {};
+  return (outcome.succeeded() ? '+' : '-') + digest_of(outcome, quorum.on.what);
+}
+
 /// By which the manager knows what it gave out, in all lives of its store. Beside what it protects, so that a copy of the store has both.
 SipKey claims_key(Journal& journal, const std::map<std::string, std::uint64_t>& facts) {
   SipKey key = secret();
@@ -118,12 +124,22 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
     event.job.terms.hold = entry.row.held;
     event.born = born(event.job.job);
     for (; ended != restored.ended.end() && ended->first.job == event.job.job; ++ended) event.ended.emplace_back(ended->first.task, ended->second);
-    for (; past != restored.past.end() && past->task.job == event.job.job; ++past)
-      event.past.push_back({past->task.task, past->runs, past->failures, past->losses, past->again_ms > 0 ? std::optional(clocks.at(past->again_ms)) : std::nullopt, past->over});
+    open_jury(event.job.job, entry.job);
+    const Quorum* quorum = jury_.quorum(event.job.job);
+    std::vector<std::pair<TaskId, Jury::Vote>> votes;
+    for (; past != restored.past.end() && past->task.job == event.job.job; ++past) {
+      event.past.push_back({past->task.task, past->runs, past->failures, past->losses, past->again_ms > 0 ? std::optional(clocks.at(past->again_ms)) : std::nullopt, past->over, {}});
+      for (const auto& [attempt, voter, vote] : past->votes) {
+        if (!quorum || vote.size() < 2) continue;
+        event.past.back().voted.push_back(voter);
+        votes.push_back({past->task, {attempt, voter, vote.substr(1), vote.front() == '+'}});
+      }
+    }
     know(entry.row.owner);
     for (const JobKnown& known : book_.ended_before(entry.job)) handle(known);
-    open_jury(event.job.job, entry.job);
     handle(event);
+    for (const auto& [task, vote] : votes)
+      if (scheduler_.state(task) == TaskState::waiting) jury_.recall(task, vote);
   }
   for (const auto& [fact, value] : restored.facts)
     if (fact.starts_with(kWorkerFact)) {
@@ -271,6 +287,7 @@ void Grid::banned(const std::string& jid) {
   const std::string account = bare(jid);
   if (fenced_.empty()) {
     Jury::Actions said;
+    journal_->forget_votes(account);
     jury_.discard(account, said);
     perform(std::move(said), nullptr);
   }
@@ -391,7 +408,11 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
       row.task = f->what.task, row.run = f->run, row.ending = f->why;
       std::replace(row.ending.begin(), row.ending.end(), '-', ' ');
     }
-    if (f->why == kVote) row.ending = "vote: " + row.ending;
+    if (f->why == kVote) {
+      row.ending = "vote: " + row.ending;
+      if (const Quorum* quorum = jury_.quorum(f->what.task.job); quorum && finished && finished->what == f->what)
+        row.voter = scheduler_.voter(f->worker, quorum->of), row.vote = vote_of(finished->outcome, *quorum);
+    }
     row.failures = f->failures, row.losses = f->losses;
     if (f->delay > Duration(0)) row.again_ms = now_ms() + static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(f->delay).count());
     remember(f->worker, std::move(row));

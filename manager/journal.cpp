@@ -63,6 +63,7 @@ class SqliteJournal final : public Journal {
   void cancel(JobId job) override { gather(CancelRow{job}); }
   void add(OutcomeRow outcome) override { gather(std::move(outcome)); }
   void add(AttemptRow attempt) override { gather(std::move(attempt)); }
+  void forget_votes(std::string account) override { gather(VotesRow{std::move(account)}); }
   void hold(JobId job, bool held) override { gather(HoldRow{job, held}); }
   void set(std::string fact, std::uint64_t value) override { gather(FactRow{std::move(fact), value}); }
   void reopen(JobRow job) override { gather(ReopenRow{std::move(job)}); }

@@ -53,6 +53,7 @@ struct AttemptRow {
   unsigned failures = 0, losses = 0;  // of the task so far, this one included
   std::uint64_t again_ms = 0;         // it runs again not before; 0: at once
   AttemptId over;                     // the attempt, if its worker told how it ended; of none else
+  std::string voter{}, vote{};        // if it is a vote: whose, and what it says
 };
 
 class Journal {
@@ -66,6 +67,8 @@ class Journal {
     unsigned runs = 0, failures = 0, losses = 0;
     std::uint64_t again_ms = 0;
     AttemptId over;
+    struct Vote { AttemptId attempt; std::string voter, vote; };
+    std::vector<Vote> votes{};  // since it failed last
   };
   struct Restored {
     Epoch epoch;  // of the life that begins now, already stored
@@ -123,6 +126,8 @@ class Journal {
   virtual std::size_t pending_bytes() const = 0;
   /// The job is no longer kept: it is gone with the next commit, its rows follow bit by bit between other work.
   virtual void forget(JobId job) = 0;
+  /// No vote of this account, or of a worker of it, counts any more.
+  virtual void forget_votes(std::string account) = 0;
   /// Jobs whose rows are still to go.
   virtual std::size_t forgetting() const = 0;
 

@@ -100,6 +100,14 @@ void Jury::close(JobId job) {
   cases_.erase(at);
 }
 
+void Jury::recall(TaskId task, const Vote& vote) {
+  const auto at = cases_.find(task.job);
+  if (at == cases_.end()) return;
+  auto& casts = at->second.votes[task.task];
+  const bool twice = std::any_of(casts.begin(), casts.end(), [&](const Cast& other) { return other.ballot.voter == vote.voter; });
+  if (!twice && casts.size() + 1 < at->second.quorum.most) casts.push_back({{vote.voter, {}, {vote.attempt, task}}, vote.digest, {}, vote.succeeded});
+}
+
 const Quorum* Jury::quorum(JobId job) const {
   const auto at = cases_.find(job);
   return at == cases_.end() ? nullptr : &at->second.quorum;

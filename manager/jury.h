@@ -63,6 +63,14 @@ class Jury {
 
   void open(JobId job, Quorum quorum);
   void close(JobId job);
+  /// As it is kept: what a task's results say, in as many bytes as are compared.
+  struct Vote {
+    AttemptId attempt;
+    std::string voter, digest;
+    bool succeeded = false;
+  };
+  /// Of an earlier life, for a job that is open here.
+  void recall(TaskId task, const Vote& vote);
   const Quorum* quorum(JobId job) const;
   /// Whether how it ended is a statement about the task, and not about the worker.
   static bool says_something(const Outcome& outcome) { return outcome.cause != Cause::lost && outcome.cause != Cause::canceled; }

@@ -147,6 +147,9 @@ void Scheduler::recall(Ix ix, const Past& known) {
   History& history = job.history[task];
   history.past = bounded(known.runs), history.failures = bounded(known.failures), history.losses = bounded(known.losses), history.over = known.over;
   job.counts.retried += history.failures;
+  if (job.votes_of)
+    for (const std::string& voter : known.voted)
+      if (auto& voted = job.voted[task]; std::find(voted.begin(), voted.end(), voter) == voted.end()) voted.push_back(voter);
   if (!known.not_before || *known.not_before <= now_) return;
   // The wall's clock may have been set since: no retry waits longer than it was asked to, with its jitter.
   const Retry& retry = job.terms[job.groups[group_of(job, task)].terms].retry;

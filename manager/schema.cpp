@@ -45,6 +45,11 @@ ALTER TABLE jobs DROP COLUMN spec;
 CREATE INDEX job_by_end ON jobs(ended_ms);
 CREATE TABLE untold(job INTEGER PRIMARY KEY);
 CREATE TABLE forgotten(job INTEGER PRIMARY KEY);
+)",
+    // Of a result that counts with others: who gave it, and what is compared of it.
+    R"(
+ALTER TABLE attempts ADD COLUMN voter TEXT;
+ALTER TABLE attempts ADD COLUMN vote BLOB;
 )"};
 static_assert(std::size(kSteps) == kSchemaVersion);
 

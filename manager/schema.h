@@ -10,7 +10,7 @@ class Database;
 namespace souk {
 
 /// `PRAGMA user_version` of a store says how many steps made its tables; a new one takes them all.
-constexpr int kSchemaVersion = 3;
+constexpr int kSchemaVersion = 4;
 /// The statements that make version `to` of the version before; 1 to kSchemaVersion.
 const char* schema_step(int to);
 

@@ -29,13 +29,15 @@ void StoreReader::restore(Journal::Restored& restored) {
   SQLite::Statement ended_text(db, "SELECT job,task,state FROM outcomes WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0) ORDER BY job,task");
   for (Query row(ended_text); row.next();) restored.ended.push_back({{{row.number(0)}, {row.number(1)}}, static_cast<TaskState>(row.number(2))});
   // The last row of a task has its counts.
-  SQLite::Statement past_text(db, "SELECT job,task,run,failures,losses,again_ms,epoch,number FROM attempts WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0) ORDER BY job,task,rowid");
+  SQLite::Statement past_text(db, "SELECT job,task,run,failures,losses,again_ms,epoch,number,voter,vote FROM attempts WHERE job IN (SELECT id FROM jobs WHERE ended_ms=0) ORDER BY job,task,rowid");
   for (Query row(past_text); row.next();) {
     const TaskId task{{row.number(0)}, {row.number(1)}};
     if (restored.past.empty() || restored.past.back().task != task) restored.past.push_back({task, 0, 0, 0, 0, {}});
     Journal::Past& p = restored.past.back();
+    if (row.number(3) > p.failures) p.votes.clear();  // they agreed that it failed, and what came then began anew
     p.runs = std::max(p.runs, static_cast<unsigned>(row.number(2))), p.failures = static_cast<unsigned>(row.number(3)), p.losses = static_cast<unsigned>(row.number(4)), p.again_ms = row.number(5);
     if (const AttemptId over{{row.number(6)}, row.number(7)}; over != AttemptId{}) p.over = over;
+    if (std::string voter = row.bytes(8); !voter.empty()) p.votes.push_back({{{row.number(6)}, row.number(7)}, std::move(voter), row.bytes(9)});
   }
   SQLite::Statement untold_text(db, "SELECT job FROM untold ORDER BY job");
   for (Query row(untold_text); row.next();) restored.untold.push_back({row.number(0)});

@@ -16,7 +16,8 @@ struct EndRow { JobRow job; };
 struct ReopenRow { JobRow job; };
 struct ForgetRow { JobId job; };
 struct ToldRow { JobId job; };
-using Write = std::variant<JobRow, OutcomeRow, AttemptRow, CancelRow, HoldRow, FactRow, EndRow, ReopenRow, ForgetRow, ToldRow>;
+struct VotesRow { std::string account; };  // to be forgotten
+using Write = std::variant<JobRow, OutcomeRow, AttemptRow, CancelRow, HoldRow, FactRow, EndRow, ReopenRow, ForgetRow, ToldRow, VotesRow>;
 
 /// What a write takes in memory until it is on disk, about.
 std::size_t bytes_of(const Write& write);
@@ -39,6 +40,7 @@ class StoreWriter {
   void put_row(const ReopenRow&);
   void put_row(const ForgetRow&);
   void put_row(const ToldRow&);
+  void put_row(const VotesRow&);
 
   Statements& sql_;
 };

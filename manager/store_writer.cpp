@@ -11,7 +11,7 @@ struct Bytes {
   std::size_t operator()(const EndRow& r) const { return texts(r.job); }
   std::size_t operator()(const ReopenRow& r) const { return texts(r.job); }
   std::size_t operator()(const OutcomeRow& r) const { return sizeof(Write) + r.worker.size() + r.item.size() + r.outcome.size() + r.out.size() + r.err.size(); }
-  std::size_t operator()(const AttemptRow& r) const { return sizeof(Write) + r.worker.size() + r.host.size() + r.ending.size() + r.last_lines.size(); }
+  std::size_t operator()(const AttemptRow& r) const { return sizeof(Write) + r.worker.size() + r.host.size() + r.ending.size() + r.last_lines.size() + r.voter.size() + r.vote.size(); }
   template <class Small>
   std::size_t operator()(const Small&) const { return sizeof(Write); }
 };
@@ -36,8 +36,9 @@ void StoreWriter::put_row(const FactRow& r) {
 }
 
 void StoreWriter::put_row(const AttemptRow& r) {
-  Query(sql_["INSERT INTO attempts(job,task,run,failures,losses,again_ms,epoch,number,worker,host,ending,ended_ms,wall_us,last_lines) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"],
-        r.task.job.value, r.task.task.value, r.run, r.failures, r.losses, r.again_ms, r.over.epoch.value, r.over.number, r.worker, r.host, r.ending, r.ended_ms, r.wall_us, Blob{r.last_lines})
+  Query(sql_["INSERT INTO attempts(job,task,run,failures,losses,again_ms,epoch,number,worker,host,ending,ended_ms,wall_us,last_lines,voter,vote) "
+             "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,nullif(?,''),nullif(?,x''))"],
+        r.task.job.value, r.task.task.value, r.run, r.failures, r.losses, r.again_ms, r.over.epoch.value, r.over.number, r.worker, r.host, r.ending, r.ended_ms, r.wall_us, Blob{r.last_lines}, r.voter, Blob{r.vote})
       .run();
   Query(sql_["DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE job=? AND task=? ORDER BY rowid DESC LIMIT -1 OFFSET ?)"], r.task.job.value, r.task.task.value,
         Journal::kAttemptsKept)
@@ -47,7 +48,7 @@ void StoreWriter::put_row(const AttemptRow& r) {
 void StoreWriter::put_row(const ReopenRow& reopened) {
   const JobRow& r = reopened.job;
   Query(sql_["DELETE FROM outcomes WHERE job=? AND state<>?"], r.id.value, static_cast<int>(TaskState::succeeded)).run();
-  Query(sql_["UPDATE attempts SET failures=0,losses=0,again_ms=0 WHERE job=?"], r.id.value).run();
+  Query(sql_["UPDATE attempts SET failures=0,losses=0,again_ms=0,voter=NULL,vote=NULL WHERE job=?"], r.id.value).run();
   Query(sql_["UPDATE jobs SET key=?,deadline_ms=?,held=0,canceled=0,note='',started_ms=0,ended_ms=0,state=0,succeeded=0,failed=0,canceled_tasks=0,requeued=0,retried=0 WHERE id=?"], r.key,
         r.deadline_ms, r.id.value)
       .run();
@@ -70,6 +71,10 @@ void StoreWriter::put_row(const EndRow& e) {
 }
 
 void StoreWriter::put_row(const ToldRow& r) { Query(sql_["DELETE FROM untold WHERE job=?"], r.job.value).run(); }
+
+void StoreWriter::put_row(const VotesRow& r) {
+  Query(sql_["UPDATE attempts SET voter=NULL,vote=NULL WHERE voter=?1 OR substr(voter,1,length(?1)+1)=?1||'/'"], r.account).run();
+}
 
 /// The job is gone with this; its rows follow bit by bit, and after a crash as well. Its number is never given again.
 void StoreWriter::put_row(const ForgetRow& r) {

@@ -58,7 +58,7 @@ TEST_F(CheckTest, TellsWhatIsInAStore) {
   const auto report = check();
   EXPECT_TRUE(report.findings.empty()) << findings();
   EXPECT_FALSE(report.in_use);
-  EXPECT_EQ(report.version, 3);
+  EXPECT_EQ(report.version, 4);
   EXPECT_EQ(report.epoch, 1);
   EXPECT_EQ(report.jobs_open, 1);
   EXPECT_EQ(report.jobs_ended, 1);
@@ -70,7 +70,7 @@ TEST_F(CheckTest, TellsWhatIsInAStore) {
   const std::string text = text_of(report);
   EXPECT_NE(text.find("Jobs: 1 open with 9 tasks to do, 1 ended; the last number given is 2\n"), std::string::npos) << text;
   EXPECT_NE(text.find("Good: nothing wrong was found\n"), std::string::npos) << text;
-  EXPECT_NE(json_of(report).find(R"("good":true,"read":true,"in_use":false,"version":3,)"), std::string::npos) << json_of(report);
+  EXPECT_NE(json_of(report).find(R"("good":true,"read":true,"in_use":false,"version":4,)"), std::string::npos) << json_of(report);
 }
 
 TEST_F(CheckTest, LooksBesideARunningManagerAndChangesNothing) {

@@ -146,6 +146,46 @@ TEST_F(JournalTest, TellsHowTasksOfOpenJobsGoOnAlsoAfterMoreAttemptsThanItKeeps)
   EXPECT_EQ(past.over, (AttemptId{{1}, 125}));
 }
 
+TEST_F(JournalTest, VotesOnATaskAreThereInTheNextLifeUntilTheyBeginAnewOrAreForgotten) {
+  const auto vote = [](std::uint64_t task, unsigned run, const char* voter, unsigned failures = 0) {
+    AttemptRow made = attempt(1, task, run);
+    made.over = {{1}, run}, made.voter = voter, made.vote = std::string("+\0x", 3), made.failures = failures;
+    return made;
+  };
+  {
+    auto journal = open();
+    journal->add(row(1, 9));
+    journal->add(vote(1, 1, "ada@x")), journal->add(vote(1, 2, "bob@x/ant"));
+    journal->add(vote(2, 1, "ada@x")), journal->add(vote(2, 2, "")), journal->add(vote(2, 3, "", 1)), journal->add(vote(2, 4, "eve@x", 1));
+    journal->add(vote(3, 1, "bob@x")), journal->add(vote(3, 2, "bobby@x"));
+    commit(*journal);
+  }
+  {
+    auto journal = open();
+    ASSERT_EQ(restored_.past.size(), 3u);
+    const auto& first = restored_.past[0].votes;
+    ASSERT_EQ(first.size(), 2u);
+    EXPECT_EQ(first[1].voter, "bob@x/ant");
+    EXPECT_EQ(first[1].vote, std::string("+\0x", 3));
+    EXPECT_EQ(first[1].attempt, (AttemptId{{1}, 2}));
+    ASSERT_EQ(restored_.past[1].votes.size(), 1u) << "it failed, and the votes began anew";
+    EXPECT_EQ(restored_.past[1].votes[0].voter, "eve@x");
+    journal->forget_votes("bob@x");
+    commit(*journal);
+  }
+  auto journal = open();
+  ASSERT_EQ(restored_.past[0].votes.size(), 1u);
+  EXPECT_EQ(restored_.past[0].votes[0].voter, "ada@x");
+  ASSERT_EQ(restored_.past[2].votes.size(), 1u);
+  EXPECT_EQ(restored_.past[2].votes[0].voter, "bobby@x") << "somebody else";
+  JobRow again = row(1, 9);
+  journal->reopen(again);
+  commit(*journal);
+  journal.reset();
+  journal = open();
+  for (const auto& past : restored_.past) EXPECT_TRUE(past.votes.empty()) << "a rerun is another matter";
+}
+
 TEST_F(JournalTest, AJobThatRunsAgainKeepsItsSuccessesAndItsHistory) {
   {
     auto journal = open();

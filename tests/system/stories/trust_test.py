@@ -87,6 +87,17 @@ class Trust(unittest.TestCase):
         until(lambda: {"ada", "bob", "eve"} <= set(self.workers()), "they are back")
         self.assertEqual({name: w["trust_found"] for name, w in self.workers().items()}, before)
 
+    def test_votes_count_in_the_managers_next_life_and_nothing_runs_a_third_time(self):
+        job = self.submit("--quorum", "2/3", last=6)
+        until(lambda: all(self.votes(job, task) == 1 for task in range(1, 7)), "the one worker voted on each")
+        self.grid.kill("manager")
+        self.worker("ada")
+        self.assertEqual(self.grid.souk("wait", job).code, 0, self.grid.logs())
+        self.assertEqual([task["attempts"] for task in self.grid.souk("tasks", job, "--json").json], [2] * 6)
+
+    def votes(self, job, task):
+        return self.grid.souk("why", f"{job}.{task}").text.count("vote: ")
+
     def test_who_is_right_again_and_again_is_checked_less_and_not_believed_blindly(self):
         for owner in ("ada", "bob", "eve"):
             self.worker(owner)
