@@ -149,7 +149,7 @@ std::uint64_t ControlGroups::Group::killed_for_memory() const {
 void ControlGroups::remove_all(int slots) const {
   if (kind_ == Kind::none) return;
   // Who was killed and reaped is in its group for a moment yet.
-  int tries = 100;
+  int tries = 250;
   const auto remove = [&](const fs::path& group) {
     while (::rmdir(group.c_str()) != 0 && errno == EBUSY && --tries > 0) ::usleep(2000);
   };
