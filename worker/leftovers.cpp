@@ -2,11 +2,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -95,6 +98,34 @@ std::vector<pid_t> kill_marked(std::uint64_t mark, int rounds) {
     usleep(5000);  // what forks faster than it dies is left to the kernel's mercy
   }
   return living;
+}
+
+void adopt_orphans(bool adopt) { prctl(PR_SET_CHILD_SUBREAPER, adopt ? 1 : 0); }
+
+bool kill_adopted(const std::vector<pid_t>& ours, int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    bool found = false;
+    DIR* const threads = opendir("/proc/self/task");  // the kernel gives them to any thread
+    if (threads == nullptr) return true;
+    while (const dirent* entry = readdir(threads)) {
+      const long thread = std::strtol(entry->d_name, nullptr, 10);
+      char name[64], text[16 << 10];
+      snprintf(name, sizeof name, "task/%ld/children", thread);
+      if (thread <= 0 || read_of(getpid(), name, text, sizeof text) == 0) continue;
+      char* at = text;
+      for (long pid; (pid = std::strtol(at, &at, 10)) > 0;) {
+        const auto child = static_cast<pid_t>(pid);
+        if (std::find(ours.begin(), ours.end(), child) != ours.end() || getsid(child) == getsid(0)) continue;  // what this program started itself has its session, but for runners
+        found = true;
+        kill(child, SIGKILL);
+        waitpid(child, nullptr, WNOHANG | __WALL);
+      }
+    }
+    closedir(threads);
+    if (!found) return true;
+    usleep(5000);
+  }
+  return false;
 }
 
 }  // namespace souk

@@ -24,4 +24,11 @@ void carry_mark(std::uint64_t mark);
 /// yields: those that will not go
 std::vector<pid_t> kill_marked(std::uint64_t mark, int rounds = 200);
 
+/// This process, instead of the system's first, becomes the parent of those below it whose own has ended; or no more.
+void adopt_orphans(bool adopt);
+
+/// Kills and reaps what was adopted, whatever it did to hide: children of this process in sessions of others, but for these.
+/// yields: whether none is left
+bool kill_adopted(const std::vector<pid_t>& ours, int rounds);
+
 }  // namespace souk

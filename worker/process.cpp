@@ -157,6 +157,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
 
   /// After the constructor, since handlers hold weak pointers to this.
   void start_runners() {
+    if (!namespaces_ && !std::exchange(adopts_, true)) adopt_orphans(true);  // a task can kill its runner and the guard above that
     for (std::size_t i = 0; i < ready_; ++i)
       if (const std::string why = revive(slots_[i]); !why.empty()) refuse("cannot start runner '" + program_ + "'", why, "build and install souk-runner beside souk-worker");
     const auto until = steady_clock::now() + kReadyMax;
@@ -399,6 +400,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
 
   void look() {
     watching_ = false;
+    if (unreaped_) sweep_adopted();
     for (Slot& slot : slots_) {
       if (!slot.finished) continue;
       watch();
@@ -745,7 +747,10 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       runner->pid = -1;
       runner->patience.cancel();
       std::erase(self->leaving_, runner);
-      if (!runner->namespaces && WIFSIGNALED(status)) kill_marked(runner->mark, kSweepRounds);  // guard and runner were killed: what they had is nobody's
+      if (!runner->namespaces && WIFSIGNALED(status)) {  // guard and runner were killed: what they had is nobody's, or ours
+        kill_marked(runner->mark, kSweepRounds);
+        self->sweep_adopted();
+      }
       if (!runner->folder.empty()) self->remove_box(std::exchange(runner->folder, ""));
       call(status);
     });
@@ -777,6 +782,16 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       outcome.why = std::move(why);
       finished(std::move(outcome));
     });
+  }
+
+  void sweep_adopted() {
+    if (!adopts_) return;
+    std::vector<pid_t> ours;
+    for (const auto& runner : leaving_) ours.push_back(runner->pid);
+    for (const Slot& slot : slots_)
+      if (slot.runner) ours.push_back(slot.runner->pid);
+    unreaped_ = !kill_adopted(ours, kSweepRounds);
+    if (unreaped_) watch();
   }
 
   /// Closing a socket makes its runner kill all it has. Waits for the end of each.
@@ -813,7 +828,11 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
         }
       }
     }
-    if (unswept) kill_marked(mark_, kSweepRounds);
+    if (unswept) {
+      kill_marked(mark_, kSweepRounds);
+      sweep_adopted();
+    }
+    if (std::exchange(adopts_, false)) adopt_orphans(false);
     const std::int64_t tidied = monotonic_us() + in_us(kTidyMax);
     for (const auto& runner : runners)
       if (!runner->folder.empty()) remove_tree(folder_.get(), runner->folder.c_str(), tidied);
@@ -832,7 +851,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   bool watching_ = false;
   std::filesystem::path work_;
   std::string program_;
-  bool namespaces_ = true;
+  bool namespaces_ = true, adopts_ = false, unreaped_ = false;
   std::shared_ptr<const Sandbox> sandbox_;
   Fd folder_, lock_;
   std::vector<std::string> left_;  // of earlier lives

@@ -370,6 +370,26 @@ TEST_P(Survivors, NoneOfAWorkerThatIsKilledWithEverythingThatWouldSweep) {
   EXPECT_EQ(std::distance(fs::directory_iterator(worker.folder / "work"), fs::directory_iterator()), 1);
 }
 
+/// Nor may one that kills all that would sweep, and has shed what it is known by.
+TEST_P(Survivors, NoneOfAnAttemptThatKillsThoseAboveIt) {
+  Stage stage(GetParam());
+  const std::string sleepers = mark();
+  const std::string leave = "setsid prlimit --rttime=1000000:1000000 sleep " + sleepers + " >/dev/null 2>&1 </dev/null & (setsid setsid prlimit --rttime=1000000:1000000 sh -c 'sleep " + sleepers + "; sleep " +
+                            sleepers + "' >/dev/null 2>&1 </dev/null &); while [ $(grep -lsc " + sleepers + " /proc/[0-9]*/cmdline | wc -l) -lt 4 ]; do :; done; ";
+  for (const char* then : {"trap '' TERM; guard=$(cut -d' ' -f4 /proc/$PPID/stat); touch here; kill -STOP $guard; kill -9 $PPID $guard; sleep 100",
+                           "guard=$(cut -d' ' -f4 /proc/$PPID/stat); trap 'kill -9 $PPID $guard' TERM; touch here; while :; do sleep 0.01; done"}) {
+    if (GetParam()) continue;  // the kernel sees to that
+    std::optional<Outcome> outcome;
+    stage.start(leave + then, [&](Outcome o) { outcome = std::move(o); });
+    stage.executor->stop(0);
+    ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+    EXPECT_EQ(outcome->cause, Cause::canceled) << outcome->why;
+    EXPECT_TRUE(eventually([&] { return processes_with(sleepers).empty(); })) << processes_with(sleepers).size() << ": " << then;
+    EXPECT_TRUE(stage.until([&] { return children_of(getpid()).empty(); })) << "and nothing is left to be reaped";
+    EXPECT_EQ(stage.run(shell("echo next")).out, "next\n");
+  }
+}
+
 TEST_P(Survivors, NoneOfAStoppedAttemptOfAWorkerThatIsKilled) {
   const std::string sleepers = mark();
   KilledWorker worker(GetParam(), "sleep " + sleepers + " & touch here; kill -STOP $$; wait");
