@@ -5,6 +5,8 @@
 #include <ctime>
 
 #include "protocol/form.h"
+#include "protocol/one_line.h"
+#include "protocol/quoting.h"
 
 namespace souk::audit {
 
@@ -14,12 +16,13 @@ namespace {
 bool is_word(std::string_view text) { return !text.empty() && text.find_first_of(" \t\"=\\") == text.npos; }
 
 std::string clean(std::string_view text) {
-  std::string made = shortened(printable(text), kValueMax);
-  // Besides what XML cannot carry: line ends, and C1 controls, which some terminals obey.
-  for (std::size_t i = 0; i < made.size(); ++i) {
-    const auto c = static_cast<unsigned char>(made[i]);
-    if (c < 0x20 || c == 0x7F) made[i] = ' ';
-    else if (c == 0xC2 && i + 1 < made.size() && static_cast<unsigned char>(made[i + 1]) < 0xA0) made[i] = ' ', made[i + 1] = ' ';
+  const std::string good = shortened(printable(text), kValueMax);
+  std::string made;
+  for (std::string_view left = good; !left.empty();) {
+    const std::string_view character = left.substr(0, std::max<std::size_t>(1, utf8_length(left)));
+    if (is_control(character)) made.append(character.size(), ' ');
+    else made += character;
+    left.remove_prefix(character.size());
   }
   return made;
 }

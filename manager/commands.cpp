@@ -114,6 +114,8 @@ void Commands::on_command(const gloox::Tag& iq, const gloox::Tag& command) {
   asker.jid = iq.findAttribute("from");
   asker.owner = bare(asker.jid);
   const std::string node = command.findAttribute("node");
+  // A room service hands on what one occupant asks another, in the name that the asker has there: who that is, and what they may, nobody can know.
+  if (asker.owner == rules_.room) return link_.send(error_of(iq, "auth", "forbidden", "a name in the room stands for nobody here: ask the manager's own address, from yours"));
   if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));
   asker.admin = rules_.rulebook.now().decide(asker.owner, Role::admin).allowed;
   if (elsewhere(iq, command, asker)) return;

@@ -26,6 +26,7 @@ class Commands {
   struct Rules {
     const Rulebook& rulebook;  // outlives this
     Audit& audit;              // so does this
+    std::string room;          // the marketplace, whose names stand for nobody
     std::uint64_t requests_max = MemoryShares(kMemoryMaxDefault).requests;  // bytes that users sent and have no answer for
   };
   /// Lists the commands with `disco` and answers them. All outlive this.

@@ -21,6 +21,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr std::size_t kDroppersMax = 1000;      // workers of which we know how many results were dropped
+constexpr std::uint32_t kDroppedShown = 100;    // of each in a minute
 constexpr std::string_view kLifeFact = "life.";  // + epoch: the last job number that was given before
 constexpr std::size_t kEarlyMax = 1024;         // requests that wait for that
 constexpr auto kEarlyLasts = 6s;                 // and then are refused: the room cannot be opened
@@ -419,7 +421,11 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
   } else if (const auto* g = std::get_if<GiveUp>(&action)) {
     given_up(*g);
   } else if (const auto* d = std::get_if<Drop>(&action)) {
-    spdlog::info("dropped result task={}.{} attempt={} epoch={} why=\"{}\"", d->what.task.job.value, d->what.task.task.value, d->what.attempt.number, d->what.attempt.epoch.value, d->why);
+    const WorkerId by = finished ? finished->worker : WorkerId{};
+    if (dropped_.size() > kDroppersMax) dropped_.clear();
+    if (const auto left_out = dropped_.try_emplace(by, kDroppedShown).first->second.take(now()))  // one may bring a hundred thousand in a report
+      spdlog::info("dropped result task={}.{} attempt={} epoch={} worker={} why=\"{}\"{}", d->what.task.job.value, d->what.task.task.value, d->what.attempt.number, d->what.attempt.epoch.value,
+                   by.value, d->why, also(*left_out));
     if (d->why == kOfLostEpoch && finished && finished->outcome.cause != Cause::canceled) {
       keep(lacks_.set_aside(d->what.task));
       keep(lacks_.named(d->what.attempt.epoch));

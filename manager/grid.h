@@ -24,6 +24,7 @@
 #include "manager/roster.h"
 #include "manager/scheduler.h"
 #include "manager/watch.h"
+#include "protocol/sparing.h"
 #include "protocol/xmpp_link.h"
 
 namespace souk {
@@ -164,6 +165,7 @@ class Grid {
   JobBook book_;
   Scheduler scheduler_;
   Jury jury_;
+  std::map<WorkerId, Sparing> dropped_;        // of each, results in the log that count no more
   std::map<std::string, Instant> told_wrong_;  // voters whose owners heard that they were, and until when they hear of no other time
   Pool pool_;
   Watches watches_;

@@ -11,7 +11,9 @@ namespace souk {
 using namespace std::chrono_literals;
 
 namespace {
+
 constexpr auto kAnswered = 20s;  // by the room service, to what an admin asks
+constexpr std::size_t kCapsMax = 256;  // bytes of a capability's node or hash; longer ones are none
 
 bool has_status(const gloox::Tag& x, const std::string& code) {
   for (const auto* status : x.findChildren("status"))
@@ -155,6 +157,7 @@ void HostedRoom::take(const gloox::Tag& presence) {
   returning_.back(jid, Clocks::read().now);
   Occupant occupant{nick, jid, {}, {}, entered};
   if (const auto* caps = presence.findChild("c", "xmlns", ns::caps)) occupant.caps_node = caps->findAttribute("node"), occupant.caps_hash = caps->findAttribute("ver");
+  if (occupant.caps_node.size() > kCapsMax || occupant.caps_hash.size() > kCapsMax) occupant.caps_node.clear(), occupant.caps_hash.clear();
   on_present(occupant);
 }
 

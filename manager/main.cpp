@@ -24,6 +24,7 @@
 #include "manager/restoration.h"
 #include "manager/served_room.h"
 #include "protocol/disco.h"
+#include "protocol/log_format.h"
 #include "protocol/notation.h"
 #include "protocol/profile.h"
 #include "protocol/standard_streams.h"
@@ -126,7 +127,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, cons
   const std::map<std::string, std::uint64_t> facts = restored.facts;
   souk::Grid grid(loop, link, std::move(journal.value()), std::move(restored), rules, rulebook, audit, std::move(limits));
   if (keep != "forever" && keep != "0") grid.set_keep(souk::parse_duration(keep).value(), keep);
-  souk::Commands commands(loop, link, disco, grid, {rulebook, audit, memory.requests});
+  souk::Commands commands(loop, link, disco, grid, {rulebook, audit, profile.room, memory.requests});
   const auto invitations = souk::Invitations::open(loop, link, audit, {state / "invitations.json", own, profile.manager, profile.room, profile.account.component, [&](const std::string& jid) -> std::string {
     if (const std::string by = rulebook.now().named_by(jid); !by.empty()) return "named by " + by;
     return grid.owns_jobs(jid) ? "the owner of jobs" : "";
@@ -356,7 +357,7 @@ int main(int argc, char** argv) {
   }
   spdlog::set_default_logger(spdlog::stderr_color_mt("manager"));
   spdlog::set_level(spdlog::level::from_str(level));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  souk::set_log_format();
   spdlog::flush_on(spdlog::level::info);
   std::signal(SIGPIPE, SIG_IGN);
 

@@ -6,10 +6,13 @@
 #include <boost/asio/post.hpp>
 #include <algorithm>
 #include <charconv>
+#include <iterator>
+#include <unordered_set>
 
 #include "manager/roster.h"
 #include "protocol/payload.h"
 #include "protocol/stanza.h"
+#include "protocol/stanza_router.h"
 
 namespace souk {
 
@@ -20,6 +23,11 @@ namespace {
 constexpr auto kDeadline = 20s;          // for an answer of a worker
 constexpr std::size_t kOffersMax = 10000;  // capability hashes remembered
 constexpr int kHeldMax = 100000;         // attempts one stanza may name
+constexpr int kReportedMax = 16384;      // results, and attempts handed back, of one report: a worker's has 96 KiB, and it holds 8,192 attempts
+constexpr std::chrono::milliseconds kDebtMax{50};  // of our time that a worker took lately,
+constexpr int kDebtPaidIn = 4;                     // of which it has a quarter at any time: beyond that its stanzas wait for their turn,
+constexpr unsigned kWaitingMax = 16;               // so many of them
+constexpr std::size_t kToStopMax = 16384;          // attempts that a worker is still to be told of that it shall stop
 constexpr std::size_t kPiecesEntriesMax = 10000;  // attempts with unfinished streams, per worker
 constexpr auto kLeftTogether = 3s;       // before our link fell: a server that is stopped in good order sends everybody's leave first
 constexpr auto kAgainMax = 60s;          // between two tries to greet somebody
@@ -63,8 +71,8 @@ std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
 Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, SipKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work,
            std::uint64_t outputs_max)
     : loop_(loop), link_(link), book_(book), epoch_(epoch), claims_(claims_key, epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop), together_late_(loop) {
-  registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto& payload) { on_report(iq, payload); }));
-  registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto& payload) { on_lease(iq, payload); }));
+  registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto&) { hear(iq); }));
+  registrations_.push_back(link.on_iq("lease", ns::task, [this](const auto& iq, const auto&) { hear(iq); }));
 }
 
 // ---- Who is there --------------------------------------------------------------------------------------------------------------
@@ -395,6 +403,7 @@ void Pool::assign(WorkerId worker, TaskId task, AttemptId attempt, unsigned run)
 void Pool::stop(WorkerId worker, const Held& what) {
   Peer* to = peer(worker);
   if (!to) return;
+  if (to->to_stop.size() >= kToStopMax) return;  // it says that it holds what nobody gave it; it hears the rest at its next lease
   // Assigned in this very turn: it never leaves, but the worker must still report it as canceled for the books; so both go, in order.
   to->to_stop.push_back({{what.attempt.epoch, claims_.sealed(to->occupant.jid, what)}, what.task});
   flush_soon(worker);
@@ -541,12 +550,14 @@ void Pool::flush(Peer& peer) {
 
 /// What a worker says of assignments that it got: of these, or, when it says so in a report, of any.
 void Pool::taken(const std::string& jid, WorkerId worker, const std::vector<AttemptId>& attempts, const wire::AssignAnswer& answer) {
-  if (const auto at = peers_.find(jid); at != peers_.end() && at->second.joined)
-    for (const std::uint64_t job : answer.missing())
-      std::erase_if(at->second.has_command, [&](const auto& has) { return has.first == JobId{job}; });
+  // It may name a million, and each many times: what was given to it is looked up in that, and not the other way round.
+  const std::unordered_set<std::uint64_t> missing(answer.missing().begin(), answer.missing().end());
+  if (const auto at = peers_.find(jid); at != peers_.end() && at->second.joined && !missing.empty())
+    std::erase_if(at->second.has_command, [&](const auto& has) { return missing.contains(has.first.value); });
+  std::unordered_set<std::uint64_t> refuses;
+  for (const std::uint64_t number : answer.refused()) refuses.insert(Claims::number_of(number));
   std::vector<AttemptId> back;
-  for (const std::uint64_t number : answer.refused())
-    if (const AttemptId attempt{epoch_, Claims::number_of(number)}; std::find(attempts.begin(), attempts.end(), attempt) != attempts.end()) back.push_back(attempt);
+  std::copy_if(attempts.begin(), attempts.end(), std::back_inserter(back), [&](AttemptId attempt) { return refuses.contains(attempt.number); });
   if (!back.empty()) spdlog::info("refused worker={} attempts={} why=\"{}\"", worker.value, back.size(), printable(answer.why()));
   refused(worker, back);
 }
@@ -566,12 +577,13 @@ std::vector<Held> Pool::believed(Peer& peer, const google::protobuf::RepeatedPtr
     if (const auto proven = claims_.proven(peer.occupant.jid, named)) {
       all.push_back(*proven);
     } else {
-      if (peer.to_stop.size() < kHeldMax) peer.to_stop.push_back(named);
+      if (peer.to_stop.size() < kToStopMax) peer.to_stop.push_back(named);
       ++invented;
     }
   }
   if (invented > 0) {
-    spdlog::warn("claims of what it was never given worker={} jid={} attempts={}", peer.id.value, peer.occupant.jid, invented);
+    if (const auto left_out = peer.lies.take(Clocks::read().now))
+      spdlog::warn("claims of what it was never given worker={} jid={} attempts={}{}", peer.id.value, peer.occupant.jid, invented, also(*left_out));
     flush_soon(peer.id);
   }
   return all;
@@ -637,6 +649,39 @@ std::string Pool::take_pieces(Peer& peer, const wire::Report& report, std::set<A
   return {};
 }
 
+/// At once, unless the worker has kept us busy for long: a few kilobytes may name a hundred thousand attempts. Then it waits for its turn, one stanza in each turn of the loop,
+/// so that nobody else waits for more than one of them.
+void Pool::hear(const gloox::Tag& iq) {
+  Peer* from = worker_of(iq);
+  if (!from) return;
+  const auto now = std::chrono::steady_clock::now();
+  from->debt = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(0), from->debt - (now - std::exchange(from->debt_at, now)) / kDebtPaidIn);
+  if (from->waiting == 0 && from->debt < kDebtMax) return take(iq);
+  if (from->waiting >= kWaitingMax) return link_.send(error_of(iq, "wait", "resource-constraint", "too much of this worker waits to be read: say it again later"));
+  ++from->waiting;
+  turns_.push(from->occupant.jid, std::shared_ptr<const gloox::Tag>(iq.clone()));
+  hear_soon();
+}
+
+void Pool::hear_soon() {
+  if (std::exchange(hearing_, true)) return;
+  boost::asio::post(loop_, [this] {
+    hearing_ = false;
+    const auto iq = turns_.pop();
+    if (const auto at = peers_.find(iq->findAttribute("from")); at != peers_.end() && at->second.waiting > 0) --at->second.waiting;
+    if (!call_guarded("worker", [&] { take(*iq); })) link_.send(error_of(*iq, "wait", "internal-server-error", "it could not be handled"));
+    if (!turns_.empty()) hear_soon();
+  });
+}
+
+void Pool::take(const gloox::Tag& iq) {
+  const std::string from = iq.findAttribute("from");
+  const auto begin = std::chrono::steady_clock::now();
+  if (const gloox::Tag* report = iq.findChild("report", "xmlns", ns::task)) on_report(iq, *report);
+  else if (const gloox::Tag* lease = iq.findChild("lease", "xmlns", ns::task)) on_lease(iq, *lease);
+  if (const auto at = peers_.find(from); at != peers_.end()) at->second.debt += std::chrono::steady_clock::now() - begin;
+}
+
 void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   Peer* from = worker_of(iq);
   if (!from) return;
@@ -644,7 +689,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   if (crowded()) return link_.send(error_of(iq, "wait", "resource-constraint", "too much waits for the manager's disk: keep the results and report them again later"));
   wire::Report report;
   if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
-  if (report.results_size() > kHeldMax || report.returned_size() > kHeldMax) return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
+  if (report.results_size() > kReportedMax || report.returned_size() > kReportedMax || report.assigned().refused_size() > kReportedMax) return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
   if (!room_for_pieces(*from, report)) return link_.send(error_of(iq, "wait", "resource-constraint", "too many large outputs are on their way to the manager: send it again"));
   std::set<AttemptId> broken;
   if (const std::string why = take_pieces(*from, report, broken); !why.empty()) return link_.send(error_of(iq, "modify", "bad-request", why));
@@ -671,7 +716,8 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
       drop_pieces(*from, pieces);
     }
     if (const auto proven = claims_.proven(from->occupant.jid, what)) results.push_back({worker, *proven, std::move(outcome.value())});
-    else spdlog::info("dropped result task={}.{} worker={} why=\"never given to this worker\"", what.task.job.value, what.task.task.value, worker.value);
+    else if (const auto left_out = from->lies.take(Clocks::read().now))
+      spdlog::info("dropped result task={}.{} worker={} why=\"never given to this worker\"{}", what.task.job.value, what.task.task.value, worker.value, also(*left_out));
   }
   wire::ReportAnswer answer;
   for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());

@@ -20,6 +20,7 @@
 #include "manager/marketplace.h"
 #include "manager/returning.h"
 #include "protocol/offer.h"
+#include "protocol/sparing.h"
 #include "protocol/xmpp_link.h"
 
 namespace souk {
@@ -142,6 +143,10 @@ class Pool {
     std::set<std::pair<JobId, std::uint32_t>> has_command;  // large ones: job and group
     std::map<AttemptId, Pieces> pieces;
     std::size_t pieces_bytes = 0;
+    std::chrono::nanoseconds debt{0};  // our time that its reports and leases took, less what passed since
+    std::chrono::steady_clock::time_point debt_at{};
+    Sparing lies{100};                 // what it says of what it was never given, in the log
+    unsigned waiting = 0;              // its stanzas in turns_
   };
 
   void meet(const std::string& jid);
@@ -167,6 +172,9 @@ class Pool {
   void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
   std::vector<Held> believed(Peer& peer, const google::protobuf::RepeatedPtrField<wire::Attempt>& said);
+  void hear(const gloox::Tag& iq);
+  void hear_soon();
+  void take(const gloox::Tag& iq);
   void on_report(const gloox::Tag& iq, const gloox::Tag& payload);
   void on_lease(const gloox::Tag& iq, const gloox::Tag& payload);
   std::string take_pieces(Peer& peer, const wire::Report& report, std::set<AttemptId>& broken);
@@ -202,6 +210,8 @@ class Pool {
   Space outputs_;  // room kept for unfinished streams
   std::set<WorkerId> dirty_;
   bool posted_ = false, fenced_ = false;
+  Turns<std::shared_ptr<const gloox::Tag>> turns_;  // reports and leases of workers that say much
+  bool hearing_ = false;
   std::deque<std::string> to_greet_;  // may name some that went
   std::size_t asking_ = 0, asking_max_ = kGreetingsMax;
   boost::asio::steady_timer drained_;  // until the server has read some of what waits for it

@@ -17,6 +17,21 @@ std::string grouped(std::size_t number) {
   return text;
 }
 
+/// Whether people would take this name for the manager's.
+bool looks_like_the_manager(std::string_view nick) {
+  std::string plain;
+  for (const char c : nick)
+    if (c != ' ') plain += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return plain == kManagerNick;
+}
+
+/// Of what somebody says of itself only what XEP-0045 and XEP-0115 know, in sizes that they have.
+Came bounded(Came event) {
+  if (event.show != "away" && event.show != "chat" && event.show != "dnd" && event.show != "xa") event.show.clear();
+  if (event.caps_node.size() > kCapsMax || event.caps_hash.size() > kCapsMax) event.caps_node.clear(), event.caps_hash.clear();
+  return event;
+}
+
 }  // namespace
 
 std::vector<Action> Market::step(Instant now, const Event& event) {
@@ -39,14 +54,15 @@ std::optional<Instant> Market::wake_at() const {
 
 // ---- Who comes and goes ----------------------------------------------------------------------------------------------------------
 
-void Market::take(const Came& event) {
+void Market::take(const Came& came) {
+  const Came event = bounded(came);
   const auto known = occupants_.find(event.jid);
   if (!event.joins && known == occupants_.end()) return refuse("cancel", "not-acceptable", "you are not in this room: join it");
   if (event.nick.empty()) return refuse("modify", "jid-malformed", "join with a name of your own: room@service/name");
   if (bans_.contains(bare_of(event.jid))) return refuse("auth", "forbidden", "you are banned from this market");
   if (event.worker && !rules_.worker(event.jid)) return refuse("auth", "registration-required", "this grid takes no workers of that account (--allow-worker)");
   const auto holder = nicks_.find(event.nick);
-  if (event.nick == kManagerNick || (holder != nicks_.end() && holder->second != event.jid)) return refuse("cancel", "conflict", "that name is taken");
+  if (looks_like_the_manager(event.nick) || (holder != nicks_.end() && holder->second != event.jid)) return refuse("cancel", "conflict", "that name is taken");
   if (event.nick.size() > kNickMax) return refuse("modify", "not-acceptable", "a name has at most " + std::to_string(kNickMax) + " bytes");
   if (known != occupants_.end()) {
     Occupant& who = known->second;
@@ -57,6 +73,7 @@ void Market::take(const Came& event) {
   }
   const bool full = event.worker ? workers_ >= kWorkersMax : people_.size() >= kPeopleMax;
   if (full) return refuse("wait", "service-unavailable", event.worker ? "the market is full of workers" : "the room is full of people");
+  if (!event.worker && seats_of(event.jid) >= kSeatsEach) return refuse("wait", "resource-constraint", "so many of your programs are here already");
   if (!event.worker && !spend(event.jid, 5)) return refuse("wait", "resource-constraint", "too much at once: wait a few seconds");
   Occupant& who = occupants_[event.jid];
   who.nick = event.nick;
@@ -287,7 +304,14 @@ void Market::take(const Said& event) {
   if (event.body.empty()) return;  // that somebody is typing is no news here
   if (event.body.size() > kBodyMax) return refuse("modify", "policy-violation", "a message has at most " + std::to_string(kBodyMax) + " bytes here");
   if (!spend(event.jid, 1)) return refuse("wait", "resource-constraint", "too many messages at once: wait a few seconds");
-  for (const std::string& person : people_) out_.push_back(Relay{person, known->second.nick, event.id, event.body});
+  for (const std::string& person : people_) out_.push_back(Relay{person, known->second.nick, event.id.size() > kIdMax ? std::string() : event.id, event.body});
+}
+
+std::size_t Market::seats_of(const std::string& jid) const {
+  const std::string prefix = bare_of(jid) + '/';
+  std::size_t seats = 0;
+  for (auto at = people_.lower_bound(prefix); at != people_.end() && at->starts_with(prefix); ++at) ++seats;
+  return seats;
 }
 
 bool Market::spend(const std::string& jid, double tokens) {

@@ -28,6 +28,9 @@ inline constexpr std::size_t kWorkersMax = 50'000;    // service-unavailable
 inline constexpr std::size_t kPeopleMax = 200;        // service-unavailable; each sees all others
 inline constexpr std::size_t kShownMax = 100;         // workers that people see; of the others the manager's status tells how many they are
 inline constexpr std::size_t kNickMax = 160;          // bytes; a worker's own name has at most 128, and a suffix
+inline constexpr std::size_t kSeatsEach = 10;         // programs of one person; more are resource-constraint, so that nobody takes all of kPeopleMax
+inline constexpr std::size_t kCapsMax = 256;          // bytes of a capability's node or hash; longer ones are none. All that one says of itself is said on to all people
+inline constexpr std::size_t kIdMax = 256;            // bytes of a message's id; a longer one is left out
 inline constexpr std::size_t kBodyMax = 8192;         // bytes of a message
 inline constexpr std::size_t kStatusMax = 512;        // bytes of a status; the rest is cut off
 inline constexpr std::size_t kBansMax = 10'000;
@@ -162,6 +165,7 @@ class Market {
   void fill_shown();
   void refuse(const char* type, const char* condition, std::string text) { out_.push_back(Refuse{type, condition, std::move(text)}); }
   bool spend(const std::string& jid, double tokens);
+  std::size_t seats_of(const std::string& jid) const;  // of the same person
   Show show_of(const std::string& to, const std::string& jid, const Occupant& who) const;
   Show manager_for(const std::string& to, bool person) const;
   std::string manager_status() const;

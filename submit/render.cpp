@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "protocol/grid.pb.h"
+#include "protocol/one_line.h"
 #include "protocol/payload.h"
 #include "protocol/quoting.h"
 
@@ -24,13 +25,6 @@ bool is_utf8(std::string_view text) {
     text.remove_prefix(length);
   }
   return true;
-}
-
-/// Control characters: C0, DEL, and C1 in its two-byte form, which some terminals obey too.
-bool is_control(std::string_view sequence) {
-  const auto lead = static_cast<unsigned char>(sequence[0]);
-  return (sequence.size() == 1 && (lead < 32 || lead == 127)) ||
-         (sequence.size() == 2 && lead == 0xC2 && static_cast<unsigned char>(sequence[1]) < 0xA0);
 }
 
 std::size_t code_points(std::string_view text) {

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <optional>
 
+#include "protocol/log_format.h"
 #include "protocol/notation.h"
 #include "protocol/profile.h"
 #include "protocol/standard_streams.h"
@@ -591,7 +592,7 @@ int main(int argc, char** argv) {
   try {
     spdlog::set_default_logger(spdlog::stderr_logger_st("souk-worker"));
     spdlog::default_logger()->sinks().push_back(souk::worker::last_lines());
-    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    souk::set_log_format();
     spdlog::set_level(spdlog::level::from_str(options.log_level));
     return souk::worker::run(options);
   } catch (const std::exception& error) {  // its text is for people already: Executor

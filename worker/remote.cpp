@@ -86,7 +86,8 @@ void Remote::take(const gloox::Tag& iq, const gloox::Tag& command) {
   const std::string from = iq.findAttribute("from"), node = command.findAttribute("node"), action = command.findAttribute("action");
   // A server leaves out who asks when that is the worker's own account.
   if (!from.empty() && bare(from) != owner_) {
-    spdlog::warn("refused command={} from=\"{}\" why=\"not its owner\"", printable(shortened(node, 32)), printable(shortened(from, 200)));
+    if (const auto left_out = strangers_.take(Instant(std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()))))
+      spdlog::warn("refused command={} from=\"{}\" why=\"not its owner\"{}", printable(shortened(node, 32)), printable(shortened(from, 200)), also(*left_out));
     return link_.send(error_of(iq, "auth", "forbidden", "this worker takes commands of its owner only"));
   }
   if (iq.findAttribute("type") != "set") return link_.send(error_of(iq, "modify", "bad-request", "commands are executed by iq set"));

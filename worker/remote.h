@@ -8,6 +8,7 @@
 #include "protocol/disco.h"
 #include "protocol/form.h"
 #include "protocol/result.h"
+#include "protocol/sparing.h"
 #include "protocol/xmpp_link.h"
 
 namespace souk::worker {
@@ -44,6 +45,7 @@ class Remote {
   const std::string owner_;
   const int slots_;
   Hooks hooks_;
+  Sparing strangers_;  // what they are refused
   Registration registration_;
 };
 

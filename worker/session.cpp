@@ -187,7 +187,10 @@ Instant Session::now() const { return Instant(std::chrono::duration_cast<Duratio
 // ---- Stanzas to events ----------------------------------------------------------------------------------------------------------
 
 void Session::refuse(const gloox::Tag& iq, const char* type, const char* condition, const std::string& text) {
-  spdlog::warn("refused from=\"{}\" condition={} why=\"{}\"", printable(iq.findAttribute("from")), condition, printable(text));
+  // What the manager sent is few and matters; anybody else could fill the disk.
+  const auto left_out = iq.findAttribute("from") == manager_ ? std::optional<std::uint64_t>(0) : strangers_.take(now());
+  if (left_out)
+    spdlog::warn("refused from=\"{}\" condition={} why=\"{}\"{}", shortened(printable(iq.findAttribute("from")), 200), condition, printable(text), also(*left_out));
   link_.send(error_of(iq, type, condition, text));
 }
 

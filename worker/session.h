@@ -9,6 +9,7 @@
 #include "protocol/disco.h"
 #include "protocol/offer.h"
 #include "protocol/profile.h"
+#include "protocol/sparing.h"
 #include "protocol/xmpp_link.h"
 #include "worker/agent.h"
 #include "worker/command_store.h"
@@ -125,6 +126,7 @@ class Session {
   const std::string nick_;
   Spool* const spool_;
   const std::function<std::string(const Assignment&)> refuses_;
+  Sparing strangers_;  // what they are refused
   Agent agent_;
   CommandStore commands_;
   XmppLink link_;

@@ -362,6 +362,61 @@ TEST(ServedMarket, IsFullAtItsBounds) {
   EXPECT_TRUE(stage.joins(Stage::person("ada")).starts_with("ada<manager"));
 }
 
+TEST(ServedMarket, OnePersonTakesAFewSeatsOnly) {
+  Stage stage;
+  const auto program = [](std::size_t number) {
+    Came came = Stage::person("eve");
+    came.jid = "eve@grid/" + std::to_string(number), came.nick = "eve-" + std::to_string(number);
+    return came;
+  };
+  for (std::size_t n = 0; n < kSeatsEach; ++n) {
+    EXPECT_TRUE(stage.joins(program(n)).starts_with("eve<manager")) << n;
+    stage.now += 10s;  // within what she may do
+  }
+  EXPECT_EQ(stage.joins(program(kSeatsEach)), "no: resource-constraint");
+  EXPECT_TRUE(stage.joins(program(0)).starts_with("eve<manager")) << "who is in may lose track and join again";
+  stage.now += 10s;
+  Came neighbour = Stage::person("eve");
+  neighbour.jid = "eve@grid.example/desk", neighbour.nick = "other";
+  EXPECT_TRUE(stage.joins(neighbour).starts_with("eve<manager")) << "of another address";
+  stage.tell(Left{"eve@grid/3", "eve-3"});
+  EXPECT_TRUE(stage.joins(program(kSeatsEach)).starts_with("eve<manager"));
+}
+
+TEST(ServedMarket, NobodyLooksLikeTheManager) {
+  Stage stage;
+  for (const std::string nick : {"manager", "Manager", "MANAGER", " manager", "man ager "}) {
+    Came eve = Stage::person("eve");
+    eve.nick = nick;
+    EXPECT_EQ(stage.joins(eve), "no: conflict") << nick;
+  }
+}
+
+// What one says of itself goes to all people: of a stanza's mebibyte nothing may be multiplied by two hundred.
+TEST(ServedMarket, WhatIsSaidOnIsShort) {
+  Stage stage;
+  stage.joins(Stage::person("ada"));
+  Came eve = Stage::person("eve");
+  eve.caps_node = eve.caps_hash = eve.show = eve.status = std::string(900'000, 'x');
+  stage.joins(eve);
+  const auto longest = [&] {
+    std::size_t most = 0;
+    for (const Action& action : stage.actions) {
+      if (const auto* show = std::get_if<Show>(&action)) most = std::max({most, show->show.size(), show->status.size(), show->caps_node.size(), show->caps_hash.size()});
+      if (const auto* present = std::get_if<Present>(&action)) most = std::max({most, present->caps_node.size(), present->caps_hash.size()});
+      if (const auto* relay = std::get_if<Relay>(&action)) most = std::max(most, relay->id.size());
+    }
+    return most;
+  };
+  EXPECT_LE(longest(), kStatusMax);
+  EXPECT_GE(stage.count<Show>(), 3);
+  stage.tell(Said{"eve@grid/desk", "", "groupchat", std::string(900'000, 'i'), "hello"});
+  EXPECT_EQ(stage.count<Relay>(), 2);
+  EXPECT_LE(longest(), kIdMax);
+  eve.show = "dnd", eve.caps_node = "gajim", eve.caps_hash = "hash", eve.joins = false;
+  EXPECT_EQ(stage.tell(eve), "ada<eve(dnd); eve<eve(dnd) 110; changed eve");
+}
+
 // Costs of a large market: what goes out for a worker does not depend on how many there are.
 TEST(ServedMarket, TenThousandWorkersCostWhatTheyCostAlone) {
   Stage stage;

@@ -84,6 +84,7 @@ TEST(Render, WhatOthersWroteCannotSteerTheTerminal) {
   EXPECT_EQ(plain("a\x1b[2Jb\n\tc\x7f"), "a?[2Jb??c?");
   EXPECT_EQ(plain("caf\xe9 caf\xc3\xa9"), "caf? caf\xc3\xa9");
   EXPECT_EQ(plain("x\xc2\x9b" "31m"), "x?31m") << "C1 control in UTF-8";
+  EXPECT_EQ(plain("\xe2\x80\xaetxt.exe"), "?txt.exe") << "text that turns around";
   EXPECT_EQ(plain("\xed\xa0\x80"), "???") << "a surrogate is no UTF-8";
   EXPECT_EQ(plain("abcdefghij", 6), "abc...");
   EXPECT_EQ(plain("abcdef", 6), "abcdef");

@@ -13,10 +13,11 @@ PATIENCE = 20
 class Person:
     """One who is logged in. What it hears of the room is in `heard`, in order: `ada 110`, `(dnd)worker-1`, `-bob 307`, `ada: hello`."""
 
-    def __init__(self, grid, name, resource="phone", room=None):
-        with open(os.path.join(grid.folder, "users", name + ".password")) as file:
-            password = file.read().strip()
-        self.name, self.jid, self.market = name, f"{name}@{DOMAIN}", room
+    def __init__(self, grid, name, resource="phone", room=None, domain=DOMAIN, password=None):
+        if password is None:
+            with open(os.path.join(grid.folder, "users", name + ".password")) as file:
+                password = file.read().strip()
+        self.name, self.jid, self.market = name, f"{name}@{domain}", room
         self.client = ClientXMPP(f"{self.jid}/{resource}", password)
         for plugin in ("xep_0030", "xep_0004", "xep_0050", "xep_0045", "xep_0199"):
             self.client.register_plugin(plugin)
