@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <sstream>
 #include <thread>
 
@@ -71,7 +72,7 @@ class Stage {
   std::string report(std::uint64_t number, std::chrono::milliseconds took, bool takes_more = true) {
     wire::Report report;
     auto& result = *report.add_results();
-    result.mutable_attempt()->set_epoch(3), result.mutable_attempt()->set_number(number), result.mutable_attempt()->set_job(1), result.mutable_attempt()->set_task(number);
+    result.mutable_attempt()->set_epoch(3), result.mutable_attempt()->set_number(sealed.at(number)), result.mutable_attempt()->set_job(1), result.mutable_attempt()->set_task(number);
     result.mutable_outcome()->set_wall_us(static_cast<std::uint64_t>(took.count()) * 1000);
     report.set_takes_more(takes_more);
     return bring(report);
@@ -97,9 +98,13 @@ class Stage {
     loop.restart();
     loop.poll();
     std::string text;
-    const auto numbers = [](const wire::Assign& assign) {
+    const auto numbers = [this](const wire::Assign& assign) {
       std::string list;
-      for (const auto& one : assign.assignments()) list += ' ' + std::to_string(one.number());
+      for (const auto& one : assign.assignments()) {
+        const std::uint64_t number = Claims::number_of(one.number());
+        sealed[number] = one.number();
+        list += ' ' + std::to_string(number);
+      }
       return list;
     };
     for (const auto& stanza : StillLinks::sent(0)) {
@@ -125,10 +130,11 @@ class Stage {
   boost::asio::io_context loop;
   XmppLink link{loop, Account{.jid = "grid", .password = "secret", .component = true, .host = {}, .ca_file = {}}};
   JobBook book;
-  Pool pool{loop, link, book, Epoch{3}, 30s, [](const std::string& jid) { return jid == kAnt; }, 1 << 20};
+  Pool pool{loop, link, book, Epoch{3}, SipKey{}, 30s, [](const std::string& jid) { return jid == kAnt; }, 1 << 20};
   WorkerId worker{};
   std::uint64_t given = 0;
   int reports = 0;
+  std::map<std::uint64_t, std::uint64_t> sealed;  // under which number an attempt left
   std::string told;
   std::deque<std::function<void()>> commits;
 
@@ -195,7 +201,7 @@ TEST(Pool, WhatWasNotTakenComesBackInAReport) {
   stage.report(1, 2s);
   EXPECT_EQ(stage.commit(), "taken, assign 2");
   wire::Report report;
-  report.mutable_assigned()->add_refused(2);
+  report.mutable_assigned()->add_refused(stage.sealed.at(2));
   report.mutable_assigned()->set_epoch(2);
   EXPECT_EQ(stage.bring(report), "taken");
   EXPECT_EQ(stage.told, "finished 1; ");  // it speaks of another life of the manager, where number 2 was something else
