@@ -210,7 +210,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (slot.next) return refuse_launch("something is lined up in slot " + std::to_string(number) + " already", std::move(finished));
     Next& next = slot.next.emplace(Next{std::move(finished), std::move(recalled), ++serial_, std::move(launch), 0, slot.output_at == 0 ? 2 * kOutputMax : 0, nullptr});
     next.launch.output_max = std::min(next.launch.output_max, kOutputMax);
-    if (!slot.runner || !slot.box.empty() || next.launch.box || next.launch.streams.in >= 0 || !objection(next.launch).empty()) return;
+    if (!slot.runner || !can_follow(slot, next.launch) || next.launch.streams.in >= 0 || !objection(next.launch).empty()) return;
     if (send_launch(slot, next.launch, next.serial, next.output_at, next.bytes, true).empty()) next.sent_to = slot.runner;
   }
 
@@ -439,6 +439,14 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   static std::string use_of(const Launch& launch) {
     if (!launch.box) return "";
     return launch.box->key + (launch.box->network ? " network " : " ") + (launch.box->gpus ? "gpus " : "") + std::to_string(launch.box->bounds.tmp);
+  }
+
+  /// Whether that runner may run it when it has what it has now: bare after bare, or in the same sandbox, whose control group bounds both alike. Should the first
+  /// leave something in there, the runner takes no other, and the next goes to a new one.
+  static bool can_follow(const Slot& slot, const Launch& next) {
+    if (slot.box != use_of(next)) return false;
+    if (!next.box || !slot.group.exists()) return true;
+    return slot.launch.box && slot.launch.box->bounds.memory == next.box->bounds.memory && slot.launch.box->bounds.processes == next.box->bounds.processes;
   }
 
   /// Makes ready what limits the sandbox of the next attempt; answers why not.

@@ -30,7 +30,7 @@ class Executor {
   /// The slot is idle again when `finished` is called, so that may start the next.
   void start(int slot, Launch launch, std::function<void(Outcome)> finished);
   /// Begins as soon as what runs in that slot has ended, without asking anybody; in an idle one at once. One a slot. `finished` is as with start(), and called after
-  /// that of the one before. From then on it is what runs in the slot. What is in a sandbox, or comes after such, waits here and not at the runner.
+  /// that of the one before. From then on it is what runs in the slot. What is to be in another sandbox waits here and not at the runner.
   /// recalled: called once, from the loop, instead, if recall() came in time.
   void line_up(int slot, Launch launch, std::function<void(Outcome)> finished, std::function<void()> recalled);
   /// Takes back what was lined up, if it has not begun: else nothing comes of it.

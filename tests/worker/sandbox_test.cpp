@@ -9,6 +9,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <map>
+
 #include "executor_stage.h"
 #include "worker/sandbox.h"
 
@@ -352,6 +354,35 @@ TEST(SandboxedTask, LeavesNothingForTheNext) {
     return number;
   };
   EXPECT_TRUE(stage.until([&] { return boxes() == 1; })) << "nor on the disk: " << boxes();
+}
+
+/// Lined up behind one of its job it waits at the runner; where that leaves something, or is of another job, it is in another sandbox all the same.
+TEST(SandboxedTask, FollowsAnotherOfItsJobAtOnce) {
+  BOXES(stage);
+  constexpr int kMany = 40;
+  std::map<int, Outcome> outcomes;
+  int next = 0;
+  std::function<void()> give = [&] {
+    const int number = next++;
+    Launch launch = Boxes::boxed("readlink /proc/self/ns/pid; ls -A /tmp; cat" + std::string(number % 10 == 5 ? "; echo x > /tmp/left" : ""), number % 7 == 3 ? of_memory(64 << 20) : Bounds{}, number < 30 ? "job 1" : "job 2");
+    launch.input = std::to_string(number);
+    stage.executor->line_up(0, std::move(launch), [&, number](Outcome outcome) {
+      EXPECT_EQ(outcomes.size(), static_cast<std::size_t>(number)) << "out of order";
+      outcomes[number] = std::move(outcome);
+      if (next < kMany) give();
+    }, [] { ADD_FAILURE() << "nobody recalled it"; });
+  };
+  give();
+  give();
+  ASSERT_TRUE(stage.until([&] { return outcomes.size() == kMany; }, 60s));
+  std::string before;
+  for (const auto& [number, outcome] : outcomes) {
+    SCOPED_TRACE(number);
+    const std::string space = outcome.out.substr(0, outcome.out.find('\n') + 1);
+    EXPECT_EQ(outcome.out, space + std::to_string(number)) << outcome.why;
+    EXPECT_EQ(space == before, number != 0 && number % 10 != 6 && number != 30) << "one that nothing was left in serves the next of its job";
+    before = space;
+  }
 }
 
 TEST(SandboxedTask, SharesItsSandboxWithItsOwnJobOnly) {
