@@ -196,7 +196,7 @@ class Machines:
         router, machine = self.machine(name + "-router", address=router_address), self.machine(name, person)
         router.root("ip", "addr", "add", "10.0.0.1/24", "dev", machine.plug("10.0.0.2/24", router))
         machine.root("ip", "route", "add", "default", "via", "10.0.0.1")
-        router.root("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        router.root("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
         router.root("iptables", "-w", "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
         router.root("iptables", "-w", "-A", "FORWARD", "-i", "eth0", "-m", "conntrack", "!", "--ctstate", "ESTABLISHED,RELATED", "-j", "REJECT", "--reject-with", "icmp-admin-prohibited")
         return router, machine
