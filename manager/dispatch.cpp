@@ -13,6 +13,7 @@ constexpr std::size_t kShortlistMax = 64;  // workers whose measured facts are a
 constexpr Duration kDefer = std::chrono::seconds(1);
 constexpr Duration kUnknown = std::chrono::hours(1);  // how long what nobody knows may take, when a start is foretold
 constexpr int kReservesEachTick = 8;
+constexpr std::size_t kIdleRounds = 16;  // beside one for each worker
 }  // namespace
 
 // ---- The next task -----------------------------------------------------------------------------------------------------------------
@@ -92,15 +93,20 @@ void Scheduler::serve(Ix ix, Actions& actions) {
 }
 
 void Scheduler::dispatch(Actions& actions) {
+  circling_ = false;
   if (!open_) return;
+  std::size_t idle = 0;  // rounds in a row in which nothing was started
   do {
+    // Nothing but a worker that is kept no more brings such a round. Should we be wrong, one task waits for the next event, and not the whole grid for ever.
+    if (circling_ = idle > worker_ix_.size() + kIdleRounds; circling_) return;
+    const std::uint64_t attempts_before = last_attempt_;
     const auto roomy = std::exchange(roomy_, {});
     for (const Ix ix : roomy) workers_[ix].roomy = false;
     if (!roomy.empty() && !deferred_.empty()) undefer(roomy);
     std::vector<Ix> woken;
     if (!unvoted_.empty())
       for (const Ix ix : roomy)
-        if (workers_[ix].key != 0 && wake_unvoted(ix, workers_[ix].room.slots)) woken.push_back(ix);
+        if (workers_[ix].key != 0 && wake_unvoted(ix, false)) woken.push_back(ix);
     const bool all_stuck = std::all_of(queued_.begin(), queued_.end(), [this](TaskClassId id) { return queues_[id].stuck; });
     if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
     for (const Ix ix : roomy) hint(ix);  // of one that was served: what is left, for what steps aside for a moment
@@ -113,12 +119,14 @@ void Scheduler::dispatch(Actions& actions) {
     for (std::size_t i = 0; i < hungry_.size(); ++i) {
       Worker& worker = workers_[hungry_[i]];
       worker.hungry = false;
-      if (!unvoted_.empty() && takes_work(worker)) wake_unvoted(hungry_[i], worker.slots);
+      if (!unvoted_.empty() && takes_work(worker)) wake_unvoted(hungry_[i], true);
       if (!queued_.empty() && takes_work(worker)) prefetch(hungry_[i], actions);
     }
     hungry_.clear();
-    for (const Ix ix : woken)  // what was woken for it found another place, or may not start there for other reasons
-      if (workers_[ix].key != 0) more_room(ix);
+    idle = last_attempt_ == attempts_before ? idle + 1 : 0;
+    if (idle == 0)
+      for (const Ix ix : woken)  // what was woken for it may have found another place
+        if (workers_[ix].key != 0) more_room(ix);
   } while (!roomy_.empty() || next_pick());  // the last task of a class may have freed a worker that was kept for it
 }
 

@@ -367,7 +367,7 @@ class Scheduler {
   void put_aside(Job&, std::uint32_t task);
   void drop_unvoted(Job&, std::uint32_t task);
   void release_unvoted(Ix job, std::uint32_t lane);
-  bool wake_unvoted(Ix worker, int room);
+  bool wake_unvoted(Ix worker, bool ahead);
   void tell_parked(Actions&);
 
   // dispatch.cpp
@@ -455,6 +455,7 @@ class Scheduler {
   Ix unsuited_ = kNone;                  // the worker that find() or serve() passed over for a task's wishes
   bool wishes_failed_ = false;           // the last find(): there was room, but not where this task may run
   bool only_voters_ = false;             // and nowhere but with those who gave a result of it
+  bool circling_ = false;                // the last dispatch() was stopped, since it did not come to an end
   bool open_ = true;
   Instant last_tick_{};
 };

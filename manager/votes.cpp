@@ -150,10 +150,12 @@ void Scheduler::release_unvoted(Ix job_at, std::uint32_t lane) {
   }
 }
 
-/// A worker has room for some: what waits for one that has not voted may be for it. One of each kind in turn, going on where the last look ended, so that the many
-/// tasks of one job keep out nobody. True: something may start.
-bool Scheduler::wake_unvoted(Ix ix, int room) {
+/// A worker has room: what waits for one that has not voted may be for it. Of that only what finds room there, in slots, memory and all else: whatever is woken in vain
+/// steps aside again, and so would be woken for ever. One of each kind in turn, going on where the last look ended, so that the many tasks of one job keep out nobody.
+/// ahead: to be held beyond what it runs. True: something may start.
+bool Scheduler::wake_unvoted(Ix ix, bool ahead) {
   const Worker& worker = workers_[ix];
+  int room = ahead ? worker.slots : worker.room.slots;
   const std::string of_owner = voter_of(worker, VotesOf::owners), of_worker = voter_of(worker, VotesOf::workers);
   bool any = false, more = true;
   while (more && room > 0) {
@@ -166,15 +168,18 @@ bool Scheduler::wake_unvoted(Ix ix, int room) {
       if (std::binary_search(key.voted.begin(), key.voted.end(), key.of == VotesOf::owners ? of_owner : of_worker)) continue;
       if (queues_[key.task_class].position.size() != market_.worker_classes()) refresh(key.task_class);
       if (!fits_class(key.task_class, worker.worker_class) || !score(key.task_class, ix)) continue;
-      unvoted_turn_ = key;
-      const int slots = market_.task(key.task_class).need.slots;
       const auto [id, task] = *here->second.begin();
       const Ix job_at = job_ix(id);
       Job& job = jobs_[job_at];
+      const std::uint32_t group = group_of(job, task), lane = job.groups[group].lane;
+      const Pick pick{key.task_class, job_at, lane, group, task};
+      if (ahead ? worker.ahead.size() >= ahead_max(pick, worker) : !has_room(pick, worker)) continue;
+      const bool starts = job.startable() && !shares_[job.owner].limited() && !job.lanes[lane].deferred && suits(pick, worker);
+      if (starts) room -= market_.task(key.task_class).need.slots;  // else it waits for something else now, and keeps nobody out
+      unvoted_turn_ = key;
       drop_unvoted(job, task);  // and `here` with it, if it was the last
-      set_waiting(job_at, task, group_of(job, task), Duration(0));
+      set_waiting(job_at, task, group, Duration(0));
       any = more = true;
-      if (job.startable() && !shares_[job.owner].limited()) room -= slots;  // else it waits for something else now, and keeps nobody out
     }
   }
   return any;

@@ -18,6 +18,14 @@ class Court : public Stage {
     jury.open({job}, std::move(quorum));
     return hear(submitted);
   }
+  /// Each task needs so much of its worker.
+  std::string open_needing(std::uint64_t job, std::uint64_t tasks, Quorum quorum, int cpus, std::uint64_t memory = 0, unsigned retries = 0) {
+    JobSubmitted submitted = simple_job(job, tasks, retries);
+    submitted.groups[0].needs.cpus = cpus, submitted.groups[0].needs.memory_bytes = memory;
+    submitted.terms.votes_of = quorum.of;
+    jury.open({job}, std::move(quorum));
+    return hear(submitted);
+  }
   /// A worker of that owner.
   std::string join(std::uint64_t worker, const std::string& owner, int slots = 1) {
     WorkerJoined joined = simple_worker(worker, slots);

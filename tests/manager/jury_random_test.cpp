@@ -25,7 +25,8 @@ class Riot {
       if (chance(0.5))
         for (std::uint64_t task = 1; task <= 40; task += 1 + pick(10)) quorum.known[{task}] = sha256(truth({{job}, {task}}));
       if (quorum.adaptive) adaptive_.insert({job});  // there a draw can miss a lie
-      court_.open(job, 10 + pick(30), quorum, static_cast<unsigned>(pick(3)));
+      // Some need two slots or half of a worker's memory, so that who has not voted often has room, and not enough of it.
+      court_.open_needing(job, 10 + pick(30), quorum, 1 + static_cast<int>(pick(2)), pick(3) * 1000, static_cast<unsigned>(pick(3)));
     }
     for (int step = 0; step < 3000 && court_.ended.size() < kJobs; ++step) act();
     for (std::uint64_t id = 1; id <= kWorkers; ++id) join(id);
@@ -52,7 +53,11 @@ class Riot {
   bool chance(double p) { return std::bernoulli_distribution(p)(random_); }
 
   void join(std::uint64_t id) {
-    WorkerJoined joined = Stage::simple_worker(id, static_cast<int>(1 + id % 2));
+    const int slots = id > 6 ? 1 : static_cast<int>(2 + id % 2);  // each owner has one where any task has room
+    WorkerJoined joined = Stage::simple_worker(id, slots);
+    Offer offer = *joined.offer;
+    offer.memory_bytes = 2000 + id % 3 * 1000;
+    joined.offer = std::make_shared<const Offer>(offer);
     joined.owner = owner(id);
     for (const auto& [attempt, at] : court_.running)
       if (at.first.value == id) joined.held.push_back({attempt, at.second});

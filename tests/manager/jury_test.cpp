@@ -53,6 +53,35 @@ TEST(Jury, TakesWorkersForVotersWhereTheGridHasOneAccount) {
   EXPECT_EQ(court.says(2, 1, 1, "42"), "commit 1.1 succeeded after 2; job 1 succeeded");
 }
 
+TEST(Jury, LeavesATaskAsideWhileTheOtherWorkerHasTooLittleRoomForIt) {
+  Court court;
+  court.join(2, "bob", 2);
+  court.hear(Stage::simple_job(2)), court.hear(Stage::simple_job(3));
+  court.join(1, "ada", 2);
+  EXPECT_EQ(court.open_needing(4, 1, {}, 2), "assign 4.1 as 3 to 1");
+  EXPECT_EQ(court.says(1, 4, 1, "42"), "") << "ada has two slots free and a say on it; bob has none";
+  EXPECT_EQ(court.says(2, 2, 1, ""), "commit 2.1 succeeded; job 2 succeeded") << "one slot of bob's is not enough";
+  EXPECT_EQ(court.says(2, 3, 1, ""), "commit 3.1 succeeded; job 3 succeeded; assign 4.1 as 4 to 2");
+  EXPECT_EQ(court.says(2, 4, 1, "42"), "commit 4.1 succeeded after 2; job 4 succeeded");
+}
+
+TEST(Jury, WakesWhatFitsBehindWhatNeedsMoreMemoryThanIsLeft) {
+  Court court;
+  const auto join = [&](std::uint64_t id, const char* owner) {
+    Offer offer;
+    offer.slots = offer.cpus = 3, offer.memory_bytes = 4000;
+    WorkerJoined joined = Stage::simple_worker(id, 3);
+    joined.offer = std::make_shared<const Offer>(offer), joined.owner = owner;
+    return court.hear(joined);
+  };
+  join(1, "ada");
+  court.open_needing(1, 1, {}, 1, 3000), court.open_needing(2, 1, {}, 1, 3500), court.open_needing(3, 1, {}, 1, 1000);
+  for (const std::uint64_t job : {1, 3, 2}) court.says(1, job, 1, "42");
+  EXPECT_EQ(join(2, "bob"), "assign 1.1 as 4 to 2; assign 3.1 as 5 to 2");
+  EXPECT_EQ(court.says(2, 1, 1, "42"), "commit 1.1 succeeded after 2; job 1 succeeded");
+  EXPECT_EQ(court.says(2, 3, 1, "42"), "commit 3.1 succeeded after 2; job 3 succeeded; assign 2.1 as 6 to 2");
+}
+
 TEST(Jury, FindsWhoIsOutvoted) {
   Court court;
   court.join(1, "ada"), court.join(2, "bob"), court.join(3, "eve");
