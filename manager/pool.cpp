@@ -6,7 +6,6 @@
 #include <boost/asio/post.hpp>
 #include <algorithm>
 #include <charconv>
-#include <iterator>
 #include <unordered_set>
 
 #include "manager/roster.h"
@@ -550,14 +549,18 @@ void Pool::flush(Peer& peer) {
 
 /// What a worker says of assignments that it got: of these, or, when it says so in a report, of any.
 void Pool::taken(const std::string& jid, WorkerId worker, const std::vector<AttemptId>& attempts, const wire::AssignAnswer& answer) {
-  // It may name a million, and each many times: what was given to it is looked up in that, and not the other way round.
-  const std::unordered_set<std::uint64_t> missing(answer.missing().begin(), answer.missing().end());
-  if (const auto at = peers_.find(jid); at != peers_.end() && at->second.joined && !missing.empty())
-    std::erase_if(at->second.has_command, [&](const auto& has) { return missing.contains(has.first.value); });
-  std::unordered_set<std::uint64_t> refuses;
-  for (const std::uint64_t number : answer.refused()) refuses.insert(Claims::number_of(number));
+  // It may name millions, and each many times: what it names is looked up in what was given to it, which we bound, and none of it is kept.
+  if (const auto at = peers_.find(jid); at != peers_.end() && at->second.joined && !at->second.has_command.empty() && answer.missing_size() > 0) {
+    std::unordered_set<std::uint64_t> gone;
+    for (const std::uint64_t job : answer.missing())
+      if (const auto first = at->second.has_command.lower_bound({{job}, 0}); first != at->second.has_command.end() && first->first.value == job) gone.insert(job);
+    std::erase_if(at->second.has_command, [&](const auto& has) { return gone.contains(has.first.value); });
+  }
+  std::unordered_set<std::uint64_t> given;
+  for (const AttemptId attempt : attempts) given.insert(attempt.number);
   std::vector<AttemptId> back;
-  std::copy_if(attempts.begin(), attempts.end(), std::back_inserter(back), [&](AttemptId attempt) { return refuses.contains(attempt.number); });
+  for (const std::uint64_t number : answer.refused())
+    if (given.erase(Claims::number_of(number)) > 0) back.push_back({epoch_, Claims::number_of(number)});
   if (!back.empty()) spdlog::info("refused worker={} attempts={} why=\"{}\"", worker.value, back.size(), printable(answer.why()));
   refused(worker, back);
 }
@@ -689,7 +692,9 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   if (crowded()) return link_.send(error_of(iq, "wait", "resource-constraint", "too much waits for the manager's disk: keep the results and report them again later"));
   wire::Report report;
   if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
-  if (report.results_size() > kReportedMax || report.returned_size() > kReportedMax || report.assigned().refused_size() > kReportedMax) return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
+  if (report.results_size() > kReportedMax || report.returned_size() > kReportedMax || report.assigned().refused_size() > kReportedMax ||
+      report.assigned().missing_size() > kReportedMax)
+    return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
   if (!room_for_pieces(*from, report)) return link_.send(error_of(iq, "wait", "resource-constraint", "too many large outputs are on their way to the manager: send it again"));
   std::set<AttemptId> broken;
   if (const std::string why = take_pieces(*from, report, broken); !why.empty()) return link_.send(error_of(iq, "modify", "bad-request", why));

@@ -210,5 +210,22 @@ TEST(Pool, WhatWasNotTakenComesBackInAReport) {
   EXPECT_EQ(stage.told, "finished 1; refused 2; ");
 }
 
+TEST(Pool, WhatAWorkerDidNotTakeItSaysOnceAndInNoMasses) {
+  Stage stage;
+  stage.report(1, 2s);
+  EXPECT_EQ(stage.commit(), "taken, assign 2");
+  wire::Report report;
+  report.mutable_assigned()->set_epoch(3);
+  for (int i = 0; i < 16384; ++i) report.mutable_assigned()->add_refused(stage.sealed.at(2));
+  EXPECT_EQ(stage.bring(report), "taken");
+  EXPECT_EQ(stage.told, "finished 1; refused 2; ") << "however often it is named";
+  report.mutable_assigned()->add_refused(stage.sealed.at(2));
+  EXPECT_EQ(stage.bring(report), "error");
+  report.mutable_assigned()->clear_refused();
+  for (std::uint64_t job = 0; job <= 16384; ++job) report.mutable_assigned()->add_missing(job);
+  EXPECT_EQ(stage.bring(report), "error");
+  EXPECT_EQ(stage.told, "finished 1; refused 2; ");
+}
+
 }  // namespace
 }  // namespace souk
