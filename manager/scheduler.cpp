@@ -150,7 +150,14 @@ void Scheduler::recall(Ix ix, const Past& known) {
   if (job.votes_of)
     for (const std::string& voter : known.voted)
       if (auto& voted = job.voted[task]; std::find(voted.begin(), voted.end(), voter) == voted.end()) voted.push_back(voter);
-  if (!known.not_before || *known.not_before <= now_) return;
+  if (!known.not_before || *known.not_before <= now_) {
+    // It is for some only, and so may have to step aside alone: a task that was never started does with all that come after it.
+    if (GroupState& group = job.groups[group_of(job, task)]; job.voted.contains(task)) {
+      if (!group.again) group.again = std::make_unique<std::set<std::uint32_t>>();
+      group.again->insert(task - group.first);
+    }
+    return;
+  }
   // The wall's clock may have been set since: no retry waits longer than it was asked to, with its jitter.
   const Retry& retry = job.terms[job.groups[group_of(job, task)].terms].retry;
   history.not_before = std::min(*known.not_before, now_ + std::max(retry.delay, retry.delay_max) * 5 / 4);

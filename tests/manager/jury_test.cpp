@@ -496,6 +496,39 @@ TEST(Jury, GoesOnInTheNextLifeFromTheVotesThatAreOnDisk) {
   EXPECT_EQ(court.jury.record("ada").agreed, 1u);
 }
 
+/// A job of an earlier life: of its first four tasks ada had a say, and one of them has ended.
+struct Recalled : Court {
+  Recalled() {
+    jury.open({1}, {});
+    JobRestored restored;
+    restored.job = simple_job(1, 6);
+    restored.job.terms.votes_of = VotesOf::owners;
+    for (std::uint64_t task = 1; task <= 4; ++task) {
+      jury.recall({{1}, {task}}, {{{1}, task}, "ada", digest_of(outcome("42"), AgreeOn::What::all), true});
+      restored.past.push_back({{task}, 1, 0, 0, {}, {{1}, task}, {"ada"}});
+    }
+    restored.ended = {{{2}, TaskState::failed}};
+    hear(restored);
+  }
+};
+
+TEST(Jury, WhatHasAVoteInTheNextLifeDoesNotHoldUpTheRestOfItsJob) {
+  Recalled court;
+  EXPECT_EQ(court.join(1, "ada"), "assign 1.5 as 1 to 1") << "the first ones are for others";
+  EXPECT_EQ(court.says(1, 1, 5, "42"), "assign 1.6 as 2 to 1");
+  EXPECT_EQ(court.join(2, "bob", 2), "assign 1.1 as 3 to 2; assign 1.3 as 4 to 2") << "what has a vote already comes first";
+  for (const std::uint64_t task : {1, 3, 4, 5}) court.says(2, 1, task, "42");
+  court.says(1, 1, 6, "42");
+  EXPECT_EQ(court.says(2, 1, 6, "42"), "commit 1.6 succeeded after 2; job 1 failed") << "of the second";
+  EXPECT_EQ(court.core.counts({1})->succeeded, 5u);
+}
+
+TEST(Jury, WhatHasAVoteInTheNextLifeEndsWithItsJobOnce) {
+  Recalled court;
+  EXPECT_EQ(court.hear(JobCanceled{{1}}), "job 1 canceled");
+  EXPECT_EQ(court.core.counts({1})->canceled, 5u);
+}
+
 TEST(Jury, RemembersAWorkerByItsAddressWhateverItCallsItself) {
   Court court;
   for (std::uint64_t worker : {1, 2}) {
