@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "worker/folder.h"
@@ -19,17 +21,26 @@
 #include "worker/runner_wire.h"
 
 namespace souk::runner {
+
+struct Watch::Mapping {
+  dev_t device;
+  unsigned long inode;
+  const char* path;  // its start
+  bool removed;      // true also where the path is too long to see
+};
+
 namespace {
 
 constexpr std::int64_t kDiskUs = 1'000'000, kMemoryUs = 250'000;  // how often it is looked at
 constexpr std::int64_t kFullUs = 5'000'000;                       // how often all files are, though the file system has lost nothing: somebody else may have given back what this one took
 constexpr std::int64_t kHiddenUs = 3'000'000;                     // how long it may hide something while this host loses more than the attempt may have
+constexpr std::uint64_t kOthersPart = 8;                          // of what it may have in memory: so little of shared memory comes and goes with others
 constexpr int kAtEase = 50, kInHurry = 4;                         // a look that took long is not repeated before so many times as long
 constexpr unsigned kDescriptorsMax = 200'000;                     // looked at; more hide something
 constexpr unsigned kKeys = 8192, kKeysMax = 6000;                 // removed files that are known apart
 
 std::uint64_t keys[kKeys];  // zero pages until used
-char text[24 << 10];        // a line of /proc/PID/maps and more: a path, each byte of it as \ooo
+char text[24 << 10];        // more than most lines of /proc/PID/maps: a path, each byte of it as \ooo
 
 /// Calls it with each number that the folder lists.
 template <class Each>
@@ -65,7 +76,67 @@ std::uint64_t number_of(const char* name) {
   return at == nullptr ? 0 : strtoull(at + strlen(name), nullptr, 10) * 1024;
 }
 
-std::uint64_t available_memory() { return read_whole(open("/proc/meminfo", O_RDONLY | O_CLOEXEC)) ? number_of("\nMemAvailable:") : 0; }
+/// Memory of this host in files: also of files that only a mapping holds, and of such mappings, whose pages need not be in any process. What of it is in swap cannot be told
+/// from the rest there.
+std::uint64_t memory_in_files() {
+  struct sysinfo host;
+  if (sysinfo(&host) != 0) return 0;
+  return (static_cast<std::uint64_t>(host.sharedram) + host.totalswap - host.freeswap) * host.mem_unit;
+}
+
+/// A file of a process. Where its first thread has ended, that of another one says what the process has.
+template <class Tells>
+bool tells(int proc, long pid, const char* what, Tells does) {
+  if (does(open_below(proc, pid, what, 0))) return true;
+  const int tasks = open_below(proc, pid, "task", O_DIRECTORY);
+  if (tasks < 0) return false;
+  bool done = false;
+  for_numbers(tasks, [&](long thread) {
+    if (!done && thread != pid) done = does(open_below(tasks, thread, what, 0));
+  });
+  close(tasks);
+  return done;
+}
+
+bool read_with(int proc, long pid, const char* what, const char* line) {
+  return tells(proc, pid, what, [&](int file) { return read_whole(file) && strstr(text, line) != nullptr; });
+}
+
+/// Calls it with each mapped file that the lines of /proc/PID/maps tell. yields: whether there were any lines
+template <class Each>
+bool for_mappings(int maps, Each each) {
+  if (maps < 0) return false;
+  const auto tell = [&](const char* line, const char* end, bool whole) {
+    constexpr char kRemoved[] = " (deleted)";
+    constexpr std::ptrdiff_t kLength = sizeof kRemoved - 1;
+    unsigned major = 0, minor = 0;
+    unsigned long inode = 0;
+    int path = 0;
+    if (sscanf(line, "%*s %*s %*s %x:%x %lu %n", &major, &minor, &inode, &path) != 3 || inode == 0 || path == 0) return;
+    each({makedev(major, minor), inode, line + path, !whole || (end - line > kLength && strcmp(end - kLength, kRemoved) == 0)});
+  };
+  bool any = false, told = false;
+  std::size_t size = 0;
+  for (ssize_t n; (n = read(maps, text + size, sizeof text - 1 - size)) > 0;) {
+    any = true;
+    size += static_cast<std::size_t>(n);
+    char* line = text;
+    for (char* end; (end = static_cast<char*>(memchr(line, '\n', static_cast<std::size_t>(text + size - line)))) != nullptr; line = end + 1) {
+      *end = 0;
+      if (!told) tell(line, end, true);
+      told = false;
+    }
+    size = static_cast<std::size_t>(text + size - line);
+    memmove(text, line, size);
+    if (size < sizeof text - 1) continue;
+    text[size] = 0;
+    if (!told) tell(text, text + size, false);
+    told = true;
+    size = 0;
+  }
+  close(maps);
+  return any;
+}
 
 bool is_zombie(int tasks, long thread) {
   if (!read_whole(open_below(tasks, thread, "stat", 0))) return true;
@@ -79,6 +150,7 @@ struct Watch::Held {
   std::uint64_t disk = 0, files = 0;      // of removed files
   std::uint64_t memory_files = 0;
   std::uint64_t own = 0, shared = 0;      // memory of processes
+  std::uint64_t grown = 0;                // what this host has more in memory files since it began
   bool exactly = false;                   // what several have in common counts once
   bool hides = false;
   unsigned looked = 0, known = 0;
@@ -99,8 +171,7 @@ void Watch::begin(std::uint64_t disk, std::uint64_t memory) {
   const std::int64_t now = now_us();
   disk_due_ = memory_due_ = INT64_MAX;
   hides_disk_ = hides_memory_ = 0;
-  available_ = 0;
-  if (memory != 0) memory_due_ = now + kMemoryUs;
+  if (memory != 0) memory_due_ = now + kMemoryUs, in_files_ = memory_in_files();
   struct statvfs room;
   if (disk == 0 || fstatvfs(work_, &room) != 0) return;
   free_ = room.f_bfree, files_free_ = room.f_ffree;
@@ -145,24 +216,26 @@ bool Watch::fills_disk(std::int64_t now) {
   return hides_disk_ != 0 && now - hides_disk_ >= kHiddenUs;
 }
 
-/// Of memory in files and that of processes what is more: what is in both is not counted twice.
+/// Of memory in files and that of processes what is more: what is in both is not counted twice. What it hides can only be in files.
 bool Watch::fills_memory(std::int64_t now) {
-  if (available_ == 0) available_ = available_memory();
+  const std::uint64_t in_files_now = memory_in_files();
   bool hides = false;
   for (const bool exactly : {false, true}) {
     Held held;
     held.exactly = exactly;
+    held.grown = in_files_now > in_files_ ? in_files_now - in_files_ : 0;
     look_at_all(held, true);
     const std::uint64_t in_files = held.memory_files + shared_memory();
-    hides = held.hides;
+    hides = held.hides && may_hide_much(held);
     if (held.own + (held.shared > in_files ? held.shared : in_files) <= memory_) break;
     if (exactly) return true;
   }
-  const std::uint64_t available = hides ? available_memory() : available_;
-  if (available >= available_ || available_ - available <= memory_) hides_memory_ = 0;
+  if (!hides) hides_memory_ = 0;
   else if (hides_memory_ == 0) hides_memory_ = now;
   return hides_memory_ != 0 && now - hides_memory_ >= kHiddenUs;
 }
+
+bool Watch::may_hide_much(const Held& held) const { return held.own + held.grown > memory_ && held.grown > memory_ / kOthersPart; }
 
 /// In /tmp and /dev/shm, and of System V.
 std::uint64_t Watch::shared_memory() const {
@@ -180,11 +253,11 @@ void Watch::look_at_all(Held& held, bool at_memory) {
   for_numbers(proc, [&](long pid) {
     if (pid != 1) look_at(proc, pid, held, at_memory);
   });
-  // When all descriptors are known: mapped files that none of them is of.
-  if (!at_memory && !held.hides) {
+  // When all descriptors are known: mapped files that none of them is of. Nobody can tell how large those are.
+  if (!held.hides && (!at_memory || may_hide_much(held))) {
     lseek(proc, 0, SEEK_SET);
     for_numbers(proc, [&](long pid) {
-      if (pid != 1 && !held.hides) held.hides = is_hidden_file_mapped(proc, pid);
+      if (pid != 1 && !held.hides) tells(proc, pid, "maps", [&](int maps) { return for_mappings(maps, [&](const Mapping& mapping) { held.hides |= is_hidden(mapping, at_memory); }); });
     });
   }
   close(proc);
@@ -193,10 +266,10 @@ void Watch::look_at_all(Held& held, bool at_memory) {
 
 void Watch::look_at(int proc, long pid, Held& held, bool at_memory) {
   if (at_memory) {
-    if (held.exactly && read_whole(open_below(proc, pid, "smaps_rollup", 0)) && strstr(text, "\nPss_Anon:") != nullptr) {
+    if (held.exactly && read_with(proc, pid, "smaps_rollup", "\nPss_Anon:")) {
       held.own += number_of("\nPss_Anon:") + number_of("\nSwapPss:");
       held.shared += number_of("\nPss_Shmem:");
-    } else if (read_whole(open_below(proc, pid, "status", 0))) {  // also of those that nobody may look into
+    } else if (read_with(proc, pid, "status", "\nRssAnon:")) {  // also of those that nobody may look into
       held.own += number_of("\nRssAnon:") + number_of("\nVmSwap:");
       held.shared += number_of("\nRssShmem:");
     }
@@ -261,33 +334,16 @@ bool Watch::is_new(std::uint64_t key, Held& held) {
   }
 }
 
-/// A removed file of its own, which is mapped and not open any more: nobody can tell how large it is.
-bool Watch::is_hidden_file_mapped(int proc, long pid) {
-  const int maps = open_below(proc, pid, "maps", 0);
-  if (maps < 0) return false;
-  bool found = false;
-  std::size_t size = 0;
-  for (ssize_t n; !found && (n = read(maps, text + size, sizeof text - 1 - size)) > 0;) {
-    size += static_cast<std::size_t>(n);
-    char* line = text;
-    for (char* end; !found && (end = static_cast<char*>(memchr(line, '\n', static_cast<std::size_t>(text + size - line)))) != nullptr; line = end + 1) {
-      constexpr char kRemoved[] = " (deleted)";
-      constexpr std::size_t kLength = sizeof kRemoved - 1;
-      *end = 0;
-      if (end - line <= static_cast<std::ptrdiff_t>(kLength) || strcmp(end - kLength, kRemoved) != 0) continue;
-      unsigned long inode = 0;
-      int path = 0;
-      if (sscanf(line, "%*s %*s %*s %*s %lu %n", &inode, &path) != 1 || path == 0 || strncmp(line + path, "/work/", 6) != 0) continue;
-      found = true;
-      for (std::uint64_t at = std::uint64_t{inode} * 2 * 0x9E3779B97F4A7C15u >> 51; keys[at % kKeys] != 0; ++at)
-        if (keys[at % kKeys] == std::uint64_t{inode} * 2 + 2) found = false;
-    }
-    size = static_cast<std::size_t>(text + size - line);
-    memmove(text, line, size);
-    if (size == sizeof text - 1) size = 0;  // no line is so long
-  }
-  close(maps);
-  return found;
+bool Watch::is_known(std::uint64_t key) const {
+  for (std::uint64_t at = key * 0x9E3779B97F4A7C15u >> 51; keys[at % kKeys] != 0; ++at)
+    if (keys[at % kKeys] == key + 2) return true;
+  return false;
+}
+
+/// Not of System V: what that has is counted by itself, and no other name of a file in memory starts so.
+bool Watch::is_hidden(const Mapping& mapping, bool at_memory) const {
+  const bool looks_so = at_memory ? mapping.device == memory_files_ && strncmp(mapping.path, "/SYSV", 5) != 0 : mapping.removed && strncmp(mapping.path, "/work/", 6) == 0;
+  return looks_so && !is_known(std::uint64_t{mapping.inode} * 2 + at_memory);
 }
 
 }  // namespace souk::runner

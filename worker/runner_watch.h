@@ -1,8 +1,8 @@
 // What an attempt in a sandbox takes of disk and memory in all, which no limit of the kernel's says there. A part of souk-runner.
 //
 // Counted is also what no folder shows: files that were removed and are still open, memory files, shared memory. What it could hide in (processes that nobody may look
-// into, descriptors on their way through a socket, removed files that are mapped only) is no offence by itself. It is one when it lasts, and this host has lost more
-// meanwhile than the attempt may have.
+// into, descriptors on their way through a socket, files that are mapped only) is no offence by itself. It is one when it lasts, and this host has lost more
+// meanwhile than the attempt may have: of its disk, or of memory to files.
 #pragma once
 #include <climits>
 #include <cstdint>
@@ -28,6 +28,7 @@ class Watch {
 
  private:
   struct Held;
+  struct Mapping;
   bool fills_disk(std::int64_t now);
   bool fills_memory(std::int64_t now);
   std::uint64_t shared_memory() const;
@@ -35,13 +36,15 @@ class Watch {
   void look_at(int proc, long pid, Held& held, bool at_memory);
   void look_at_file(int files, int about, long number, Held& held);
   bool is_new(std::uint64_t key, Held& held);
-  bool is_hidden_file_mapped(int proc, long pid);
+  bool is_known(std::uint64_t key) const;
+  bool is_hidden(const Mapping& mapping, bool at_memory) const;
+  bool may_hide_much(const Held& held) const;
 
   int work_ = -1, shared_[2] = {-1, -1};
   dev_t memory_files_ = 0, shared_on_[2] = {0, 0};
   std::uint64_t disk_ = 0, memory_ = 0;
   std::uint64_t free_ = 0, files_free_ = 0;  // most that the file system had free since it began
-  std::uint64_t available_ = 0;              // memory that this host had at the first look
+  std::uint64_t in_files_ = 0;               // memory in files that this host had when it began
   std::int64_t disk_due_ = INT64_MAX, memory_due_ = INT64_MAX, full_due_ = 0;
   std::int64_t hides_disk_ = 0, hides_memory_ = 0;  // since when
 };

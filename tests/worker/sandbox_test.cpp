@@ -227,6 +227,12 @@ TEST(SandboxedTask, CannotFillTheDisk) {
 constexpr const char* kKeep = R"(
 import ctypes, mmap, os, socket, sys, threading, time
 size, how, ends, kept = int(sys.argv[1]), sys.argv[2], [], []
+libc = ctypes.CDLL(None)
+libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+def ends_first_thread(what):
+    threading.Thread(target=lambda: (kept.append(what()), time.sleep(30))).start()
+    libc.pthread_exit(None)
 def take():
     for n in range(size):
         f = os.memfd_create("m") if how.startswith("memory") else os.open("f%d" % n, os.O_RDWR | os.O_CREAT)
@@ -235,20 +241,30 @@ def take():
         if how.endswith("sent"):
             if n % 100 == 0: ends.append(socket.socketpair())
             socket.send_fds(ends[-1][0], [b"x"], [f])
-        if how.endswith("mapped"): kept.append(mmap.mmap(f, 1 << 20))
+        if how.endswith("mapped") and libc.mmap(None, 1 << 12, 1, 2 - n % 2, f, 0) == 2 ** 64 - 1: sys.exit("no mapping")  # a page, shared or not; Python's own keeps it open
         if how.endswith("sent") or how.endswith("mapped"): os.close(f)
-    if how == "unseen": ctypes.CDLL(None).prctl(4, 0)
+    if how == "unseen": libc.prctl(4, 0)
 if how == "thread":
-    threading.Thread(target=lambda: (take(), time.sleep(30))).start()
-    ctypes.CDLL(None).pthread_exit(None)
+    ends_first_thread(take)
+elif how == "dropped":
+    at = libc.mmap(None, size << 20, 3, 0x21, -1, 0)
+    for n in range(at, at + (size << 20), 1 << 20):
+        ctypes.memset(n, 1, 1 << 20)
+        libc.madvise(n, 1 << 20, 4)
+elif how == "far away and mapped":
+    far = "\n" * 250  # four bytes each where it is told
+    for n in range(40): os.mkdir(far) or os.chdir(far)
+    take()
+    for n in range(40): os.chdir("..") or os.rmdir(far)
 elif how == "shared":
     kept = mmap.mmap(-1, size << 20)
     for n in range(size): kept.write(os.urandom(1 << 20))
-elif how == "many":
+elif how.startswith("many"):
     while size > 0:
         size -= 20
         if os.fork() == 0: break
-    kept = os.urandom(20 << 20)
+    if how == "many": kept = os.urandom(20 << 20)
+    else: ends_first_thread(lambda: os.urandom(20 << 20))
 elif how == "copies":
     kept = os.urandom(size << 20)
     for n in range(8):
@@ -264,7 +280,7 @@ Launch keeps(int mib, std::string how, Bounds bounds) {
 }
 
 TEST(SandboxedTask, CannotFillTheDiskWithFilesThatNoFolderShows) {
-  const std::vector<std::string> ways{"removed", "thread", "sent", "mapped", "unseen", "nothing"};
+  const std::vector<std::string> ways{"removed", "thread", "sent", "mapped", "far away and mapped", "unseen", "nothing"};
   BOXES(stage, static_cast<int>(ways.size()));
   Bounds bounds;
   bounds.disk = 8 << 20;
@@ -280,7 +296,7 @@ TEST(SandboxedTask, CannotFillTheDiskWithFilesThatNoFolderShows) {
 }
 
 TEST(SandboxedTask, CannotTakeAllMemoryTogether) {
-  const std::vector<std::string> ways{"shared", "many", "memory", "memory sent", "memory mapped", "copies"};
+  const std::vector<std::string> ways{"shared", "many", "many of threads", "dropped", "memory", "memory sent", "memory mapped", "copies"};
   BOXES(stage, static_cast<int>(ways.size()));
   std::vector<std::optional<Outcome>> outcomes(ways.size());
   std::size_t ended = 0;
