@@ -2,16 +2,19 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <pwd.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <tuple>
 #include <utility>
 
 #include "protocol/certificate_names.h"
@@ -87,6 +90,26 @@ bool is_free(const ServerSite& site) {
   return !failure || failure == std::errc::no_such_file_or_directory;
 }
 
+/// Somebody listens there; the server would log that it cannot, and Prosody run on without.
+bool is_taken(std::uint16_t port, bool loopback_only) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET, address.sin_port = htons(port), address.sin_addr.s_addr = htonl(loopback_only ? INADDR_LOOPBACK : INADDR_ANY);
+  const int trial = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int yes = 1;  // as servers do: connections that ended a moment ago are no hindrance
+  const bool taken = trial >= 0 && ::setsockopt(trial, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+                     ::bind(trial, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 && errno == EADDRINUSE;
+  if (trial >= 0) ::close(trial);
+  return taken;
+}
+
+void look_at_ports(const ServerSite& site, std::vector<std::string>& warnings) {
+  for (const auto& [port, option, inside] : {std::tuple{site.clients, "--port", false}, {site.component, "--component-port", true}, {site.uploads, "--upload-port", false}})
+    if (is_taken(port, inside))
+      warnings.push_back(fmt::format("something listens at port {} already, so this server cannot: `sudo ss -tlnp sport = :{}` tells what. If Debian's package of {} started it: sudo systemctl disable --now {}; else take "
+                                     "another port: {}",
+                                     port, port, site.kind == ServerKind::prosody ? "prosody" : "ejabberd", site.kind == ServerKind::prosody ? "prosody" : "ejabberd", option));
+}
+
 /// A password that is there already stays, so that accounts made with it still do.
 Result<std::string> password_in(const fs::path& file) {
   std::error_code ignored;
@@ -128,6 +151,7 @@ Result<Written> init_server(ServerInit wished) {
   const ServerLayout at{site.dir};
   Written written;
   std::error_code ignored;
+  if (!fs::exists(at.profile("manager"), ignored)) look_at_ports(site, written.warnings);  // else it is probably this grid that listens
   const passwd* const user = site.for_another ? ::getpwnam(site.run_as.c_str()) : nullptr;
   if (site.for_another && !user) return Error{"nothing was written", "there is no user " + site.run_as, "make it: sudo useradd --system " + site.run_as};
   if (!is_free(site)) {
@@ -159,6 +183,14 @@ Result<Written> init_server(ServerInit wished) {
     site.certificate_source = std::exchange(site.certificate, at.server() / (site.domain + ".crt"));
     site.key_source = std::exchange(site.key, at.server() / (site.domain + ".key"));
     copies = {{site.certificate, certificate.value()}, {site.key, key.value()}};
+    struct stat status{};
+    for (const fs::path& folder : {site.certificate_source.parent_path(), site.key_source.parent_path()})
+      if (::stat(folder.c_str(), &status) == 0 && status.st_uid != 0) {
+        written.warnings.push_back(fmt::format("the server's unit takes certificate and key from {} whenever it starts, and that folder is not root's: put them where they stay and nobody else changes them, as in /etc/souk-tls, and name "
+                                               "them there",
+                                               folder.string()));
+        break;
+      }
   }
   if (site.for_another)
     if (const auto done = become(site, *user); !done) return done.error();

@@ -228,9 +228,11 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
   files.push_back({at.profile("admin"), profile(site, "Who runs " + site.domain, site.admin + "@" + site.domain, "admin", false)});
   files.push_back({at.password("admin"), secrets.admin + "\n"});
 
+  // Debian's packages start a server at 5222, beside which Prosody would run on with no port at all. At another port the two get along.
+  const std::string alone = site.clients == ServerSite{}.clients ? "Conflicts=prosody.service ejabberd.service\nAfter=prosody.service ejabberd.service\n" : "";
   const std::vector<std::string> server = prosody ? std::vector<std::string>{site.server.string(), "-F", "--config", at.config(site.kind).string()}
                                                   : std::vector<std::string>{at.start().string(), at.server().string()};
-  files.push_back({at.unit("server"), unit(site, "", "XMPP server of the grid " + site.domain, server, "", certificate_lines(site) + "LimitNOFILE=65536\n", site.run_as)});
+  files.push_back({at.unit("server"), unit(site, "", "XMPP server of the grid " + site.domain, server, alone, certificate_lines(site) + "LimitNOFILE=65536\n", site.run_as)});
   files.push_back({at.unit("manager"),
                    unit(site, "", "Manager of the grid " + site.domain,
                         {site.manager.string(), "--profile", at.profile("manager").string(), "--state", (site.dir / "manager" / "state").string(), "--policy", at.policy().string(), "--admin",

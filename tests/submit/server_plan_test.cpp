@@ -101,6 +101,14 @@ TEST(ServerPlan, GivesTheServersUserCopiesOfWhatOnlyRootReads) {
   EXPECT_TRUE(remaining_commands(site)[1].starts_with("sudo -u souk souk --profile '/srv/my grid/admin/admin.toml'")) << remaining_commands(site)[1];
 }
 
+TEST(ServerPlan, DoesNotRunBesideTheServerThatAPackageStarted) {
+  auto site = some_site(ServerKind::prosody);
+  EXPECT_TRUE(has(text_of(site, "souk-server.service"), "\nConflicts=prosody.service ejabberd.service\nAfter=prosody.service ejabberd.service\n"));
+  EXPECT_FALSE(has(text_of(site, "souk-manager.service"), "Conflicts="));
+  site.clients = 15222;
+  EXPECT_FALSE(has(text_of(site, "souk-server.service"), "Conflicts=")) << "somebody wants both";
+}
+
 TEST(ServerPlan, KnowsNothingOfTheMachinesOnWhichWorkersRun) {
   const std::string unit = text_of(some_site(ServerKind::prosody), "souk-worker.service");
   EXPECT_TRUE(has(unit, "\nExecStart=\"souk-worker\" \"--profile\" \"/etc/souk/worker.toml\"")) << unit;

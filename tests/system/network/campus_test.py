@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 import unittest
@@ -32,9 +33,39 @@ def section(title):
 
 
 def page():
-    """The blocks of each numbered step of the page."""
-    steps = re.split(r"^\*\*(\d+)\. ", section("A campus grid on one page"), flags=re.M)[1:]
-    return {int(number): blocks(text) for number, text in zip(steps[::2], steps[1::2])}
+    """The blocks of each numbered step of the page; of what stands before them, 0."""
+    before, *steps = re.split(r"^\*\*(\d+)\. ", section("A campus grid on one page"), flags=re.M)
+    return {0: blocks(before)} | {int(number): blocks(text) for number, text in zip(steps[::2], steps[1::2])}
+
+
+def packages():
+    """What each kind of machine installs, and how the server of the package is ended: in the order of the page."""
+    server, end, worker, desk = (line.replace("prosody", KIND) for line in page()[0][0])
+    return server, end, worker, desk
+
+
+def libraries_of(program):
+    """The packages of the libraries that a program names, but for those that every Debian has and those of the sanitizers."""
+    names = re.findall(r"NEEDED.*\[(.*)\]", subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True).stdout)
+    paths = dict(re.findall(r"(\S+) => (\S+)", subprocess.run(["ldd", program], capture_output=True, text=True).stdout))
+    found = set()
+    for name in names:
+        if name in paths:
+            said = "".join(subprocess.run(["dpkg", "-S", prefix + paths[name]], capture_output=True, text=True).stdout for prefix in ("", "/usr"))
+            found.add(re.match(r"([^:,]*)", said).group(1))
+    return found - {"libc6", "libgcc-s1", "libstdc++6", "libasan8", "libubsan1", "libtsan2"}
+
+
+class Packages(unittest.TestCase):
+    def test_the_page_names_what_the_programs_need(self):
+        if not all(map(shutil.which, ("dpkg", "readelf", "ldd"))):
+            self.skipTest("this is no Debian with binutils")
+        server, _, worker, desk = packages()
+        with open(os.path.join(os.path.dirname(PAGE), "VOLUNTEERS.md")) as file:
+            self.assertEqual(blocks(file.read())[0], [worker], "volunteers are told the same")
+        for line, programs, more in ((server, ("souk", "manager"), {KIND, "sqlite3"}), (worker, ("souk", "worker"), {"bubblewrap"}), (desk, ("souk",), set())):
+            self.assertTrue(line.startswith("sudo apt install "), line)
+            self.assertEqual(set(line.split()[3:]), set().union(more, *(libraries_of(PROGRAM[program]) for program in programs)))
 
 
 class Campus(unittest.TestCase):
@@ -75,10 +106,22 @@ class Campus(unittest.TestCase):
         issue.authority(self.all.folder), issue.certificate(self.all.folder, DOMAIN)
         for name, source in (("fullchain.pem", "server.crt"), ("privkey.pem", "server.key"), ("ca.pem", "ca.pem")):
             self.server.put("/home/" + name, self.all.path(source))
-        self.server.root("chmod", "600", "/home/privkey.pem")  # root's alone, as those of Let's Encrypt are
-        account, init = self.steps[1][0]
-        self.good(self.server, account)
+        install, end, _, _ = packages()
+        self.good(self.server, install)
+        self.good(self.server, end)
+        *before, init = self.steps[1][0]
+        self.good(self.server, before[0])
+        self.good(self.server, "install -d -o souk /home/own && cp *.pem /home/own")
+        trial = self.good(self.server, re.sub(r"/etc/souk-tls/(\w+\.pem)", r"/home/own/\1", init).replace("/srv/grid", "/srv/trial"))
+        self.assertIn("warning: the server's unit takes certificate and key from /home/own whenever it starts, and that folder is not root's", trial.out)
+        self.good(self.server, "rm -r /srv/trial /home/own")
+        for line in before[1:]:
+            self.good(self.server, line)
+        for name in ("fullchain.pem", "privkey.pem", "ca.pem"):
+            os.remove(self.server.seen("/home/" + name))  # what lay there is not needed again, by the units neither
+        self.assertEqual(self.server.type("stat -c %U%a /etc/souk-tls /etc/souk-tls/privkey.pem").out.split(), ["root700", "root600"])
         written = self.good(self.server, init if KIND == "prosody" else init.replace("server init", "server init --server ejabberd"))
+        self.assertNotIn("warning:", written.out)
         told = re.findall(r"^  \d\. (.*)$", written.out, re.M)
         self.assertEqual(told, self.steps[1][1], "what it tells is what the page shows")
         start, check, invite = told
@@ -103,6 +146,7 @@ class Campus(unittest.TestCase):
         return [self.good(self.desk, line) for line in invitations]
 
     def a_machine_of_the_campus(self):
+        self.good(self.lab, packages()[2])
         self.lab.put("/home/worker", self.server.seen("/srv/grid/worker"))
         self.lab.put("/home/souk-worker.service", self.server.seen("/srv/grid/souk-worker.service"))
         with open(self.server.seen("/srv/grid/souk-worker.service")) as file:
@@ -115,6 +159,8 @@ class Campus(unittest.TestCase):
         if shutil.which("systemd-analyze"):
             done = self.good(self.server, "systemd-analyze verify --man=no /srv/grid/souk-server.service /srv/grid/souk-manager.service /srv/grid/souk-worker.service")
             self.assertEqual(done.out + done.err, "")
+        else:
+            print("  left out: there is no systemd-analyze")
 
     def the_volunteers(self, invitations):
         for machine, invitation in zip((self.vera, self.otto), invitations):
@@ -235,28 +281,45 @@ class Campus(unittest.TestCase):
         self.lab.interrupt(process)
 
     def a_copy_put_back(self):
-        copy, store, back = blocks(section("Backup and restore"))
+        copy, store, same, another, either = blocks(section("Backup and restore"))
         for line in copy:
             self.good(self.server, line)
+        self.assertEqual(self.good(self.server, "stat -c %U%a /root/grid.tar.gz").out, "root600\n", "it has all secrets")
         until(lambda: self.people.type("souk status").code == 0 and {"lab", "vera"} <= set(self.workers()), "all are back")
-        for line in store if shutil.which("sqlite3") else []:
+        for line in store:
             self.good(self.server, line)
             self.good(self.server, "sudo -u souk test -s /srv/grid/manager/grid.copy")
         last = self.submitted("""souk submit --require 'name == "lab"' -- true""")  # a machine of the grid's own, whose word is enough
         self.good(self.people, f"souk wait {last}")
-        *lines, restored = back
-        for line in lines:
+        for line in same + either[:1]:
             self.good(self.server, line)
         self.good(self.server, "sudo systemctl start souk-manager")  # what one should not do
         until(lambda: f"was given job {last}, and this store has none above {last - 1}" in self.people.type("souk status").out, "it knows that it is out of date", 40)
         self.good(self.server, "sudo systemctl stop souk-manager")
+        self.go_on_with_the_copy(either[1])
+        return another, either
+
+    def go_on_with_the_copy(self, restored):
         process = self.server.start(restored)
-        until(lambda: "market open" in self.server.log() and self.server.log().count("worker joined") >= 2, "the market is open and workers are there")
+        until(lambda: "market open" in self.server.log() and self.server.log().count("worker joined") >= 2, "the market is open and workers are there" + self.logs())
         self.assertEqual(self.server.interrupt(process), 0, self.server.log())
         self.good(self.server, "sudo systemctl start souk-manager")
         until(lambda: {"lab", "vera"} <= set(self.workers()), "all are back")
         self.assertIn("put back from a copy", self.good(self.desk, "souk status").out)
         self.assertEqual(self.good(self.people, self.steps[5][0][0]).out.split(), [str(i * i) for i in range(1, 21)], "it goes on")
+
+    def the_copy_on_another_machine(self, another, either):
+        """The first one burnt down: another has its address now, and of it nothing but the copy."""
+        lost = self.server
+        self.good(lost, "sudo systemctl stop souk-manager souk-server")
+        lost.root("ip", "link", "set", "eth0", "down")
+        self.server = self.all.machine("second", address=ADDRESS)
+        for machine in self.all.all:
+            machine.root("ip", "neigh", "flush", "all")
+        self.server.put("/root/grid.tar.gz", lost.seen("/root/grid.tar.gz"))
+        for line in [*packages()[:2], *another, either[0]]:
+            self.good(self.server, line)
+        self.go_on_with_the_copy(either[1])
 
     def what_one_watches(self):
         for line in blocks(section("Monitoring"))[0]:
@@ -294,7 +357,7 @@ class Campus(unittest.TestCase):
         if KIND == "prosody":  # the other server changes nothing of it, and takes long to start
             step("what_one_watches")
             step("an_upgrade")
-            step("a_copy_put_back")
+            step("the_copy_on_another_machine", *step("a_copy_put_back"))
 
 
 def command_lines():

@@ -24,6 +24,7 @@ mkdir "$3/etc" "$3/work"
 mount -t overlay none -o "lowerdir=/etc,upperdir=$3/etc,workdir=$3/work" /etc
 for folder in /home /srv /run /var/lib /var/tmp; do mount -t tmpfs -o mode=755 none $folder; done
 chmod 1777 /var/tmp
+mount -t tmpfs -o mode=700 none /root
 printf '127.0.0.1 localhost %s\n%s\n' "$1" "$4" >/etc/hosts
 if [ -n "$5" ]; then
   useradd --create-home "$5"
@@ -34,6 +35,20 @@ echo ready
 exec cat
 """
 WAY = ["unshare", "--net", "--uts", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+APT = r"""#!/usr/bin/python3
+# `apt install PACKAGE...` for a machine of a test, which has the system's programs: does only what the package of a server does besides, which is to start one.
+import os, socket, subprocess, sys
+verb, *packages = sys.argv[1:]
+assert verb == "install"
+for server in {"prosody", "ejabberd"} & set(packages):
+    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "units", socket.gethostname())
+    os.makedirs(folder, exist_ok=True)
+    listener = socket.create_server(("", 5222))
+    listener.set_inheritable(True)
+    process = subprocess.Popen(["sleep", "infinity"], close_fds=False, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(os.path.join(folder, server + ".service.pid"), "w") as file:
+        file.write(str(process.pid))
+"""
 SUDO = r"""#!/bin/sh
 # As sudo does it: another user, a clean environment, the same folder.
 user=root
@@ -173,7 +188,7 @@ class Machines:
         os.mkdir(self.path("bin"))
         with open(os.path.join(HERE, "stand_in_systemctl.py")) as file:
             systemctl = file.read()
-        for name, text in (("sudo", SUDO), ("systemctl", systemctl)):
+        for name, text in (("sudo", SUDO), ("apt", APT), ("systemctl", systemctl)):
             with open(self.path("bin", name), "w") as file:
                 file.write(text)
             os.chmod(self.path("bin", name), 0o755)

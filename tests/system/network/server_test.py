@@ -117,9 +117,9 @@ class Place:
     def certificate(self, domain=DOMAIN, **more):
         issue.certificate(self.folder, domain, **more)
 
-    def init(self, *more):
+    def init(self, *more, out="grid"):
         return self.souk("srv", "server", "init", "--domain", DOMAIN, "--server", KIND, "--cert", self.path("server.crt"), "--key", self.path("server.key"), "--ca-file", self.path("ca.pem"),
-                         "--out", self.path("grid"), *more)
+                         "--out", self.path(out), *more)
 
     def unit_words(self, part):
         """The command of a unit, as systemd would run it."""
@@ -194,6 +194,12 @@ class Server(Grid):
         forced = self.place.init("--force")
         self.assertEqual(forced.code, 0, forced)
         self.assertEqual(self.place.secret("admin"), before, "passwords stay")
+        for done in (self.written, forced):
+            self.assertNotIn("listens", done.out)
+        second = self.place.init("--upload-port", "15443", out="second")
+        self.assertEqual(re.findall(r"something listens at port (\d+) already.* sudo systemctl disable --now (\w+); else take another port: (\S+)", second.out),
+                         [("5222", KIND, "--port"), ("5347", KIND, "--component-port")], second)
+        shutil.rmtree(self.place.path("second"))
         self.assertEqual(len(re.findall(r"^  \d\. ", self.written.out, re.M)), 3, self.written)
 
     def test_a_certificate_that_does_not_do_is_refused_before_anything_is_written(self):

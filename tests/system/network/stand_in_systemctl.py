@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What systemd does with the units that Souk writes, for a machine of a test, where none runs: `systemctl enable --now NAME...`, `start`, `restart` and `stop NAME...`.
+"""What systemd does with the units that Souk writes, for a machine of a test, where none runs: `systemctl enable [--now] NAME...`, `disable --now`,
+`start`, `restart` and `stop NAME...`, `daemon-reload`.
 
 Lies in FOLDER/bin as `systemctl`; process ids and logs are in FOLDER/units/HOST. A setting that it does not know is an error, so that none is taken for granted."""
 import ctypes
@@ -15,7 +16,7 @@ import time
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "units", socket.gethostname())
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in which systemd looks for a program that is named without a folder
-LEFT_OUT = {"Description", "After", "Wants", "Restart", "RestartSec", "WantedBy", "Delegate", "KillMode", "TimeoutStopSec"}  # when and how often, not how
+LEFT_OUT = {"Description", "After", "Wants", "Conflicts", "Restart", "RestartSec", "WantedBy", "Delegate", "KillMode", "TimeoutStopSec"}  # when and how often, not how
 KNOWN = {"User", "ExecStart", "ExecStartPre", "LoadCredential", "StateDirectory", "LimitNOFILE", "NoNewPrivileges", "UMask"}
 
 
@@ -119,12 +120,15 @@ def stop(name):
 
 def main(verb, *names):
     os.makedirs(FOLDER, exist_ok=True)
-    if verb == "enable":
-        if names[0] != "--now":
-            sys.exit("this stand-in knows `enable --now` only")
-        verb, names = "start", names[1:]
+    if verb == "daemon-reload" and not names:
+        return
+    if verb in ("enable", "disable") and names[0] == "--now":
+        verb, names = {"enable": "start", "disable": "stop"}[verb], names[1:]
     for name in names:
         name = name if name.endswith(".service") else name + ".service"
+        if verb == "enable":
+            read(os.path.join("/etc/systemd/system", name))
+            continue
         if verb not in ("start", "stop", "restart"):
             sys.exit(f"this stand-in knows no `{verb}`")
         if verb != "start":
