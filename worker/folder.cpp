@@ -156,43 +156,6 @@ class Remover {
 
 }  // namespace
 
-namespace {
-constexpr std::uint64_t kTooMuch = std::uint64_t{1} << 62;
-
-std::uint64_t space_in(int folder, std::uint64_t entries_max, std::uint64_t& entries, int depth) {
-  std::uint64_t bytes = 0;
-  alignas(8) char list[2048];
-  for (long n; (n = syscall(SYS_getdents64, folder, list, sizeof list)) > 0;) {
-    for (long at = 0; at < n;) {
-      const auto* entry = reinterpret_cast<const struct dirent64*>(list + at);
-      at += entry->d_reclen;
-      const char* name = entry->d_name;
-      if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
-      if (++entries > entries_max) return kTooMuch;
-      struct stat status;
-      if (fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;  // gone since
-      bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
-      if (!S_ISDIR(status.st_mode)) continue;
-      const int inner = depth >= 64 ? -1 : open_folder(folder, name);
-      if (inner < 0 && depth < 64 && errno == ENOENT) continue;
-      if (inner < 0) return kTooMuch;  // hidden on purpose: its owner takes away his own permission to look
-      bytes += space_in(inner, entries_max, entries, depth + 1);
-      close(inner);
-      if (bytes >= kTooMuch) return kTooMuch;
-    }
-  }
-  return bytes;
-}
-}  // namespace
-
-std::uint64_t space_taken(int parent, const char* name, std::uint64_t entries_max, std::uint64_t& entries) {
-  const int top = open_folder(parent, name);
-  if (top < 0) return kTooMuch;
-  const std::uint64_t bytes = space_in(top, entries_max, entries, 0);
-  close(top);
-  return bytes;
-}
-
 int remove_tree(int parent, const char* name, std::int64_t until_us) {
   if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;  // nearly always: the attempt left nothing
   if (errno == ENOTDIR) return unlinkat(parent, name, 0) == 0 || errno == ENOENT ? 0 : errno;

@@ -10,8 +10,4 @@ namespace souk {
 /// yields: 0, also if there was nothing; else the errno of the first thing that stayed, ETIME for want of time
 int remove_tree(int parent, const char* name, std::int64_t until_us = INT64_MAX);
 
-/// Bytes that it takes on disk, with all in it, without following links or entering mounts. Looks at no more than `entries_max` and counts them in `entries`;
-/// what it cannot look into, or lies deeper than 64 folders, counts as more than anybody may have.
-std::uint64_t space_taken(int parent, const char* name, std::uint64_t entries_max, std::uint64_t& entries);
-
 }  // namespace souk

@@ -338,6 +338,7 @@ class Slot {
       if (request.streams && *fd >= 0) close(*fd), *fd = -1;
 
     await_end(request, report, pid, pidfd, born);
+    watch_.end();
     report.wall_us = now_us() - born - paused_us_;
     close(pidfd);
     kill(-pid, SIGKILL);  // the rest of its group, while the zombie still holds the number

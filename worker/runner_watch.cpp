@@ -16,7 +16,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "worker/folder.h"
 #include "worker/runner_clock.h"
 #include "worker/runner_wire.h"
 
@@ -36,6 +35,7 @@ constexpr std::int64_t kFullUs = 5'000'000;                       // how often a
 constexpr std::int64_t kHiddenUs = 3'000'000;                     // how long it may hide something while this host loses more than the attempt may have
 constexpr std::uint64_t kOthersPart = 8;                          // of what it may have in memory: so little of shared memory comes and goes with others
 constexpr int kAtEase = 50, kInHurry = 4;                         // a look that took long is not repeated before so many times as long
+constexpr std::uint64_t kEntriesAtOnce = 4096;                    // of folders, some milliseconds: its runner has other things to do
 constexpr unsigned kDescriptorsMax = 200'000;                     // looked at; more hide something
 constexpr unsigned kKeys = 8192, kKeysMax = 6000;                 // removed files that are known apart
 
@@ -166,6 +166,11 @@ void Watch::settle(int work, const int (&shared)[2], int memory_file) {
   if (fstat(memory_file, &status) == 0) memory_files_ = status.st_dev;
 }
 
+void Watch::end() {
+  walk_.end();
+  disk_due_ = memory_due_ = INT64_MAX;
+}
+
 void Watch::begin(std::uint64_t disk, std::uint64_t memory) {
   disk_ = disk, memory_ = memory;
   const std::int64_t now = now_us();
@@ -189,7 +194,8 @@ Over Watch::look() {
   if (now >= disk_due_) {
     if (fills_disk(now)) return Over::disk;
     const std::int64_t took = now_us() - now;
-    disk_due_ = now + took + (took * kInHurry > kDiskUs ? took * kInHurry : kDiskUs);
+    const std::int64_t pause = walk_.is_under_way() ? 0 : kDiskUs;
+    disk_due_ = now + took + (took * kInHurry > pause ? took * kInHurry : pause);
   }
   return Over::nothing;
 }
@@ -202,15 +208,20 @@ bool Watch::fills_disk(std::int64_t now) {
   if (room.f_ffree > files_free_) files_free_ = room.f_ffree;
   const bool gone = (free_ - room.f_bfree) * room.f_frsize > disk_ || files_free_ - room.f_ffree > kFilesMax;
   if (!gone) hides_disk_ = 0;
-  if (!gone && now < full_due_) return false;
-  std::uint64_t entries = 0;
-  const std::uint64_t taken = space_taken(work_, ".", kFilesMax, entries);
-  if (taken > disk_ || entries > kFilesMax) return true;
+  if (!gone && now < full_due_ && !walk_.is_under_way()) return false;
+  if (!walk_.is_under_way()) walk_.begin(work_), walked_us_ = 0;
+  const bool walked = walk_.step(kEntriesAtOnce);
+  if (walk_.bytes > disk_ || walk_.entries > kFilesMax) return true;
+  if (!walked) {
+    walked_us_ += now_us() - now;
+    return false;
+  }
   Held held;
   look_at_all(held, false);
-  if (taken + held.disk > disk_ || entries + held.files > kFilesMax) return true;
-  const std::int64_t took = now_us() - now;
-  full_due_ = now + took + (took * kAtEase > kFullUs ? took * kAtEase : kFullUs);
+  held.hides |= walk_.hides;
+  if (walk_.bytes + held.disk > disk_ || walk_.entries + held.files > kFilesMax) return true;
+  const std::int64_t ended = now_us(), took = walked_us_ + ended - now;
+  full_due_ = ended + (took * kAtEase > kFullUs ? took * kAtEase : kFullUs);
   if (!gone || !held.hides) hides_disk_ = 0;
   else if (hides_disk_ == 0) hides_disk_ = now;
   return hides_disk_ != 0 && now - hides_disk_ >= kHiddenUs;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <sys/types.h>
 
+#include "worker/space.h"
+
 namespace souk::runner {
 
 enum class Over : std::uint8_t { nothing, disk, memory };
@@ -23,8 +25,10 @@ class Watch {
   void begin(std::uint64_t disk, std::uint64_t memory);
   /// When it is to be looked at next (now_us).
   std::int64_t due() const { return disk_due_ < memory_due_ ? disk_due_ : memory_due_; }
-  /// What it has too much of.
+  /// What it has too much of. Takes some milliseconds at most for files of folders: of more it looks at some, and is due again at once.
   Over look();
+  /// It has ended: nothing is due, and nothing of its folders is open any more.
+  void end();
 
  private:
   struct Held;
@@ -42,6 +46,8 @@ class Watch {
 
   int work_ = -1, shared_[2] = {-1, -1};
   dev_t memory_files_ = 0, shared_on_[2] = {0, 0};
+  SpaceWalk walk_;
+  std::int64_t walked_us_ = 0;  // so far
   std::uint64_t disk_ = 0, memory_ = 0;
   std::uint64_t free_ = 0, files_free_ = 0;  // most that the file system had free since it began
   std::uint64_t in_files_ = 0;               // memory in files that this host had when it began
