@@ -36,7 +36,7 @@ bool Scheduler::is_lost(Epoch epoch) const {
   return std::any_of(rules_.lost.begin(), rules_.lost.end(), [&](const auto& range) { return range.first <= epoch && epoch <= range.second; });
 }
 
-/// A worker says it holds an attempt. One that we had given up, or of an earlier life of ours, it may keep: it has run for longer than any newer one.
+/// A worker says it holds an attempt. One that we had given up, or of an earlier life of ours, it may keep: see make_way().
 /// Attempts of earlier lives are believed only in the answer to our greeting and for jobs that came out of the journal.
 void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
   Worker& worker = workers_[ix];
@@ -73,24 +73,15 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
     actions.push_back(Stop{worker.id, held});
     return;
   }
-  if (state == TaskState::running) {
-    // A newer attempt gives way to one that has run for longer; an older one stays.
-    const Ix other = job->running.at(task);
-    const AttemptId newer = runs_[other].attempt;
-    if (newer < held.attempt) {
-      if (inherited && !ours) give_up(held.attempt, worker.id, held.task);
-      actions.push_back(Stop{worker.id, held});
-      return;
-    }
-    for (const Ix run : {other, runs_[other].other})
-      if (run != kNone) {
-        const WorkerId there = workers_[runs_[run].worker].id;
-        actions.push_back(Stop{there, {runs_[run].attempt, held.task}});
-        give_up(runs_[run].attempt, there, held.task);  // it may have succeeded before it hears of that
-        release(run);
-        ++job->history[task].past;
-      }
-    set_waiting(job_at, task, group, Duration(0));
+  // Nobody was ever given more at a time; of what was refused it could claim any number.
+  if (!ours && worker.held.size() >= static_cast<std::size_t>(worker.offer->slots) + rules_.prefetch_all) {
+    actions.push_back(Stop{worker.id, held});
+    return;
+  }
+  if (state == TaskState::running && !make_way(job_at, task, group, ix, held, actions)) {
+    if (!ours) give_up(held.attempt, worker.id, held.task);  // it may have succeeded before it hears of that
+    actions.push_back(Stop{worker.id, held});
+    return;
   }
   if (ours) {
     auto& old = lost_of_[held.task];
@@ -110,6 +101,38 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
     runs_[run].stopping = true;
     actions.push_back(Stop{worker.id, held});
   }
+}
+
+/// Whether a claimed attempt goes on, of a task that runs already; what gives way to it is stopped. Of two of this life the newer gives way: the other has run for longer.
+/// Of one of an earlier life we know that it was given to that worker, but not that the worker still has it: what it refused or handed back is not on disk. So it stops nothing
+/// of another owner's: both go on, and the first result counts. Of three the oldest goes, and where results are votes, of two: there a task has one attempt at a time.
+bool Scheduler::make_way(Ix job_at, std::uint32_t task, std::uint32_t group, Ix ix, const Held& held, Actions& actions) {
+  Job& job = jobs_[job_at];
+  std::vector<Ix> runs{job.running.at(task)}, stopped;
+  if (const Ix other = runs_[runs.front()].other; other != kNone) runs.push_back(other);
+  const auto by_age = [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; };
+  const bool of_this_life = held.attempt.epoch == epoch_ && std::all_of(runs.begin(), runs.end(), [this](Ix run) { return runs_[run].attempt.epoch == epoch_; });
+  if (of_this_life) {
+    if (runs_[runs.front()].attempt < held.attempt) return false;
+    stopped = runs;
+  } else {
+    for (const Ix run : runs)
+      if (workers_[runs_[run].worker].owner == workers_[ix].owner) stopped.push_back(run);
+    if (std::any_of(stopped.begin(), stopped.end(), [&](Ix run) { return runs_[run].attempt < held.attempt; })) return false;
+    if (stopped.empty() && (job.votes_of || runs.size() > 1)) {
+      stopped.push_back(*std::min_element(runs.begin(), runs.end(), by_age));
+      if (held.attempt < runs_[stopped.front()].attempt) return false;
+    }
+  }
+  for (const Ix run : stopped) {
+    const WorkerId there = workers_[runs_[run].worker].id;
+    actions.push_back(Stop{there, {runs_[run].attempt, held.task}});
+    give_up(runs_[run].attempt, there, held.task);  // the same
+    release(run);
+    ++job.history[task].past;
+  }
+  if (!job.running.contains(task)) set_waiting(job_at, task, group, Duration(0));
+  return true;
 }
 
 void Scheduler::on(const AttemptRefused& e, Actions& actions) {

@@ -339,6 +339,7 @@ class Scheduler {
   void index(Ix worker, bool more_room);
   void rested(Ix worker);
   void adopt(Ix worker, const Held&, bool greeted, Actions&);
+  bool make_way(Ix job, std::uint32_t task, std::uint32_t group, Ix worker, const Held&, Actions&);
   bool is_lost(Epoch epoch) const;
   void give_up(AttemptId attempt, WorkerId worker, TaskId task);
   void requeue(Ix run, std::string_view why, bool counts_as_loss, Actions&);

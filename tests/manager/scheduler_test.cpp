@@ -78,6 +78,82 @@ TEST(Scheduler, AdoptsAttemptsOfAnEarlierLifeAndFencesUnknownOnesOfItsOwn) {
   EXPECT_EQ(stage.done(1, done), "drop 1.1: committed already");
 }
 
+/// A life after the one that gave out what workers claim.
+struct NextLife : Stage {
+  explicit NextLife(std::uint64_t tasks = 1, Scheduler::Rules rules = {}, std::optional<VotesOf> votes_of = {}) : Stage(rules, {5}) {
+    JobRestored restored{simple_job(1, tasks), {}, false};
+    restored.job.terms.votes_of = votes_of;
+    tell(restored);
+  }
+  static Held old(std::uint64_t attempt, std::uint64_t task = 1) { return {{{4}, attempt}, {{1}, {task}}}; }
+  std::string join_of(std::uint64_t worker, const std::string& owner, const Held& held) {
+    WorkerJoined joined = simple_worker(worker, 1, {held});
+    joined.owner = owner;
+    return tell(joined);
+  }
+};
+
+TEST(Scheduler, AClaimOfAnEarlierLifeStopsNothingOfAnotherOwners) {
+  for (const bool claim_first : {true, false}) {
+    NextLife stage;
+    // Worker 1 may have refused attempt 2, of which nothing is on disk; worker 2 has worked on attempt 3 since.
+    EXPECT_EQ(claim_first ? stage.join(1, 1, {stage.old(2)}) : stage.join(2, 1, {stage.old(3)}), "");
+    EXPECT_EQ(claim_first ? stage.join(2, 1, {stage.old(3)}) : stage.join(1, 1, {stage.old(2)}), "") << "both go on";
+    EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.old(2)}}), "");
+    EXPECT_EQ(stage.join(3, 1, {stage.old(1)}), "stop 1 on 3") << "of three the oldest goes";
+    EXPECT_EQ(stage.join(4, 1, {stage.old(4)}), "stop 2 on 1");
+    for (const std::uint64_t worker : {3, 1})  // they do not stop, and say so again
+      EXPECT_EQ(stage.tell(LeaseRenewed{{worker}, WorkerState::busy, {stage.old(worker == 3 ? 1 : 2)}}), worker == 3 ? "stop 1 on 3" : "stop 2 on 1");
+    if (claim_first) EXPECT_EQ(stage.done(2, stage.old(3)), "stop 4 on 4; commit 1.1 succeeded after 3; job 1 succeeded");
+    else EXPECT_EQ(stage.done(3, stage.old(1)).substr(0, 8), "stop 3 o") << "its result may be on its disk already, and counts";
+  }
+}
+
+TEST(Scheduler, BothThatClaimATaskCountAndEitherMayBeLost) {
+  NextLife stage;
+  stage.join(1, 1, {stage.old(2)}), stage.join(2, 1, {stage.old(3)});
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "");
+  EXPECT_EQ(stage.core.runner({{1}, {1}}), WorkerId{2});
+  EXPECT_EQ(stage.tell(WorkerLost{{2}}), "requeue 1.1: worker-lost");
+  EXPECT_EQ(stage.join(3), "assign 1.1 as 1 to 3");
+  EXPECT_EQ(stage.join(1, 1, {stage.old(2)}), "") << "nor does one that this life has adopted and given up";
+  EXPECT_EQ(stage.done(1, stage.old(2)), "stop 1 on 3; commit 1.1 succeeded after 3; job 1 succeeded");
+}
+
+TEST(Scheduler, AClaimThatComesWhileAWorkerIsSilentDoesNotEndItsRun) {
+  NextLife stage;
+  EXPECT_EQ(stage.join(2), "assign 1.1 as 1 to 2");
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.join(1, 1, {stage.old(2)}), "");
+  EXPECT_EQ(stage.tell(LeaseRenewed{{2}, WorkerState::busy, {stage.held(1, 1, 1)}}), "") << "both go on";
+}
+
+TEST(Scheduler, OfTwoClaimsOfOneOwnerTheOlderStays) {
+  for (const bool older_first : {true, false}) {
+    NextLife stage;
+    older_first ? stage.join_of(1, "ada", stage.old(2)) : stage.join_of(2, "ada", stage.old(3));
+    EXPECT_EQ(older_first ? stage.join_of(2, "ada", stage.old(3)) : stage.join_of(1, "ada", stage.old(2)), "stop 3 on 2");
+  }
+}
+
+TEST(Scheduler, OfTwoClaimsOfATaskWithVotesTheNewerStays) {
+  for (const bool older_first : {true, false}) {
+    NextLife stage(1, {}, VotesOf::owners);
+    older_first ? stage.join(1, 1, {stage.old(2)}) : stage.join(2, 1, {stage.old(3)});
+    EXPECT_EQ(older_first ? stage.join(2, 1, {stage.old(3)}) : stage.join(1, 1, {stage.old(2)}), "stop 2 on 1");
+    EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.old(2)}}), "stop 2 on 1");
+  }
+}
+
+TEST(Scheduler, NobodyClaimsMoreOfAnEarlierLifeThanItMayHold) {
+  NextLife stage(7, {.prefetch_all = 3});
+  std::vector<Held> claims;
+  for (std::uint64_t task = 1; task <= 7; ++task) claims.push_back(stage.old(10 + task, task));
+  EXPECT_EQ(stage.join(1, 2, claims), "stop 16 on 1; stop 17 on 1");
+  EXPECT_EQ(stage.core.load({1})->held, 5u);
+  EXPECT_EQ(stage.join(1, 2, claims), "stop 16 on 1; stop 17 on 1") << "nor by saying it twice";
+}
+
 TEST(Scheduler, AnAttemptOlderThanItsJobIsOfAnotherJobThatHadTheNumber) {
   Stage stage({}, {5});
   stage.tell(JobRestored{Stage::simple_job(2, 2), {}, false, {}, {4}});
