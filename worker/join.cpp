@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <cctype>
@@ -21,6 +22,7 @@
 #include <fstream>
 #include <iostream>
 #include <optional>
+#include <thread>
 
 #include "protocol/invitation.h"
 #include "protocol/proxy.h"
@@ -40,6 +42,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kUsage = 2, kFailed = 3;  // as souk-worker's
+constexpr auto kSettles = 1s;               // after which a service that cannot start has ended
 constexpr const char* kUnitHead = "# Written by `souk-worker join`.\n";
 
 struct Options {
@@ -198,15 +201,25 @@ int install(const std::vector<std::string>& command, const fs::path& unit, const
   for (const auto& word : command) line += (line.empty() ? "" : " ") + unit_word(word);
   std::error_code ignored;
   fs::create_directories(unit.parent_path(), ignored);
+  // Folders and files that the options name are meant from here. One that is gone by then is no error of its own.
+  std::string where = command.size() > 3 ? fs::current_path(ignored).string() : std::string();
+  if (std::any_of(where.begin(), where.end(), [](unsigned char c) { return c < ' '; })) where.clear();
+  for (std::size_t at = 0; (at = where.find('%', at)) != where.npos; at += 2) where.insert(at, "%");
+  if (!where.empty()) where = "\nWorkingDirectory=-" + where;
   // An account that was taken away does not come back by trying (exit code 3), nor does a wrong option (2).
   if (const auto done = write_private(unit, std::string(kUnitHead) + "[Unit]\nDescription=Works for the Souk grid " + printable(domain) + "\n\n[Service]\nExecStart=" + line +
-                                                "\nRestart=on-failure\nRestartSec=5\nRestartPreventExitStatus=2 3\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n\n[Install]\nWantedBy=default.target\n"); !done)
+                                                where + "\nRestart=on-failure\nRestartSec=5\nRestartPreventExitStatus=2 3\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n\n[Install]\nWantedBy=default.target\n"); !done)
     return failed(done.error());
   std::printf("Wrote %s\n", unit.c_str());
   std::fflush(stdout);
   // Not `enable --now`: one of an earlier time that runs would go on as it was.
   if (!run({"systemctl", "--user", "daemon-reload"}) || !run({"systemctl", "--user", "enable", name}) || !run({"systemctl", "--user", "restart", name})) {
     std::printf("systemd did not start it (no user session here?). Later: systemctl --user daemon-reload; systemctl --user enable --now %s\n", name.c_str());
+    return kFailed;
+  }
+  std::this_thread::sleep_for(kSettles);
+  if (!run({"systemctl", "--user", "--quiet", "is-active", name})) {
+    std::printf("systemd started it, and it does not run: journalctl --user -u %s says why. Later: systemctl --user restart %s\n", name.c_str(), name.c_str());
     return kFailed;
   }
   std::printf("It works now, and whenever you are logged in; also when you are not: loginctl enable-linger\nTo stop it: systemctl --user disable --now %s\n", name.c_str());
@@ -234,6 +247,11 @@ int join(const Options& options) {
   if (options.install) {
     if (!unit) return failed(unit.error());
     if (const auto other = in_the_way(unit.value(), profile)) return failed(*other);
+  }
+  if (!options.words.empty()) {
+    std::vector<std::string> trial{self().string(), "--profile", profile.string(), "--only-options"};
+    trial.insert(trial.end(), options.words.begin(), options.words.end());
+    if (!run(trial)) return failed({"nothing was done", "the worker's options behind -- are not good, as it says above", "souk-worker --help has them; the invitation is still good"}, kUsage);
   }
   if (const auto made = private_folder(folder); !made) return failed(made.error());
 

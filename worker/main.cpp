@@ -63,7 +63,7 @@ struct Options {
   std::vector<std::string> tags, resources, services;
   double speed = 0;
   std::chrono::milliseconds finish_on_term{0};
-  bool no_namespace = false, drain = false, wait = false;
+  bool no_namespace = false, drain = false, wait = false, only_options = false;
   std::string policy, owner;
   std::vector<std::string> accept;
   std::map<std::string, std::string> rules;
@@ -376,6 +376,7 @@ int tell_to_drain(const Options& options) {
 }
 
 int run(const Options& options) {
+  if (options.drain && options.only_options) return failed({"--drain has no use here", "it speaks to another worker", "leave it out"}, kUsage);
   if (options.drain) return tell_to_drain(options);
   if (options.profile.empty()) return failed({"no profile", "a worker must know who it is and which grid it serves", "give --profile FILE, such as ~/.souk/worker.toml"}, kUsage);
   if (options.wait) return failed({"--wait has no use here", "it goes with --drain", "leave it out"}, kUsage);
@@ -396,6 +397,12 @@ int run(const Options& options) {
   Owner::Setup owning{options.rules, options.policy, 1};
   const auto rules = Owner::rules_of(owning, began);
   if (!rules) return failed(rules.error());
+  if (options.only_options) {
+    const std::string whose = options.owner.empty() ? "ada@example.edu" : options.owner;
+    if (const auto who = Who::parse(whose); !who || who.value().kind != Who::Kind::person) return failed({"--owner " + souk::quoted(whose) + " refused", "it is no account", "write a bare JID, such as ada@example.edu"}, kUsage);
+    if (const auto accept = accept_of(options.accept, whose); !accept) return failed(accept.error(), kUsage);
+    return 0;
+  }
   auto profile = load_profile(options.profile);
   if (!profile) return failed(profile.error());
   if (profile.value().account.component) return failed({"profile " + options.profile + " cannot be used", "it is of a component", "a worker logs in as an account: give it a profile of its own"});
@@ -562,6 +569,7 @@ int main(int argc, char** argv) {
   app.add_option("--sandbox-show", options.shown, "A folder that tasks in a sandbox may read besides /usr. May be repeated")->type_name("DIR")->take_all()->allow_extra_args(false)->group(sandboxes);
   app.add_flag("--drain", options.drain, "Tell the running worker of this --work, --name or --profile to drain: finish, accept nothing new, then exit")->group("Another worker");
   app.add_flag("--wait", options.wait, "With --drain: wait until it has ended")->group("Another worker");
+  app.add_flag("--only-options", options.only_options)->group("");  // for `join`: whether they are good, before an invitation is spent
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, error or off (default: info)")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))->type_name("LEVEL");
   app.footer(

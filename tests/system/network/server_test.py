@@ -609,7 +609,9 @@ class Invitations(Grid):
         unit = self.place.path("home", "user", ".config", "systemd", "user", f"souk-worker-{DOMAIN}.service")
         self.assertTrue(os.path.exists(unit), done)
         with open(unit) as file:
-            self.assertIn('"--slots" "2"\n', file.read())
+            text = file.read()
+        self.assertIn('"--slots" "2"\n', text)
+        self.assertIn("\nWorkingDirectory=-/", text)
 
     def test_it_writes_over_nothing_of_somebody_else(self):
         link = self.invite("worker")["link"]
@@ -628,6 +630,11 @@ class Invitations(Grid):
         self.assertIn("starts something else", done.err)
         with open(unit) as file:
             self.assertIn("/bin/true", file.read())
+        self.assertEqual(os.listdir(there), [])
+        for wrong, why in ((("--slots", "many"), "--slots"), (("--hours", "always"), "hours"), (("--owner", "@"), "--owner"), (("--drain",), "--drain"), (("--profil", "x"), "--profil")):
+            done = self.place.call("user", *join, "--no-start", "--", *wrong)
+            self.assertEqual(done.code, 2, done)
+            self.assertIn(why, done.err)
         self.assertEqual(os.listdir(there), [])
         done = self.place.call("user", *join, "--no-start")  # the invitation was not spent
         self.assertEqual(done.code, 0, done)
