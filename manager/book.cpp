@@ -223,6 +223,11 @@ PackedLines::PackedLines(const wire::Lines& lines) {
   for (const auto& line : lines.line()) ends_.push_back(static_cast<std::uint32_t>((text_ += line).size()));
 }
 
+PackedItems::PackedItems(const wire::Job& job) {
+  if (job.groups_size() == 0) of_groups.emplace_back(job.lines());
+  for (const auto& group : job.groups()) of_groups.emplace_back(group.lines());
+}
+
 std::uint32_t JobEntry::group_of(TaskNumber task) const {
   const auto after = std::upper_bound(places.begin(), places.end(), task.value, [](std::uint64_t number, const Place& place) { return number < place.first; });
   return after == places.begin() ? 0 : static_cast<std::uint32_t>(after - places.begin() - 1);
@@ -320,12 +325,12 @@ std::vector<JobEntry::Place> places_of(const wire::Job& job, const std::string& 
 
 }  // namespace
 
-JobEntry& JobBook::add(JobRow row, wire::Job job) {
+JobEntry& JobBook::add(JobRow row, wire::Job job, PackedItems* items) {
   last_ = std::max(last_, row.id.value);
   remember_key(row.owner, row.key, row.id);
   JobEntry& entry = entries_[row.id];
   entry.row = std::move(row);
-  if (entry.row.ended_ms == 0) reopened(entry, std::move(job));
+  if (entry.row.ended_ms == 0) reopened(entry, std::move(job), items);
   else ended(entry), entry.places = places_of(entry.job, entry.row.layout);
   return entry;
 }
@@ -340,15 +345,17 @@ void JobBook::ended(JobEntry& entry) {
   open_.erase(entry.row.id);
 }
 
-void JobBook::reopened(JobEntry& entry, wire::Job job) {
+void JobBook::reopened(JobEntry& entry, wire::Job job, PackedItems* items) {
   entry.row.spec.clear();  // the message holds it parsed
   entry.job = std::move(job);
   make_grouped(entry.job);
   entry.places = places_of(entry.job, entry.row.layout);
   for (int at = 0; at < entry.job.groups_size(); ++at)
     if (wire::Group& group = *entry.job.mutable_groups(at); group.has_lines()) {
-      entry.places[static_cast<std::size_t>(at)].lines = PackedLines(group.lines());
-      group.clear_lines();
+      PackedLines& lines = entry.places[static_cast<std::size_t>(at)].lines;
+      std::unique_ptr<wire::Lines> unpacked(group.release_lines());
+      if (!items) lines = PackedLines(*unpacked);
+      else lines = std::move(items->of_groups.at(static_cast<std::size_t>(at))), items->unpacked.push_back(std::move(unpacked));
     }
   by_end_.erase({entry.listed_ms, entry.row.id});
   open_.insert(entry.row.id);

@@ -35,6 +35,14 @@ class PackedLines {
   std::vector<std::uint32_t> ends_;  // of a message, which is below 2 GiB
 };
 
+/// The items of a job's groups, in order: packing them takes longest of taking a large job, and needs nothing but the job.
+struct PackedItems {
+  PackedItems() = default;
+  explicit PackedItems(const wire::Job& job);
+  std::vector<PackedLines> of_groups;                    // one, if it has no groups
+  std::vector<std::unique_ptr<wire::Lines>> unpacked{};  // what they were made of, once a book has the job
+};
+
 struct JobEntry {
   struct Place {
     std::uint64_t first = 1;         // task of this group
@@ -80,14 +88,15 @@ JobSubmitted event_of(JobId id, const std::string& owner, const wire::Job& job, 
 
 class JobBook {
  public:
-  JobEntry& add(JobRow row, wire::Job job);
+  /// `items`: of this very job, packed already; nullptr: they are not.
+  JobEntry& add(JobRow row, wire::Job job, PackedItems* items = nullptr);
   JobEntry* find(JobId job);
   const JobEntry* find(JobId job) const;
   const std::map<JobId, JobEntry>& all() const { return entries_; }
   /// Those that have not ended.
   const std::set<JobId>& open() const { return open_; }
   void ended(JobEntry& entry);
-  void reopened(JobEntry& entry, wire::Job job);
+  void reopened(JobEntry& entry, wire::Job job, PackedItems* items = nullptr);
   JobId next_id() { return {++last_}; }
   /// Numbers up to this one were given, also those of jobs that are no longer kept.
   void given(JobId last) { last_ = std::max(last_, last.value); }

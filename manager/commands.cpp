@@ -1,6 +1,7 @@
 #include "manager/commands.h"
 
 #include <gloox/tag.h>
+#include <malloc.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
@@ -95,7 +96,8 @@ class Commands::Ticket {
 
 Commands::Commands(boost::asio::io_context& loop, XmppLink& link, Disco& disco, Grid& grid, Rules rules)
     : loop_(loop), link_(link), grid_(grid), rules_(std::move(rules)), open_(std::make_shared<Unanswered>(Unanswered{Space(kRequestsMax), Space(rules_.requests_max)})),
-      registration_(link.on_iq("command", ns::commands, [this](const auto& iq, const auto& command) { on_command(iq, command); })) {
+      registration_(link.on_iq("command", ns::commands, [this](const auto& iq, const auto& command) { on_command(iq, command); })),
+      aside_(loop) {
   std::vector<Disco::Item> items;
   for (const Node& node : kNodes) {
     items.push_back({"", node.name, node.title});
@@ -298,14 +300,38 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
     child(*tag, "actions", {}, {{"execute", "next"}}), child(*tag->findChild("actions"), "next");
     return link_.send(std::move(result));
   }
-  wire::Job job;
-  const auto read = parse(upload.part, job);
   const auto ticket = upload.ticket;  // the bytes live on in the job, until it is answered
+  auto part = std::make_shared<const std::string>(std::move(upload.part));
   uploads_.erase(id);
-  if (!read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
-  grid_.submit(asker, {std::move(job), request.key(), request.watch(), request.dry_run()}, [this, kept = keep(iq), ticket, id](const auto& answer) {
-    if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
-    auto [result, tag] = answer_to(*kept, "submit", id, "completed");
+  struct Whole {
+    wire::Job job;
+    Result<Done> read = Done{};
+    std::shared_ptr<PackedItems> items;
+  };
+  auto read = [part = std::move(part)]() mutable {
+    auto whole = std::make_shared<Whole>();
+    whole->read = parse(*part, whole->job);
+    if (part->size() >= kAsideFrom && whole->read) whole->items = std::make_shared<PackedItems>(whole->job);
+    part.reset();
+    return whole;
+  };
+  const auto submit = [this, kept = keep(iq), id, asker, ticket, key = request.key(), watch = request.watch(), dry_run = request.dry_run()](const std::shared_ptr<Whole>& whole) {
+    if (!whole->read) return link_.send(error_of(*kept, "modify", "bad-request", whole->read.error().text()));
+    on_whole(kept, id, asker, {std::move(whole->job), key, watch, dry_run, whole->items}, ticket);
+  };
+  if (size >= kAsideFrom) aside_.run(std::move(read), submit);
+  else submit(read());
+}
+
+/// A job whose parts came all.
+void Commands::on_whole(std::shared_ptr<gloox::Tag> iq, std::string session, const Asker& asker, Grid::Submission submission, std::shared_ptr<Ticket> ticket) {
+  const auto items = submission.items;
+  grid_.submit(asker, std::move(submission), [this, iq, session = std::move(session), ticket, items](const auto& answer) {
+    // What came as hundreds of thousands of strings is kept as one; to free them takes its time.
+    if (items && !items->unpacked.empty())
+      aside_.run([unpacked = std::make_shared<decltype(items->unpacked)>(std::move(items->unpacked))]() { return unpacked->clear(), ::malloc_trim(0); }, [](int) {});
+    if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*iq, type_of(refusal->condition), refusal->condition, refusal->text));
+    auto [result, tag] = answer_to(*iq, "submit", session, "completed");
     add_payload(*tag, "submit", ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
     link_.send(std::move(result));
   });

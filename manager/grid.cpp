@@ -318,11 +318,15 @@ void Grid::fence(std::string why) {
 
 /// Until the workers here were asked, nobody knows whether this store is the newest: a job that an older one took would be lost with it. `again` is called then.
 bool Grid::too_early(std::function<void()> again) {
-  if (asked_all_ || !fenced_.empty()) return false;
-  if (!early_since_) early_since_ = now();
-  if (now() - *early_since_ > kEarlyLasts || early_.size() >= kEarlyMax) return false;
+  if (!too_early()) return false;
   early_.push_back(std::move(again));
   return true;
+}
+
+bool Grid::too_early() {
+  if (asked_all_ || !fenced_.empty()) return false;
+  if (!early_since_) early_since_ = now();
+  return now() - *early_since_ <= kEarlyLasts && early_.size() < kEarlyMax;
 }
 
 /// The life in which that number was given, or one before it.

@@ -68,6 +68,7 @@ class Grid {
     wire::Job job;
     std::string key;
     bool watch = false, dry_run = false;
+    std::shared_ptr<PackedItems> items{};  // of a large job, packed elsewhere; whoever did that frees what they were made of
   };
   void submit(const Asker& asker, Submission submission, Reply<wire::SubmitAnswer> reply);
   void status(const Asker& asker, const wire::StatusRequest& request, Reply<wire::StatusAnswer> reply);
@@ -130,6 +131,7 @@ class Grid {
   std::optional<Refusal> sealed() const;
   std::optional<Refusal> unchangeable(const Asker& asker, const google::protobuf::RepeatedField<std::uint64_t>& jobs, const char* verb) const;
   Epoch born(JobId job) const;
+  bool too_early();
   bool too_early(std::function<void()> again);
   bool wait_for_opening(std::function<void()> then);
   void set_held(const Asker& asker, const wire::JobsRequest& request, bool held, Reply<wire::JobsAnswer> reply);

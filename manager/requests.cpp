@@ -155,7 +155,10 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
     if (given.watch && !entry->over()) watches_.add(now(), *known, asker.jid);
     return journal_->commit([answer, reply] { reply(answer); });
   }
-  if (!given.dry_run && too_early([=, this] { submit(asker, given, reply); })) return;
+  if (!given.dry_run && too_early()) {  // asked first: what comes later is a copy, and a job may be large
+    too_early([this, asker, given = std::move(given), reply] { submit(asker, given, reply); });
+    return;
+  }
   if (auto refusal = sealed(); refusal && !given.dry_run) return reply(std::move(*refusal));
   if (const std::string trouble = journal_->trouble(given.job.ByteSizeLong()); !trouble.empty() && !given.dry_run)
     return reply(Refusal{"resource-constraint", "no new jobs for now: " + trouble + "; what it has is kept"});
@@ -180,7 +183,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   row.tasks = tasks.value(), row.retries = job.retries(), row.notify = job.notify(), row.submitted_ms = clocks.now_ms;
   row.priority = job.priority(), row.held = job.hold(), row.deadline_ms = job.deadline_ms(), row.layout = layout_of(job);
   row.spec = job.SerializeAsString();
-  const bool large = row.spec.size() > kTrimFrom;
+  const bool large = !given.items && row.spec.size() > kTrimFrom;
   if (counts_bytes_) kept_.add(row.id, row.owner, row.spec.size());
   audit_.asked("submit", asker.jid, asker.admin, {{"job", std::to_string(row.id.value)}, {"tasks", std::to_string(row.tasks)}, {"name", row.name}, {"command", row.command}});
   know(row.owner);
@@ -189,7 +192,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   spdlog::info("job submitted job={} owner={} tasks={} groups={}", row.id.value, row.owner, row.tasks, event->groups.size());
   answer.set_job(row.id.value);
   match(job, *event, false, answer);
-  opened(book_.add(std::move(row), std::move(job)), memory);
+  opened(book_.add(std::move(row), std::move(job), given.items.get()), memory);
   journal_->commit([this, event, answer, large, watch = given.watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event->job, jid);
     reply(answer);

@@ -87,6 +87,30 @@ TEST(Book, KeepsLinesOnceAndOnlyUntilTheJobEnds) {
   EXPECT_EQ(item_of(ended, {7}), "three");
 }
 
+TEST(Book, TakesItemsThatWerePackedElsewhere) {
+  const auto same = [](const wire::Job& job, std::uint64_t tasks) {
+    JobBook here, elsewhere;
+    PackedItems items(job);
+    JobRow row;
+    row.id = {1}, row.tasks = tasks;
+    const JobEntry& there = elsewhere.add(row, job, &items);
+    const JobEntry& packed = here.add(row, job);
+    for (std::uint64_t task = 0; task <= tasks + 1; ++task) EXPECT_EQ(item_of(there, {task}), item_of(packed, {task})) << task;
+    for (const auto& group : there.job.groups()) EXPECT_FALSE(group.has_lines());
+    return items.unpacked.size();
+  };
+  wire::Job job;
+  for (const char* line : {"a", "b", "c"}) job.mutable_lines()->add_line(line);
+  EXPECT_EQ(same(job, 3), 1u);
+  set_range(job, 1, 5);
+  EXPECT_EQ(same(job, 5), 0u);
+  wire::Job steps;
+  add_group(steps, "first").mutable_lines()->add_line("x");
+  add_group(steps, "one");
+  for (const char* line : {"y", "", "z"}) add_group(steps, line).mutable_lines()->add_line(line);
+  EXPECT_EQ(same(steps, 5), 4u);
+}
+
 TEST(Book, NumbersTasksThroughTheGroupsInOrder) {
   wire::Job job;
   add_group(job, "prepare");
