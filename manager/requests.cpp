@@ -346,13 +346,15 @@ void Grid::ban(const Asker& asker, const wire::BanRequest& request, Reply<wire::
   // Also of a manager that takes nothing else: what stopped it may be who is to be put out.
   auto accounts = std::make_shared<std::set<std::string>>();
   for (const std::string& who : request.who()) {
-    if (const std::string named = pool_.jid_of(who); !named.empty()) {
-      accounts->insert(bare(named));
-      continue;
-    }
+    // An address is an address: whoever takes somebody's for a name would choose whom the ban hits.
     const auto read = Who::parse(who.substr(0, who.find('/')));
-    if (!read || read.value().kind != Who::Kind::person) return reply(Refusal{"item-not-found", fmt::format("no worker in the market has the name {}, and it is no JID", souk::quoted(printable(shortened(who, 100))))});
-    accounts->insert(read.value().name);
+    if (read && read.value().kind == Who::Kind::person) {
+      accounts->insert(read.value().name);
+    } else if (const std::string named = pool_.jid_of(who); !named.empty()) {
+      accounts->insert(bare(named));
+    } else {
+      return reply(Refusal{"item-not-found", fmt::format("no worker in the market has the name {}, and it is no JID", souk::quoted(printable(shortened(who, 100))))});
+    }
   }
   ban_next(asker, shortened(printable(request.reason()), 200), request.lift(), accounts, wire::BanAnswer(), std::move(reply));
 }

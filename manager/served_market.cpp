@@ -63,6 +63,8 @@ void Market::take(const Came& came) {
   if (event.worker && !rules_.worker(event.jid)) return refuse("auth", "registration-required", "this grid takes no workers of that account (--allow-worker)");
   const auto holder = nicks_.find(event.nick);
   if (looks_like_the_manager(event.nick) || (holder != nicks_.end() && holder->second != event.jid)) return refuse("cancel", "conflict", "that name is taken");
+  // People put out by name and by address, and read lists of both.
+  if (event.nick.find('@') != event.nick.npos && event.nick != bare_of(event.jid)) return refuse("cancel", "not-acceptable", "a name is no address but one's own");
   if (event.nick.size() > kNickMax) return refuse("modify", "not-acceptable", "a name has at most " + std::to_string(kNickMax) + " bytes");
   if (known != occupants_.end()) {
     Occupant& who = known->second;

@@ -124,8 +124,14 @@ TEST(ServedMarket, OneNameOneOccupant) {
   EXPECT_EQ(stage.joins(other), "no: jid-malformed");
   other.nick = std::string(kNickMax + 1, 'x');
   EXPECT_EQ(stage.joins(other), "no: not-acceptable");
+  other.nick = "ada@grid";
+  EXPECT_EQ(stage.joins(other), "no: not-acceptable") << "it is somebody else's address";
   other.nick = std::string(kNickMax, 'x');
   EXPECT_TRUE(stage.joins(other).starts_with("eve<manager"));
+  other.nick = "ada@grid";
+  EXPECT_EQ(stage.joins(other), "no: not-acceptable") << "nor later";
+  other.nick = "eve@grid";
+  EXPECT_FALSE(stage.joins(other).starts_with("no:")) << "some programs take one's own";
   stage.leaves("ada");
   other = Stage::person("ada"), other.jid = "eve2@grid/desk";
   EXPECT_TRUE(stage.joins(other).starts_with("eve2<manager")) << "the name is free again";

@@ -14,7 +14,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from hostile import MANAGER, ROOM, Cost, Grid, Honest, enters, log_of
+from hostile import HOSTED, MANAGER, ROOM, Cost, Grid, Honest, enters, log_of
 from grid import until
 from people import DOMAIN, PATIENCE, Person
 from wire_test import fields, message, payload_in, varint
@@ -197,6 +197,18 @@ class LyingWorker(unittest.IsolatedAsyncioTestCase):
         finally:
             await asyncio.to_thread(lambda: self.grid.souk(*boss, "workers", "unban", f"mallory@{DOMAIN}"))
         self.assertFalse(os.path.exists(where))
+
+    async def test_a_ban_hits_whom_it_names_and_not_who_took_that_for_a_name(self):
+        decoy = f"decoy@{DOMAIN}"
+        boss = ("--profile", os.path.join(self.grid.folder, "users", "boss.toml"))
+        liar = await Liar(self.grid, "mallory", decoy).online(available=False)
+        self.addAsyncCleanup(liar.leave)
+        self.assertEqual(await enters(liar, decoy), "in" if HOSTED else "not-acceptable")
+        done = await asyncio.to_thread(lambda: self.grid.souk(*boss, "workers", "ban", decoy))
+        try:
+            self.assertEqual((done.code, done.text), (0, decoy + "\n"), done)
+        finally:
+            await asyncio.to_thread(lambda: self.grid.souk(*boss, "workers", "unban", decoy, f"mallory@{DOMAIN}"))
 
     async def test_masses_of_it_keep_nobody_waiting(self):
         cost = Cost(self.grid, manager_mib=160)  # a report of 90,000 results takes 70 MiB while it is read
