@@ -40,7 +40,8 @@ constexpr std::size_t kForgettingMax = 1000;    // jobs whose rows are still to 
 constexpr std::string_view kWorkerFact = "worker ";  // its JID follows: it was at work
 
 constexpr std::size_t kOwnersMax = 1000;         // of workers, remembered for whose word counts
-constexpr std::string_view kKeyFact = "claims-key-";  // 1 and 2
+constexpr std::string_view kOwnerFact = "owner ";  // its bare JID follows: the life in which a worker of it was first at work
+constexpr std::string_view kKeyFact = "claims-key-", kKeySinceFact = "claims-since";  // 1 and 2; the life in which they began
 constexpr std::string_view kTrustFact = "trust ";  // a voter follows: its record, agreed << 32 | found
 constexpr auto kToldWrong = 10min;               // between two messages to an owner whose results are wrong
 
@@ -58,16 +59,20 @@ std::string vote_of(const Outcome& outcome, const Quorum& quorum) {
 }
 
 /// By which the manager knows what it gave out, in all lives of its store. Beside what it protects, so that a copy of the store has both.
-SipKey claims_key(Journal& journal, const std::map<std::string, std::uint64_t>& facts) {
+ClaimsKey claims_key(Journal& journal, Journal::Restored& restored) {
+  auto& facts = restored.facts;
   SipKey key = secret();
   for (std::size_t half = 0; half < key.size(); ++half) {
     const std::string name = std::string(kKeyFact) + std::to_string(half + 1);
     const auto known = facts.find(name);
     key[half] = known == facts.end() ? key[half] >> 1 | 1 : known->second;  // a fact is a positive number
-    if (known == facts.end()) journal.set(name, key[half]);
+    if (known != facts.end()) continue;
+    journal.set(name, key[half]);
+    journal.set(std::string(kKeySinceFact), facts[std::string(kKeySinceFact)] = restored.epoch.value);
   }
   journal.commit([] {});
-  return key;
+  const auto since = facts.find(std::string(kKeySinceFact));
+  return {key, {since == facts.end() ? 0 : since->second}};
 }
 
 std::uint64_t now_ms() { return Clocks::read().now_ms; }
@@ -78,7 +83,7 @@ Instant now() { return Clocks::read().now; }
 Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journal> journal, Journal::Restored restored, Scheduler::Rules rules, const Rulebook& rulebook, Audit& audit, Limits limits)
     : loop_(loop), link_(link), rulebook_(rulebook), audit_(audit), journal_(std::move(journal)), epoch_(restored.epoch), scheduler_(restored.epoch, rules),
       jury_({.seed = secret(), .bytes_max = MemoryShares(limits.memory_max()).outputs / 2}),
-      pool_(loop, link, book_, restored.epoch, claims_key(*journal_, restored.facts), rules.lease, [&rulebook](const std::string& jid) { return rulebook.now().decide(bare(jid), Role::worker).allowed; }, MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
+      claims_key_(claims_key(*journal_, restored)), pool_(loop, link, book_, restored.epoch, claims_key_, rules.lease, [&rulebook](const std::string& jid) { return rulebook.now().decide(bare(jid), Role::worker).allowed; }, MemoryShares(limits.memory_max()).outputs), limits_(std::move(limits)),
       memory_(MemoryShares(limits_.memory_max()).jobs), started_ms_(now_ms()), lacks_(restored.facts), lease_(rules.lease), tick_(loop), wake_(loop), push_(loop), opening_ends_(loop) {
   pool_.tell = [this](const Event& event) {
     const auto* joined = std::get_if<WorkerJoined>(&event);
@@ -91,6 +96,10 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   pool_.finished = [this](Pool::Finished result) { finished(std::move(result)); };
   pool_.commit = [this](std::function<void()> then) { journal_->commit(std::move(then)); };
   pool_.crowded = [this] { return journal_->pending_bytes() > Journal::kPendingMax; };
+  pool_.from_before = [this](const std::string& account) {
+    const auto known = owners_.find(account);
+    return known != owners_.end() && known->second <= claims_key_.since;
+  };
   pool_.on_answered = [this] { open_when_settled(); };
   pool_.on_stale = [this](const Pool::Stale& said) { stale(said); };
   pool_.on_job_seen = [this](const std::string& jid, const std::string& nick, JobId job) { job_seen(jid, nick, job); };
@@ -101,9 +110,11 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
   JobId last = restored.last_job;
   for (const JobRow& row : restored.jobs) last = std::max(last, row.id);
   for (const auto& [fact, value] : restored.facts)
+    if (fact.starts_with(kOwnerFact)) owners_[fact.substr(kOwnerFact.size())] = {value};
+  for (const auto& [fact, value] : restored.facts)
     if (fact.starts_with(kTrustFact)) {
       jury_.recall(fact.substr(kTrustFact.size()), {static_cast<std::uint32_t>(value >> 32), static_cast<std::uint32_t>(value)});
-      owners_seen_.insert(bare(fact.substr(kTrustFact.size())));
+      worked(bare(fact.substr(kTrustFact.size())));
     }
     else if (fact.starts_with(kLifeFact)) lives_[{std::stoull("0" + fact.substr(kLifeFact.size()))}] = {value};
   lives_[epoch_] = last;
@@ -148,7 +159,7 @@ Grid::Grid(boost::asio::io_context& loop, XmppLink& link, std::unique_ptr<Journa
       const std::string jid = fact.substr(kWorkerFact.size());
       roster_.remember(jid, now());
       pool_.await(jid);
-      owners_seen_.insert(bare(jid));
+      worked(bare(jid));
     }
   spdlog::info("store read epoch={} jobs={} open={}", epoch_.value, book_.all().size(), book_.open().size());
   tick();
@@ -250,11 +261,17 @@ void Grid::job_seen(const std::string& jid, const std::string& nick, JobId job) 
   hear(jid, fmt::format("worker {} ({}) was given job {}, and this store has none above {}", printable(nick), jid, job.value, book_.last_id().value), {}, job);
 }
 
-/// Whoever stops the manager stops the grid: the word of one is not enough, unless it is one of those whose grid it is, or the only one who works here.
+/// A worker of that account is or was at work here.
+void Grid::worked(const std::string& owner) {
+  if (owners_.size() < kOwnersMax && owners_.try_emplace(owner, epoch_).second) keep_fact(std::string(kOwnerFact) + owner, epoch_.value);
+}
+
+/// Whoever stops the manager stops the grid: the word of one is not enough, unless it is one of those whose grid it is, or the only one who ever worked here.
+/// Of a store that knows of nobody that is no one: a stranger who comes first is not believed for that.
 void Grid::hear(const std::string& jid, const std::string& what, Epoch epoch, JobId jobs) {
   if (!fenced_.empty()) return;
   const std::string owner = bare(jid);
-  const bool only = std::all_of(owners_seen_.begin(), owners_seen_.end(), [&](const std::string& one) { return one == owner; });
+  const bool only = owners_.size() == 1 && owners_.contains(owner);
   const bool fresh = !hearsay_.heard(owner);
   hearsay_.said(owner, epoch, jobs, only || rulebook_.now().vouches(owner));
   weigh(what);
@@ -280,19 +297,22 @@ void Grid::weigh(const std::string& what) {
   keep(lacks_.lost(epoch_, epoch));
   keep(lacks_.named(epoch));
   journal_->set("epoch", epoch.value);
+  // A copy from before the key has another one than the world that is lost. What that gave out cannot be proven, and is looked at all the same.
+  if (claims_key_.since == epoch_) journal_->set(std::string(kKeySinceFact), epoch.value + 1);
   fence(what);
   journal_->commit([this] { on_leap(); });
 }
 
-/// Nothing that it said counts where it is not decided yet: its results that wait for others, and that this store is out of date.
+/// Nothing that it said counts where it is not decided yet: its results that wait for others, and that this store is out of date. That is on disk too where the
+/// manager was stopped by that word: its next life reads what was said from there.
 void Grid::banned(const std::string& jid) {
   const std::string account = bare(jid);
-  if (fenced_.empty()) {
-    Jury::Actions said;
-    journal_->forget_votes(account);
-    jury_.discard(account, said);
-    perform(std::move(said), nullptr);
-  }
+  Jury::Actions said;
+  journal_->forget_votes(account);
+  jury_.discard(account, said);
+  perform(std::move(said), nullptr);
+  if (owners_.erase(account) > 0) journal_->set(std::string(kOwnerFact) + account, 0);
+  journal_->commit([] {});
   hearsay_.forget(account);
   on_banned(account);
   const bool counts = hearsay_.epoch() > epoch_ || (hearsay_.jobs().value > 0 && !book_.was_given(hearsay_.jobs()));
@@ -358,7 +378,7 @@ void Grid::handle(const Event& event, Pool::Finished* finished) {
   wake_in_time();
   if (const auto* joined = std::get_if<WorkerJoined>(&event)) {
     const std::string jid = pool_.jid(joined->worker);
-    if (owners_seen_.size() < kOwnersMax) owners_seen_.insert(joined->owner);
+    worked(joined->owner);
     if (roster_.remember(jid, now())) keep_fact(std::string(kWorkerFact) + jid, 1);  // in the turn in which it can first be given anything
     if (joined->worker > met_) met_ = joined->worker, on_worker();
   }

@@ -125,6 +125,7 @@ class Grid {
   void stale(const Pool::Stale& said);
   void fence(std::string why);
   void job_seen(const std::string& jid, const std::string& nick, JobId job);
+  void worked(const std::string& owner);
   void hear(const std::string& jid, const std::string& what, Epoch epoch, JobId jobs);
   void weigh(const std::string& who);
   void keep(const Lacks::Facts& facts);
@@ -169,6 +170,7 @@ class Grid {
   Jury jury_;
   std::map<WorkerId, Sparing> dropped_;        // of each, results in the log that count no more
   std::map<std::string, Instant> told_wrong_;  // voters whose owners heard that they were, and until when they hear of no other time
+  const ClaimsKey claims_key_;
   Pool pool_;
   Watches watches_;
   Limits limits_;
@@ -187,7 +189,7 @@ class Grid {
   Lacks lacks_;
   std::string fenced_;         // why; empty: it is not
   Hearsay hearsay_;
-  std::set<std::string> owners_seen_;  // of workers, in this life or the last ones; bounded
+  std::map<std::string, Epoch> owners_;  // of workers, ever, and the life in which each was first at work; bounded
   bool put_back_ = false, asked_all_ = false;
   std::optional<Instant> early_since_;  // the first request came
   std::map<Epoch, JobId> lives_;  // and the last job number that was given before each

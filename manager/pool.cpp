@@ -67,7 +67,7 @@ std::optional<std::pair<Epoch, JobId>> stale_in(const gloox::Tag& answer) {
 }
 }  // namespace
 
-Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, SipKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work,
+Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, ClaimsKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work,
            std::uint64_t outputs_max)
     : loop_(loop), link_(link), book_(book), epoch_(epoch), claims_(claims_key, epoch), lease_(lease), may_work_(std::move(may_work)), outputs_(outputs_max), drained_(loop), together_late_(loop) {
   registrations_.push_back(link.on_iq("report", ns::task, [this](const auto& iq, const auto&) { hear(iq); }));
@@ -571,13 +571,17 @@ void Pool::refused(WorkerId worker, const std::vector<AttemptId>& attempts) {
 
 // ---- From the workers ----------------------------------------------------------------------------------------------------------
 
+std::optional<Held> Pool::proven(const Peer& peer, const Held& said) { return claims_.proven(peer.occupant.jid, said, from_before(bare(peer.occupant.jid))); }
+
 /// Of the attempts that it names those that it was given. The others it is told to forget.
 std::vector<Held> Pool::believed(Peer& peer, const google::protobuf::RepeatedPtrField<wire::Attempt>& said) {
   std::vector<Held> all;
   std::size_t invented = 0;
+  const std::string& jid = peer.occupant.jid;
+  const bool before = from_before(bare(jid));
   for (const auto& attempt : said) {
     const Held named = held_of(attempt);
-    if (const auto proven = claims_.proven(peer.occupant.jid, named)) {
+    if (const auto proven = claims_.proven(jid, named, before)) {
       all.push_back(*proven);
     } else {
       if (peer.to_stop.size() < kToStopMax) peer.to_stop.push_back(named);
@@ -720,7 +724,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
     } else if (pieces != from->pieces.end()) {  // given up on the way; they must not pin the worker's share
       drop_pieces(*from, pieces);
     }
-    if (const auto proven = claims_.proven(from->occupant.jid, what)) results.push_back({worker, *proven, std::move(outcome.value())});
+    if (const auto given = proven(*from, what)) results.push_back({worker, *given, std::move(outcome.value())});
     else if (const auto left_out = from->lies.take(Clocks::read().now))
       spdlog::info("dropped result task={}.{} worker={} why=\"never given to this worker\"{}", what.task.job.value, what.task.task.value, worker.value, also(*left_out));
   }
@@ -733,7 +737,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   }
   std::vector<Held> returned;
   for (const auto& attempt : report.returned())
-    if (const auto proven = claims_.proven(from->occupant.jid, held_of(attempt))) returned.push_back(*proven);
+    if (const auto given = proven(*from, held_of(attempt))) returned.push_back(*given);
   // `from` is not used below: telling the scheduler may change the peers.
   if (report.assigned().epoch() == epoch_.value) {
     std::vector<AttemptId> named;  // the scheduler knows which of them it has

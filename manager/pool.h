@@ -59,7 +59,7 @@ class Pool {
     Outcome outcome;
   };
 
-  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, SipKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max);
+  Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch epoch, ClaimsKey claims_key, Duration lease, std::function<bool(const std::string& jid)> may_work, std::uint64_t outputs_max);
   void set_me(std::string me) { me_ = std::move(me); }
 
   // From the marketplace.
@@ -103,6 +103,9 @@ class Pool {
   std::function<void(Finished)> finished = [](Finished) {};
   /// Calls back once all that was said before is on disk.
   std::function<void(std::function<void()>)> commit = [](std::function<void()> then) { then(); };
+
+  /// Whether that account worked here when the key of claims began, or before.
+  std::function<bool(const std::string& account)> from_before = [](const std::string&) { return false; };
 
   /// So much waits for the disk that results are better kept where they are.
   std::function<bool()> crowded = [] { return false; };
@@ -171,6 +174,7 @@ class Pool {
   std::vector<std::string> groups_told(const JobEntry& entry, const std::vector<Who>& accept) const;
   void send_command(Peer& peer, JobId job, std::uint32_t group, const wire::Command& command);
   void refused(WorkerId worker, const std::vector<AttemptId>& attempts);
+  std::optional<Held> proven(const Peer& peer, const Held& said);
   std::vector<Held> believed(Peer& peer, const google::protobuf::RepeatedPtrField<wire::Attempt>& said);
   void hear(const gloox::Tag& iq);
   void hear_soon();

@@ -130,7 +130,7 @@ class Stage {
   boost::asio::io_context loop;
   XmppLink link{loop, Account{.jid = "grid", .password = "secret", .component = true, .host = {}, .ca_file = {}}};
   JobBook book;
-  Pool pool{loop, link, book, Epoch{3}, SipKey{}, 30s, [](const std::string& jid) { return jid == kAnt; }, 1 << 20};
+  Pool pool{loop, link, book, Epoch{3}, ClaimsKey{}, 30s, [](const std::string& jid) { return jid == kAnt; }, 1 << 20};
   WorkerId worker{};
   std::uint64_t given = 0;
   int reports = 0;

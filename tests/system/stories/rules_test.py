@@ -222,8 +222,9 @@ class Bans(Stage):
 class Rumours(Stage):
     def change(self, worker, words, *rows):
         """Of what it will say that it remembers. Whether that is true the manager cannot see."""
-        worker.process.terminate()
-        self.assertEqual(worker.process.wait(20), 0)
+        if worker.process.poll() is None:
+            worker.process.terminate()
+            self.assertEqual(worker.process.wait(20), 0)
         store = sqlite3.connect(glob.glob(os.path.join(glob.escape(worker.state), "results-*.sqlite"))[0])
         store.executemany(words, rows)
         store.commit(), store.close()
@@ -272,6 +273,8 @@ class Rumours(Stage):
         self.grid_ = grid = self.grid("--slots", 1, "--admin", jid("ada"), people=("ada", "mallory", "eve"))
         log = self.log
         mallory, eve = self.worker("mallory"), self.worker("eve")
+        votes = grid.submit("--quorum", "2/2", "--require", f'name == "{eve.name}"', "--shell", "echo lie; : {}")
+        until(lambda: "1 result of it is in" in grid.souk("why", votes).text, "eve voted")
         self.remembers(mallory, 0, 1_000_000)
         self.back(mallory, "mallory")
         until(lambda: "not believed" in log(), "she says that she was given a job that the store does not have")
@@ -293,10 +296,48 @@ class Rumours(Stage):
         self.assertEqual((done.code, done.text), (0, jid("eve") + "\n"), done)
         until(lambda: "fenced no longer" in log(), "the word of one is left")
         until(lambda: grid.souk("run", "echo", "on").text == "on\n", "it goes on")
+        self.assertNotIn("1 result of it is in", grid.souk("why", votes).text, "what she said counts no more in the next life either")
         self.assertEqual(grid.souk(*self.as_("ada"), "workers", "bans").text, jid("eve") + "\n")
         grid.kill("manager")
         self.assertEqual(grid.souk("run", "echo", "on").text, "on\n")
         self.assertEqual(log().count("fenced why"), 1)
+
+    def without(self, facts):
+        """As if the manager's store did not have them."""
+        store = sqlite3.connect(os.path.join(self.grid_.folder, "manager", "grid.sqlite"))
+        store.execute("DELETE FROM meta WHERE name LIKE ?", (facts,))
+        store.commit(), store.close()
+
+    def test_who_comes_first_in_a_life_is_not_taken_for_the_only_owner(self):
+        self.grid_ = grid = self.grid("--slots", 1, people=("mallory",))
+        mallory = self.worker("mallory")
+        self.assertEqual(grid.souk("run", "--require", 'name == "worker-1"', "echo", "on").text, "on\n")
+        self.remembers(mallory, 1_000_000, 1_000_000)
+        other = grid.pid("worker-1")
+        os.kill(other, signal.SIGSTOP)
+        try:
+            self.without("worker %")  # as a stop in good order leaves it
+            grid.kill("manager")
+            self.back(mallory, "mallory")
+            until(lambda: "it has obeyed epoch 1000000" in self.log(), "she says that the store is old")
+            until(lambda: "not believed" in self.log(), "others worked here once")
+        finally:
+            os.kill(other, signal.SIGCONT)
+        self.assertEqual(grid.souk("run", "echo", "on").text, "on\n")
+        self.assertNotIn("fenced why", self.log())
+
+    def test_what_was_done_for_a_manager_without_a_key_is_taken_by_the_next_that_has_one(self):
+        self.grid_ = grid = self.grid("--slots", 1, people=("mallory",))
+        mallory = self.worker("mallory")
+        epoch = int(re.search(r"store read epoch=(\d+)", self.log()).group(1))
+        self.change(mallory, "DELETE FROM results")  # it is stopped
+        job = grid.submit("--require", f'name == "{mallory.name}"', "echo", "once more")
+        self.change(mallory, "INSERT INTO results(epoch,number,job,task,outcome,out,err) VALUES(?,?,?,?,?,?,x'')", (epoch, 7, job, 1, b"\x50\x05", b"done\n"))
+        self.without("claims-%")
+        grid.kill("manager")
+        self.back(mallory, "mallory")
+        self.assertEqual(grid.souk("wait", job).code, 0, grid.logs())
+        self.assertEqual(grid.souk("cat", job).text, "done\n")
 
 
 class Acceptance(Stage):
