@@ -133,7 +133,11 @@ void Pool::is_back(const std::string& jid) {
 void Pool::fence() {
   fenced_ = true;
   to_greet_.clear();
-  for (auto& [jid, peer] : peers_) peer.owed = peer.queued = false;
+  for (auto& [jid, peer] : peers_) {
+    peer.owed = peer.queued = false;
+    peer.to_assign.clear();
+    peer.answering = 0;
+  }
 }
 
 /// It could not be greeted now; tick() tries again, after longer and longer pauses.

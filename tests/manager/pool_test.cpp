@@ -188,6 +188,14 @@ TEST(Pool, WhatWaitedWhenTheLinkBrokeIsGivenToNobody) {
   EXPECT_EQ(stage.after(kTogetherMax + 10ms), "");
 }
 
+TEST(Pool, AManagerThatIsStoppedGivesOutNothingThatWaited) {
+  Stage stage;
+  EXPECT_EQ(stage.report(1, 2s), "");
+  stage.pool.fence();
+  EXPECT_EQ(stage.commit(), "taken");
+  EXPECT_EQ(stage.after(kTogetherMax + 10ms), "");
+}
+
 TEST(Pool, WhatIsToBeGivenComesBeforeAnotherGreeting) {
   Stage stage;
   EXPECT_EQ(stage.report(1, 2s), "");
