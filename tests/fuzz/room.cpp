@@ -51,7 +51,7 @@ void in_manager(std::string_view bytes) {
   boost::asio::io_context loop;
   XmppLink link(loop, {"manager@grid", "", false, "", 0, ""});
   Disco disco(link);
-  HostedRoom room(loop, link, disco, "market@rooms", "manager@grid/souk");
+  HostedRoom room(loop, link, disco, "market@rooms", "manager@grid/souk", [](const std::string&) { return false; });
   std::map<std::string, int> inside;
   room.on_present = [&](const Occupant& occupant) {
     must(!occupant.jid.empty() && occupant.jid.find('/') != std::string::npos, "who is in the market is known by the full address", occupant.jid);
