@@ -221,13 +221,15 @@ TEST(SandboxedTask, CannotFillTheDisk) {
   EXPECT_EQ(stage.task("echo next", bounds).out, "next\n");
 }
 
-/// Takes so many files of 1 MiB and keeps them where no folder shows them. The last word says how.
+/// Takes so many files of 1 MiB and keeps them where no folder shows them; the second word says how, the third from when on: what hides is found by what the disk
+/// loses since an attempt began, so all begin before any takes, and nothing else may give back to the disk or to memory meanwhile.
 constexpr const char* kKeep = R"(
 import ctypes, mmap, os, socket, sys, threading, time
 size, how, ends, kept = int(sys.argv[1]), sys.argv[2], [], []
 libc = ctypes.CDLL(None)
 libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+time.sleep(max(0, float(sys.argv[3]) - time.time()))
 def ends_first_thread(what):
     threading.Thread(target=lambda: (kept.append(what()), time.sleep(30))).start()
     libc.pthread_exit(None)
@@ -282,13 +284,14 @@ elif how != "nothing":
 honest = {"copies": 1.5, "nothing": 6, "several names": 6, "odd folders": 6}
 time.sleep(honest.get(how, 30))
 )";
-Launch keeps(int mib, std::string how, Bounds bounds) {
-  Launch launch = program({"python3", "-c", kKeep, std::to_string(mib), std::move(how)});
+std::string soon() { return std::to_string(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch() + 2s).count()); }
+Launch keeps(int mib, std::string how, Bounds bounds, const std::string& from) {
+  Launch launch = program({"python3", "-c", kKeep, std::to_string(mib), std::move(how), from});
   launch.box = Boxed{"job 1", false, false, bounds};
   return launch;
 }
 
-TEST(SandboxedTask, CannotFillTheDiskWithFilesThatNoFolderShows) {
+TEST(AloneSandboxedTask, CannotFillTheDiskWithFilesThatNoFolderShows) {
   const std::vector<std::string> ways{"removed", "thread", "sent", "mapped", "far away and mapped", "unseen", "shut folder"}, honest{"nothing", "several names", "odd folders"};
   BOXES(stage, static_cast<int>(ways.size() + honest.size()));
   Bounds bounds, large;
@@ -296,20 +299,22 @@ TEST(SandboxedTask, CannotFillTheDiskWithFilesThatNoFolderShows) {
   large.disk = std::uint64_t{16} << 30;  // who hides something may be blamed for what others take: here not as much
   std::map<std::string, Outcome> outcomes;
   int slot = 0;
+  const std::string from = soon();
   for (const auto& all : {ways, honest})
-    for (const auto& way : all) stage.executor->start(slot++, keeps(24, way, way == "odd folders" ? large : bounds), [&outcomes, way](Outcome o) { outcomes[way] = std::move(o); });
+    for (const auto& way : all) stage.executor->start(slot++, keeps(24, way, way == "odd folders" ? large : bounds, from), [&outcomes, way](Outcome o) { outcomes[way] = std::move(o); });
   ASSERT_TRUE(stage.until([&] { return outcomes.size() == ways.size() + honest.size(); }, 60s));
   for (const auto& way : ways) EXPECT_NE(outcomes[way].why.find("more than 8 MiB on disk"), std::string::npos) << way << ": " << outcomes[way].err << outcomes[way].why;
   for (const auto& way : honest) EXPECT_TRUE(outcomes[way].succeeded()) << "who took little is not blamed for what others took: " << way << ": " << outcomes[way].err << outcomes[way].why;
 }
 
-TEST(SandboxedTask, CannotTakeAllMemoryTogether) {
+TEST(AloneSandboxedTask, CannotTakeAllMemoryTogether) {
   const std::vector<std::string> ways{"shared", "many", "many of threads", "dropped", "memory", "memory sent", "memory mapped", "copies"};
   BOXES(stage, static_cast<int>(ways.size()));
   std::vector<std::optional<Outcome>> outcomes(ways.size());
   std::size_t ended = 0;
+  const std::string from = soon();
   for (std::size_t i = 0; i < ways.size(); ++i)
-    stage.executor->start(static_cast<int>(i), keeps(i + 1 == ways.size() ? 40 : 160, ways[i], of_memory(100 << 20)), [&, i](Outcome o) { outcomes[i] = std::move(o), ++ended; });
+    stage.executor->start(static_cast<int>(i), keeps(i + 1 == ways.size() ? 40 : 160, ways[i], of_memory(100 << 20), from), [&, i](Outcome o) { outcomes[i] = std::move(o), ++ended; });
   ASSERT_TRUE(stage.until([&] { return ended == ways.size(); }, 60s));
   for (std::size_t i = 0; i + 1 < ways.size(); ++i) {
     EXPECT_FALSE(outcomes[i]->succeeded()) << ways[i] << ": " << outcomes[i]->err;
