@@ -237,7 +237,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   /// What the slot has is new.
   void renew(Slot& slot, bool came_ahead) {
     slot.stopping = slot.sent_again = slot.paused = slot.late = false;
-    slot.came_ahead = came_ahead;
+    slot.only_launched = !came_ahead;
     slot.stopped = 0;
     slot.lost_why.clear();
     slot.started = steady_clock::now();
@@ -314,7 +314,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::uint64_t output_at = 0;  // in `output`, of what runs; what is lined up has the other half
     std::optional<Next> next;
     bool stopping = false, sent_again = false, paused = false;
-    bool came_ahead = false;  // its launch reached the runner while another ran: it may have begun although nothing says so
+    bool only_launched = true;  // since its runner said something it was told of this launch alone, so if it has not read all, this has not begun
     int stopped = 0;         // looks that found its runner stopped
     std::string lost_why;    // why we killed its runner
     steady_clock::time_point started, paused_at;
@@ -326,6 +326,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   void tell(Slot& slot, runner::Kind what) { tell(slot, what, slot.serial); }
   static void tell(Slot& slot, runner::Kind what, std::uint64_t serial) {
     if (!slot.runner) return;  // it could not start, or its runner died: its end is on the way
+    slot.only_launched = false;
     runner::Request request;
     request.kind = what;
     request.serial = serial;
@@ -625,7 +626,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     // but for streams that were given: who gave them has closed them since, and their numbers may be those of other files.
     // With one lined up it is not known which of both it did not read; its last reports, if any, come behind this.
     if (n < 0 && errno == ECONNRESET && slot.finished && slot.next) return listen(slot, runner);
-    if (n < 0 && errno == ECONNRESET && slot.finished && !slot.came_ahead && runner->ready && !slot.stopping && !slot.sent_again && slot.launch.streams.in < 0) {
+    if (n < 0 && errno == ECONNRESET && slot.finished && slot.only_launched && runner->ready && !slot.sent_again && slot.launch.streams.in < 0) {
       slot.sent_again = true;
       leave(slot.runner);
       if (std::string why = send_launch(slot); !why.empty()) not_started_later(slot, std::move(why));

@@ -164,6 +164,22 @@ TEST_P(Survivors, ALaunchThatADeadRunnerNeverReadGoesToTheNext) {
   }
 }
 
+TEST_P(Survivors, AnAttemptWhoseRunnerDiedWithoutReadingAPauseDoesNotBeginAgain) {
+  Stage stage(GetParam());
+  const int runner = stage.runner();
+  ASSERT_GT(runner, 1);
+  const fs::path marks = stage.folder / "marks";
+  std::optional<Outcome> outcome;
+  stage.start("echo began >> '" + marks.string() + "'; touch here; exec sleep 30", [&](Outcome o) { outcome = o; });
+  kill(runner, SIGSTOP);
+  for (std::string stat; stat.find(") T ") == std::string::npos;) std::getline(std::ifstream("/proc/" + std::to_string(runner) + "/stat"), stat);
+  stage.executor->pause(0);
+  kill(runner, SIGKILL);
+  ASSERT_TRUE(stage.until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->cause, Cause::lost) << outcome->why;
+  EXPECT_EQ(fs::file_size(marks), 6u);
+}
+
 TEST_P(Survivors, ALaunchWithStreamsOfItsOwnIsLostInstead) {
   Stage stage(GetParam());
   const int runner = stage.runner();
