@@ -696,13 +696,14 @@ void Pool::take(const gloox::Tag& iq) {
 void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   Peer* from = worker_of(iq);
   if (!from) return;
-  // Not even looked at: the worker keeps it and says it again.
-  if (crowded()) return link_.send(error_of(iq, "wait", "resource-constraint", "too much waits for the manager's disk: keep the results and report them again later"));
   wire::Report report;
   if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
   if (report.results_size() > kReportedMax || report.returned_size() > kReportedMax || report.assigned().refused_size() > kReportedMax ||
       report.assigned().missing_size() > kReportedMax)
     return link_.send(error_of(iq, "modify", "bad-request", "too many results in one report"));
+  // The worker keeps results and says them again; what it says without any is said once.
+  if (report.results_size() > 0 && crowded())
+    return link_.send(error_of(iq, "wait", "resource-constraint", "too much waits for the manager's disk: keep the results and report them again later"));
   if (!room_for_pieces(*from, report)) return link_.send(error_of(iq, "wait", "resource-constraint", "too many large outputs are on their way to the manager: send it again"));
   std::set<AttemptId> broken;
   if (const std::string why = take_pieces(*from, report, broken); !why.empty()) return link_.send(error_of(iq, "modify", "bad-request", why));
@@ -736,8 +737,8 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());
   std::uint64_t number = 0;
   if (report.takes_more() && !results.empty() && std::all_of(results.begin(), results.end(), [](const Finished& one) { return one.outcome.wall >= kTogetherFrom; })) {
-    number = from->answering = ++reports_;
-    answer_in_time(from->occupant.jid, number);
+    if (from->answering == 0) answer_in_time(from->occupant.jid, from->answering = ++reports_);
+    number = from->answering;  // of reports close to each other the first answer takes all, so that what waits does not wait anew for each
   }
   std::vector<Held> returned;
   for (const auto& attempt : report.returned())

@@ -218,6 +218,29 @@ TEST(Pool, WhatWasNotTakenComesBackInAReport) {
   EXPECT_EQ(stage.told, "finished 1; refused 2; ");
 }
 
+TEST(Pool, OfTwoReportsTheFirstAnswerTakesWhatWaits) {
+  Stage stage;
+  stage.give();
+  EXPECT_EQ(stage.sent(), "assign 2");
+  EXPECT_EQ(stage.report(1, 2s), "");
+  EXPECT_EQ(stage.report(2, 2s), "");
+  EXPECT_EQ(stage.commit(), "taken, assign 3 4; taken");
+  EXPECT_EQ(stage.after(kTogetherMax + 10ms), "");
+}
+
+TEST(Pool, AFullDiskRefusesResultsButHearsWhatWasNotTaken) {
+  Stage stage;
+  stage.report(1, 2s);
+  EXPECT_EQ(stage.commit(), "taken, assign 2");
+  stage.pool.crowded = [] { return true; };
+  wire::Report report;
+  report.mutable_assigned()->add_refused(stage.sealed.at(2));
+  report.mutable_assigned()->set_epoch(3);
+  EXPECT_EQ(stage.bring(report), "taken");
+  EXPECT_EQ(stage.report(2, 2s), "error");
+  EXPECT_EQ(stage.told, "finished 1; refused 2; ");
+}
+
 TEST(Pool, WhatAWorkerDidNotTakeItSaysOnceAndInNoMasses) {
   Stage stage;
   stage.report(1, 2s);
