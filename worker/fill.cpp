@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "protocol/quoting.h"
+
 namespace souk {
 namespace {
 
 constexpr std::size_t kFieldNameMax = 256;  // bytes; a longer one has no placeholder
-
-bool is_plain(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("_-./,:@%+").find(c) != std::string_view::npos;
-}
 
 std::string_view basename_of(std::string_view path) {
   const auto slash = path.rfind('/');
@@ -131,20 +129,10 @@ Fields fields_of(std::string_view item) {
   return std::move(reader.fields);
 }
 
-std::string quote_for_sh(std::string_view text) {
-  if (!text.empty() && std::all_of(text.begin(), text.end(), is_plain)) return std::string(text);
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') quoted += "'\\''";
-    else quoted += c;
-  }
-  return quoted + "'";
-}
-
 std::string fill_in(std::string_view text, std::string_view item, TaskNumber task, bool for_sh, const Fields& fields) {
   std::string filled;
   filled.reserve(text.size() + item.size());
-  const auto put = [&](std::string_view value) { for_sh ? filled.append(quote_for_sh(value)) : filled.append(value); };
+  const auto put = [&](std::string_view value) { for_sh ? filled.append(shell_word(value)) : filled.append(value); };
   while (!text.empty()) {
     const auto brace = text.find('{');
     filled.append(text.substr(0, brace));

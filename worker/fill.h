@@ -19,9 +19,6 @@ constexpr std::size_t kItemVariableMax = 64 << 10;  // bytes; a longer item gets
 constexpr int kItemDepthMax = 100;            // of an item, as many as submit takes; a deeper one has no fields
 constexpr std::size_t kParamsMax = 1024;      // fields that get a variable, in order of their names
 
-/// One word for sh: in single quotes unless it is plain.
-std::string quote_for_sh(std::string_view text);
-
 /// Top-level fields of an item that is a JSON object: texts as they are, numbers just as they were written, true, false and null so, lists and objects as
 /// compact JSON. Of a name that is there twice, the last counts. What is no JSON object has none.
 using Fields = std::map<std::string, std::string>;

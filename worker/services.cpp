@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "protocol/form.h"
+#include "protocol/quoting.h"
 #include "worker/runner_start.h"
 #include "worker/service_life.h"
 
@@ -265,7 +266,7 @@ class Services::Impl : public std::enable_shared_from_this<Impl> {
     for (auto* end : {&process.in, &process.out, &process.err}) end->non_blocking(true);
     Launch launch;
     launch.folder = "service-" + process.plan.name + "-" + std::to_string(process.slot);
-    launch.argv = {"/bin/sh", "-c", "cd " + quote_for_sh(here_) + " || exit 126\n" + process.plan.command};
+    launch.argv = {"/bin/sh", "-c", "cd " + shell_word(here_) + " || exit 126\n" + process.plan.command};
     launch.env = host_.env;
     launch.env.emplace_back("TMPDIR", host_.work + "/" + launch.folder);
     launch.env.emplace_back("SOUK_WORKER", host_.worker);

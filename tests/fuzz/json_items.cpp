@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "protocol/command.h"
+#include "protocol/quoting.h"
 #include "tests/fuzz/fuzz.h"
 #include "worker/fill.h"
 
@@ -40,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     for (const std::string& line : lines.value().values) {
       joined += line + separator;
       must(line.size() <= kItemMax && line.find('\0') == std::string::npos, "an item can be an argument");
-      const std::string quoted = quote_for_sh(line);
+      const std::string quoted = shell_word(line);
       must(!quoted.empty() && (quoted == line || quoted.front() == '\'' || quoted.find('\'') != std::string::npos), "what is not plain is quoted", quoted);
     }
     must(joined == text || joined == std::string(text) + separator, "no line is lost", joined);

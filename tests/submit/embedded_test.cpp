@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <string>
 
-#include "protocol/quoting.h"
 #include "submit/grid_state.h"
 #include "submit/prosody_config.h"
 
@@ -116,11 +115,6 @@ TEST(Embedded, WritesProfilesWithoutPasswords) {
 TEST(Embedded, QuotesStringsSoThatNothingInThemEndsThem) {
   EXPECT_EQ(lua_string("/tmp/it's \"x\" \\ \n1 \xC3\xA9"), "\"/tmp/it's \\\"x\\\" \\\\ \\0101 \xC3\xA9\"");
   EXPECT_EQ(lua_string(std::string("a\0b", 3)), "\"a\\000b\"");
-  EXPECT_EQ(toml_string("it's \"x\" \\ \n \xC3\xA9"), "\"it's \\\"x\\\" \\\\ \\u000A \xC3\xA9\"");
-  EXPECT_EQ(toml_string("\xFF\xC3"), "\"??\"") << "TOML is UTF-8";
-  EXPECT_EQ(shell_word("/tmp/plain-1.x"), "/tmp/plain-1.x");
-  EXPECT_EQ(shell_word("it's $HOME"), "'it'\\''s $HOME'");
-  EXPECT_EQ(shell_word(""), "''");
 }
 
 TEST(Embedded, NamesFilesAsTheServersStorageDoes) {
