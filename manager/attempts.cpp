@@ -618,7 +618,7 @@ void Scheduler::speculate(Actions& actions) {
       const Run run = runs_[at];
       if (shares_[job.owner].limited()) break;
       const Pick pick{job.lanes[job.groups[run.group].lane].task_class, ix, job.groups[run.group].lane, run.group, run.task};
-      const Ix worker = find(pick);
+      const Ix worker = find(pick).worker;
       if (worker == kNone || worker == run.worker) continue;
       assign(pick, worker, false, true, actions);
     }

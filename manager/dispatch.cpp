@@ -87,7 +87,7 @@ void Scheduler::serve(Ix ix, Actions& actions) {
     }
     if (!best) return;
     if (market_.task(best->task_class).of_each_worker && !score(best->task_class, ix)) refused.push_back(best->task_class);
-    else if (!suits(*best, worker)) unsuited_ = ix, only_voters_ = has_voted(jobs_[best->job], best->task, worker), defer(*best);
+    else if (!suits(*best, worker)) defer(*best, {ix, has_voted(jobs_[best->job], best->task, worker)});
     else assign(*best, ix, false, false, actions);
   }
 }
@@ -111,9 +111,9 @@ void Scheduler::dispatch(Actions& actions) {
     if (roomy.size() == 1 && all_stuck) serve(roomy.front(), actions);
     for (const Ix ix : roomy) hint(ix);  // of one that was served: what is left, for what steps aside for a moment
     while (const auto pick = next_pick()) {
-      const Ix worker = find(*pick);
-      if (worker != kNone) assign(*pick, worker, false, false, actions);
-      else if (wishes_failed_) defer(*pick);
+      const Found found = find(*pick);
+      if (found.worker != kNone) assign(*pick, found.worker, false, false, actions);
+      else if (found.passed_over.worker != kNone) defer(*pick, found.passed_over);
       else queues_[pick->task_class].stuck = true;
     }
     for (std::size_t i = 0; i < hungry_.size(); ++i) {
@@ -131,11 +131,11 @@ void Scheduler::dispatch(Actions& actions) {
 }
 
 /// There is room, but not where this task may run now: it steps aside for a moment.
-void Scheduler::defer(const Pick& pick) {
+void Scheduler::defer(const Pick& pick, PassedOver by) {
   Job& job = jobs_[pick.job];
   GroupState& group = job.groups[pick.group];
   if (group.again && group.again->erase(pick.task - group.first) > 0) {
-    if (only_voters_ && job.voted.contains(pick.task)) {
+    if (by.voters && job.voted.contains(pick.task)) {
       put_aside(job, pick.task);
     } else {
       Instant& when = job.history[pick.task].not_before;
@@ -144,7 +144,7 @@ void Scheduler::defer(const Pick& pick) {
     }
   } else {
     job.lanes[pick.lane].deferred = true;
-    job.lanes[pick.lane].unsuited = unsuited_;
+    job.lanes[pick.lane].unsuited = by.worker;
     deferred_.insert({now_ + kDefer, job.id, pick.lane});
   }
   sync_lane(pick.job, pick.lane);
@@ -298,26 +298,25 @@ bool Scheduler::fits_elsewhere(const Pick& pick, const History& past) const {
   });
 }
 
-/// The best worker with room for it; kNone if there is none, and then `wishes_failed_` says whether it is only this task's own wishes.
-Scheduler::Ix Scheduler::find(const Pick& pick) {
+/// The best worker with room for it.
+Scheduler::Found Scheduler::find(const Pick& pick) {
   refresh(pick.task_class);
   Queue& queue = queues_[pick.task_class];
   const Market::TaskClass& task = market_.task(pick.task_class);
-  wishes_failed_ = false, only_voters_ = true;
-  unsuited_ = kNone;
-  Ix best = kNone;
+  Found found;
+  Ix& best = found.worker;
+  PassedOver& passed_over = found.passed_over;
   Score best_score;
-  const auto passed_over = [&](Ix ix) {
-    wishes_failed_ = true;
-    unsuited_ = unsuited_ == kNone || unsuited_ == ix ? ix : kSeveral;
-    only_voters_ = only_voters_ && has_voted(jobs_[pick.job], pick.task, workers_[ix]);
+  const auto pass_over = [&](Ix ix) {
+    passed_over.worker = passed_over.worker == kNone || passed_over.worker == ix ? ix : kSeveral;
+    passed_over.voters = passed_over.voters && has_voted(jobs_[pick.job], pick.task, workers_[ix]);
   };
   const auto consider = [&](Ix ix) {  // false: no room
     const Worker& worker = workers_[ix];
     if (!has_room(pick, worker)) return false;
     const auto made = score(pick.task_class, ix);
     if (!made) return false;
-    if (!suits(pick, worker)) passed_over(ix);
+    if (!suits(pick, worker)) pass_over(ix);
     else if (best == kNone || made->better_than(best_score) || (!best_score.better_than(*made) && worker.id < workers_[best].id)) best = ix, best_score = *made;
     return true;
   };
@@ -328,10 +327,10 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
 
   if (queue.narrow) {
     from(queue.hints);
-    return best;
+    return found;
   }
   if (task.of_each_worker) {
-    if (from(queue.shortlist) && (best != kNone || !only_voters_)) return best;
+    if (from(queue.shortlist) && (best != kNone || !passed_over.voters)) return found;
     queue.shortlist.clear();
     std::vector<std::pair<Score, Ix>> all;
     for (const auto& [id, ix] : worker_ix_)
@@ -344,7 +343,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
     for (std::size_t i = 0; i < most; ++i) queue.shortlist.push_back(all[i].second);
     if (most > 0 && !from(queue.shortlist)) queue.shortlist.clear();
     // A wish may be met behind the shortlist.
-    if (best == kNone && wishes_failed_)
+    if (best == kNone && passed_over.worker != kNone)
       for (std::size_t i = most; i < all.size() && best == kNone; ++i) consider(all[i].second);
   } else {
     const auto& fitting = task.fitting;
@@ -358,7 +357,7 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
         if (best != kNone && !made.better_than(best_score)) break;
         if (!has_room(pick, workers_[ix])) continue;
         if (!suits(pick, workers_[ix])) {
-          passed_over(ix);
+          pass_over(ix);
           continue;
         }
         best = ix, best_score = made;
@@ -366,8 +365,8 @@ Scheduler::Ix Scheduler::find(const Pick& pick) {
       }
     }
   }
-  if (best == kNone && !wishes_failed_) queue.narrow = true, queue.hints.clear(), queue.shortlist.clear();
-  return best;
+  if (best == kNone && passed_over.worker == kNone) queue.narrow = true, queue.hints.clear(), queue.shortlist.clear();
+  return found;
 }
 
 /// A worker may have room for what had none; dispatch() looks.
@@ -427,8 +426,7 @@ void Scheduler::prefetch(Ix ix, Actions& actions) {
       best = pick, best_head = first;
     }
     if (!best && voted) {  // what others are to do steps aside for what this one may
-      only_voters_ = true;
-      defer(*voted);
+      defer(*voted, {ix, true});
       continue;
     }
     if (!best || worker.ahead.size() >= ahead_max(*best, worker)) return;

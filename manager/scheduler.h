@@ -137,7 +137,7 @@ class Scheduler {
     std::uint64_t turn = 0;             // when it was served last
     bool queued = false;                // in its class's queue
     bool deferred = false;              // in deferred_: the workers with room do not suit, for its deadline or their time
-    Ix unsuited = kNone;                // which worker that was; kSeveral
+    Ix unsuited = kNone;                // as in PassedOver
   };
   struct GroupTerms {
     Retry retry;
@@ -277,6 +277,14 @@ class Scheduler {
     Ix job;
     std::uint32_t lane, group, task;  // task: offset in the job
   };
+  struct PassedOver {  // workers that have room for a task, but not for its own wishes
+    Ix worker = kNone;   // which; kSeveral
+    bool voters = true;  // none but such as gave a result of it
+  };
+  struct Found {
+    Ix worker = kNone;
+    PassedOver passed_over;  // if there is none
+  };
 
   void on(const JobSubmitted&, Actions&);
   void on(const JobRestored&, Actions&);
@@ -378,7 +386,7 @@ class Scheduler {
   const Head* head(TaskClassId);
   Pick pick_of(TaskClassId, const Head&);
   void serve(Ix worker, Actions&);
-  Ix find(const Pick&);
+  Found find(const Pick&);
   bool suits(const Pick&, const Worker&) const;
   bool has_room(const Pick&, const Worker&) const;
   bool fits_elsewhere(const Pick&, const History&) const;
@@ -392,7 +400,7 @@ class Scheduler {
   int pace_of(TaskClassId, WorkerClassId) const;
   static std::int8_t bucket_of(float ratio);
   float offered_ratio(WorkerClassId) const;
-  void defer(const Pick&);
+  void defer(const Pick&, PassedOver);
   void undefer(const std::vector<Ix>& roomy);
   void assign(const Pick&, Ix worker, bool ahead, bool speculative, Actions&);
   void prefetch(Ix worker, Actions&);
@@ -453,9 +461,6 @@ class Scheduler {
   std::vector<Ix> roomy_;                // workers that may have room for what waits
   std::vector<Ix> hungry_;               // workers that gave something back in this step: may hold work ahead of their slots
   std::uint64_t waiting_ = 0, running_ = 0;  // tasks of all jobs
-  Ix unsuited_ = kNone;                  // the worker that find() or serve() passed over for a task's wishes
-  bool wishes_failed_ = false;           // the last find(): there was room, but not where this task may run
-  bool only_voters_ = false;             // and nowhere but with those who gave a result of it
   bool circling_ = false;                // the last dispatch() was stopped, since it did not come to an end
   bool open_ = true;
   Instant last_tick_{};
