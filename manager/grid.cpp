@@ -21,8 +21,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr std::size_t kDroppersMax = 1000;      // workers of which we know how many results were dropped
-constexpr std::uint32_t kDroppedShown = 100;    // of each in a minute
 constexpr std::string_view kLifeFact = "life.";  // + epoch: the last job number that was given before
 constexpr std::size_t kEarlyMax = 1024;         // requests that wait for that
 constexpr auto kEarlyLasts = 6s;                 // and then are refused: the room cannot be opened
@@ -311,7 +309,7 @@ void Grid::banned(const std::string& jid) {
   journal_->forget_votes(account);
   jury_.discard(account, said);
   perform(std::move(said), nullptr);
-  if (owners_.erase(account) > 0) journal_->set(std::string(kOwnerFact) + account, 0);
+  if (owners_.erase(account) > 0) keep_fact(std::string(kOwnerFact) + account, 0, true);
   journal_->commit([] {});
   hearsay_.forget(account);
   on_banned(account);
@@ -445,11 +443,7 @@ void Grid::perform(const Action& action, Pool::Finished* finished) {
   } else if (const auto* g = std::get_if<GiveUp>(&action)) {
     given_up(*g);
   } else if (const auto* d = std::get_if<Drop>(&action)) {
-    const WorkerId by = finished ? finished->worker : WorkerId{};
-    if (dropped_.size() > kDroppersMax) dropped_.clear();
-    if (const auto left_out = dropped_.try_emplace(by, kDroppedShown).first->second.take(now()))  // one may bring a hundred thousand in a report
-      spdlog::info("dropped result task={}.{} attempt={} epoch={} worker={} why=\"{}\"{}", d->what.task.job.value, d->what.task.task.value, d->what.attempt.number, d->what.attempt.epoch.value,
-                   by.value, d->why, also(*left_out));
+    pool_.dropped(finished ? finished->worker : WorkerId{}, d->what, d->why);
     if (d->why == kOfLostEpoch && finished && finished->outcome.cause != Cause::canceled) {
       keep(lacks_.set_aside(d->what.task));
       keep(lacks_.named(d->what.attempt.epoch));
@@ -706,8 +700,8 @@ void Grid::listen() {
   handle(deaf ? Event(MarketClosed{}) : Event(MarketOpened{}));
 }
 
-void Grid::keep_fact(const std::string& fact, std::uint64_t value) {
-  if (!fenced_.empty() && !fact.starts_with("ban ")) return;  // who stopped it by a lie is to be kept out of its next life
+void Grid::keep_fact(const std::string& fact, std::uint64_t value, bool always) {
+  if (!fenced_.empty() && !always) return;
   journal_->set(fact, value);
   if (std::exchange(facts_due_, true)) return;
   boost::asio::post(loop_, [this] {  // all that come in one turn of the loop are one transaction

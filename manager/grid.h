@@ -24,7 +24,6 @@
 #include "manager/roster.h"
 #include "manager/scheduler.h"
 #include "manager/watch.h"
-#include "protocol/sparing.h"
 #include "protocol/xmpp_link.h"
 
 namespace souk {
@@ -50,8 +49,8 @@ class Grid {
   void set_me(std::string me);
   /// Another policy is in the rulebook.
   void policy_changed();
-  /// Of the market, for its next life; 0: forget it.
-  void keep_fact(const std::string& fact, std::uint64_t value);
+  /// Of the market, for its next life; 0: forget it. always: also if this one was stopped, whose store stays as it is but for that.
+  void keep_fact(const std::string& fact, std::uint64_t value, bool always = false);
   /// How long ended jobs are kept; 0: for ever. `shown`: as its user wrote it.
   void set_keep(std::chrono::milliseconds keep, std::string shown) { keep_ = keep, keep_shown_ = std::move(shown); }
   Pool& pool() { return pool_; }
@@ -168,7 +167,6 @@ class Grid {
   JobBook book_;
   Scheduler scheduler_;
   Jury jury_;
-  std::map<WorkerId, Sparing> dropped_;        // of each, results in the log that count no more
   std::map<std::string, Instant> told_wrong_;  // voters whose owners heard that they were, and until when they hear of no other time
   const ClaimsKey claims_key_;
   Pool pool_;

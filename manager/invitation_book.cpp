@@ -16,11 +16,6 @@ bool spent(const Invitation& i) { return static_cast<int>(i.accounts.size() + i.
 
 const char* role_name(Invitation::Role role) { return role == Invitation::Role::worker ? "worker" : "user"; }
 
-bool InvitationBook::open(const std::string& id, std::int64_t now_ms) const {
-  const auto found = all_.find(id);
-  return found != all_.end() && !found->second.revoked && !spent(found->second) && now_ms < found->second.expires_ms;
-}
-
 Result<Done> InvitationBook::add(std::string id, Invitation invitation) {
   const Error bad{"cannot invite", "", ""};
   if (invitation.uses < 1 || invitation.uses > kUsesMax) return Error{bad.what, "an invitation is for 1 to " + std::to_string(kUsesMax) + " accounts", "say --uses 30"};
@@ -31,23 +26,27 @@ Result<Done> InvitationBook::add(std::string id, Invitation invitation) {
   return Done{};
 }
 
-Result<Invitation::Role> InvitationBook::use(const std::string& id, const std::string& account, std::int64_t now_ms) {
+Result<Invitation::Role> InvitationBook::check(const std::string& id, std::int64_t now_ms) const {
   const auto found = all_.find(id);
   const auto bad = [](const char* why) { return Error{"the invitation is not good", why, "ask whoever sent it for another one"}; };
   if (found == all_.end()) return bad("this grid does not know it");
-  Invitation& one = found->second;
+  const Invitation& one = found->second;
   if (one.revoked) return bad("it was revoked");
   if (now_ms >= one.expires_ms) return bad("it has expired");
   if (spent(one)) return bad("it was used as often as it may be");
-  one.pending.push_back(account);
   return one.role;
+}
+
+Result<Invitation::Role> InvitationBook::use(const std::string& id, const std::string& account, std::int64_t now_ms) {
+  const auto good = check(id, now_ms);
+  if (good) all_.at(id).pending.push_back(account);
+  return good;
 }
 
 void InvitationBook::made(const std::string& id, const std::string& account) {
   const auto found = all_.find(id);
   if (found == all_.end() || std::erase(found->second.pending, account) == 0) return;
   found->second.accounts.push_back(account);
-  roles_[account] = found->second.role;
 }
 
 std::string InvitationBook::maker(const std::string& account) const {
@@ -59,7 +58,7 @@ void InvitationBook::give_back(const std::string& id, const std::string& account
   const auto found = all_.find(id);
   if (found == all_.end()) return;
   std::erase(found->second.pending, account);
-  if (std::erase(found->second.accounts, account) > 0) roles_.erase(account);
+  std::erase(found->second.accounts, account);
 }
 
 Result<Done> InvitationBook::revoke(const std::string& id) {
@@ -111,7 +110,6 @@ Result<InvitationBook> InvitationBook::read(std::string_view text) {
       if (one.contains("pending"))
         for (auto& account : one.at("pending").get<std::vector<std::string>>())
           if (account.starts_with(kWorkerPrefix)) read.accounts.push_back(std::move(account));
-      for (const auto& account : read.accounts) book.roles_[account] = read.role;
       book.all_.emplace(id, std::move(read));
     }
   } catch (const json::exception& failure) {

@@ -30,7 +30,9 @@ class InvitationBook {
 
   /// id: of the account that stands for it (its local part)
   Result<Done> add(std::string id, Invitation invitation);
-  /// Takes one use for an account that is to be made. fails: unknown, revoked, expired, used up; in words for who came
+  /// For whom it is good. fails: unknown, revoked, expired, used up; in words for who came
+  Result<Invitation::Role> check(const std::string& id, std::int64_t now_ms) const;
+  /// Takes one use for an account that is to be made. fails: as check()
   Result<Invitation::Role> use(const std::string& id, const std::string& account, std::int64_t now_ms);
   /// The account is made, and it is this invitation that made it.
   void made(const std::string& id, const std::string& account);
@@ -41,15 +43,13 @@ class InvitationBook {
   /// Accounts of the server that stand for invitations that have ended, and are still there.
   std::vector<std::string> to_remove(std::int64_t now_ms) const;
   void removed(const std::string& id);
-  /// Forgets what ended long ago, unless it made accounts, whose roles it tells.
+  /// Forgets what ended long ago, unless it made accounts, which can be taken away by it.
   void forget(std::int64_t now_ms);
 
-  bool open(const std::string& id, std::int64_t now_ms) const;
+  bool open(const std::string& id, std::int64_t now_ms) const { return static_cast<bool>(check(id, now_ms)); }
   /// By which invitation the account was made; empty: by none.
   std::string maker(const std::string& account) const;
   bool stands_for_one(const std::string& account) const { return all_.contains(account); }
-  /// Whether an account was made for a worker: it may not submit.
-  bool made_for_worker(const std::string& account) const { return roles_.contains(account) && roles_.at(account) == Invitation::Role::worker; }
   const std::map<std::string, Invitation>& all() const { return all_; }
 
   std::string text() const;
@@ -57,7 +57,6 @@ class InvitationBook {
 
  private:
   std::map<std::string, Invitation> all_;
-  std::map<std::string, Invitation::Role> roles_;  // of accounts
 };
 
 /// `worker` or `user`.

@@ -150,7 +150,7 @@ bool Invitations::command(const gloox::Tag& iq, const gloox::Tag& command, const
     if (!invited) return refuse(iq, asker, "only who comes with an invitation joins; you have an account already"), true;
   } else if (ours && name.starts_with(kInvitedPrefix)) {
     return refuse(iq, asker, "this account is an invitation: it can do nothing but join"), true;
-  } else if (ours && (name.starts_with(kWorkerPrefix) || book_.made_for_worker(name))) {  // by its name, since the book may have been lost
+  } else if (ours && name.starts_with(kWorkerPrefix)) {
     return refuse(iq, asker, "this account was made for a worker: it runs tasks and may ask for nothing"), true;
   }
   if (node != "join" && node != "invite" && node != "invitations" && node != "revoke") return false;
@@ -270,13 +270,10 @@ void Invitations::revoke(const gloox::Tag& iq, const Form& given, const Asker& a
 
 /// Whoever has the link can ask as often as they like, so what an account costs is looked at first: is it good, is the name free, is it not too much at once?
 void Invitations::join(const gloox::Tag& iq, const Form& given, const Asker& asker, const std::string& id) {
-  if (!book_.open(id, now_ms())) {
-    const auto used = book_.use(id, {}, now_ms());
-    return refuse(iq, asker, used ? "try again" : used.error().text());
-  }
-  const Invitation& invitation = book_.all().at(id);
-  const bool worker = invitation.role == Invitation::Role::worker;
-  const auto tries = static_cast<std::uint64_t>(invitation.uses) * 2 + 10;  // a minute: a class may come at once, and mistype
+  const auto role = book_.check(id, now_ms());
+  if (!role) return refuse(iq, asker, role.error().text());
+  const bool worker = role.value() == Invitation::Role::worker;
+  const auto tries = static_cast<std::uint64_t>(book_.all().at(id).uses) * 2 + 10;  // a minute: a class may come at once, and mistype
   if (joining_ >= kJoiningMax || paces_.take(id, tries, Clocks::read().now) > Duration(0)) return refuse(iq, asker, "too many come with this invitation at once: try again in a minute");
   const std::string name = worker ? std::string(kWorkerPrefix) + random_letters(10) : std::string(given.text("name"));
   if (!worker && !account_name(name))

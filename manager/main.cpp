@@ -143,7 +143,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, cons
     auto served = std::make_unique<souk::ServedRoom>(
         loop, link, disco, souk::ServedRoom::Setup{profile.room, profile.manager, is_admin,
                                                     [&rulebook](const std::string& jid) { return rulebook.now().decide(souk::bare(jid), souk::Role::worker).allowed; }, facts});
-    served->on_fact = [&grid](const std::string& fact, std::uint64_t value) { grid.keep_fact(fact, value); };
+    served->on_fact = [&grid](const std::string& fact, std::uint64_t value, bool always) { grid.keep_fact(fact, value, always); };
     served->commit = [&grid](std::function<void()> then) { grid.commit(std::move(then)); };
     served->on_drain = [&grid](const std::string& jid, bool drained) { grid.pool().drain(jid, drained); };
     served->on_admin = [&audit, &grid](const std::string& by, const std::string& what, const std::string& whom, bool done) {

@@ -412,6 +412,13 @@ void Pool::stop(WorkerId worker, const Held& what) {
   flush_soon(worker);
 }
 
+void Pool::dropped(WorkerId worker, const Held& what, std::string_view why) {
+  Peer* by = peer(worker);
+  const auto left_out = (by ? by->noise : noise_).take(Clocks::read().now);
+  if (!left_out) return;
+  spdlog::info("dropped result task={}.{} attempt={} epoch={} worker={} why=\"{}\"{}", what.task.job.value, what.task.task.value, what.attempt.number, what.attempt.epoch.value, worker.value, why, also(*left_out));
+}
+
 void Pool::flush_soon(WorkerId worker) {
   dirty_.insert(worker);
   if (std::exchange(posted_, true)) return;
@@ -593,7 +600,7 @@ std::vector<Held> Pool::believed(Peer& peer, const google::protobuf::RepeatedPtr
     }
   }
   if (invented > 0) {
-    if (const auto left_out = peer.lies.take(Clocks::read().now))
+    if (const auto left_out = peer.noise.take(Clocks::read().now))
       spdlog::warn("claims of what it was never given worker={} jid={} attempts={}{}", peer.id.value, peer.occupant.jid, invented, also(*left_out));
     flush_soon(peer.id);
   }
@@ -730,8 +737,7 @@ void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
       drop_pieces(*from, pieces);
     }
     if (const auto given = proven(*from, what)) results.push_back({worker, *given, std::move(outcome.value())});
-    else if (const auto left_out = from->lies.take(Clocks::read().now))
-      spdlog::info("dropped result task={}.{} worker={} why=\"never given to this worker\"{}", what.task.job.value, what.task.task.value, worker.value, also(*left_out));
+    else dropped(worker, what, "never given to this worker");
   }
   wire::ReportAnswer answer;
   for (const AttemptId attempt : broken) write({attempt, {}}, *answer.add_resend());

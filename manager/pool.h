@@ -29,6 +29,7 @@ constexpr std::size_t kPiecesMax = 64u << 20;     // bytes of unfinished streams
 constexpr std::size_t kGreetingsMax = 64;         // workers that are being greeted at a time, but for those that owe an answer for over a second; the others wait for their turn
 constexpr std::chrono::seconds kPiecesLast{60};   // without another piece; then the stream starts again
 constexpr std::size_t kQueueHigh = 16u << 20;     // bytes waiting for the server to read; above it nothing is given out and no large command sent
+constexpr std::uint32_t kNoiseMax = 100;          // entries of the log in a minute, of what a worker says and does not count: one report may name ten thousand
 constexpr std::size_t kPeersMax = 50000;          // occupants of the room that are looked at
 constexpr std::size_t kPastMax = 10000;           // workers remembered that left
 constexpr std::size_t kAssignmentsMax = 1024;     // attempts in one stanza
@@ -74,6 +75,8 @@ class Pool {
   /// run: which run of the task it is, from 1.
   void assign(WorkerId worker, TaskId task, AttemptId attempt, unsigned run);
   void stop(WorkerId worker, const Held& what);
+  /// A result of that worker's does not count: the log has it, if there were not too many lately.
+  void dropped(WorkerId worker, const Held& what, std::string_view why);
 
   /// The market is out of reach: nobody is given anything until greeted again.
   void closed();
@@ -148,7 +151,7 @@ class Pool {
     std::size_t pieces_bytes = 0;
     std::chrono::nanoseconds debt{0};  // our time that its reports and leases took, less what passed since
     std::chrono::steady_clock::time_point debt_at{};
-    Sparing lies{100};                 // what it says of what it was never given, in the log
+    Sparing noise{kNoiseMax};  // what it says and does not count, in the log
     unsigned waiting = 0;              // its stanzas in turns_
   };
 
@@ -214,6 +217,7 @@ class Pool {
   Space outputs_;  // room kept for unfinished streams
   std::set<WorkerId> dirty_;
   bool posted_ = false, fenced_ = false;
+  Sparing noise_{kNoiseMax};  // of workers that are gone
   Turns<std::shared_ptr<const gloox::Tag>> turns_;  // reports and leases of workers that say much
   bool hearing_ = false;
   std::deque<std::string> to_greet_;  // may name some that went

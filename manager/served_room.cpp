@@ -118,14 +118,14 @@ bool ServedRoom::tell(const served::Event& event, const gloox::Tag* stanza) {
       on_drain(drain->jid, drain->drained);
     } else if (const auto* ban = std::get_if<served::KeepBan>(&action)) {
       spdlog::info("ban jid={} banned={}", ban->jid, ban->banned);
-      on_fact(kBanFact + ban->jid, ban->banned ? 1 : 0);
+      on_fact(kBanFact + ban->jid, ban->banned ? 1 : 0, true);  // who stopped the manager by a lie is to be kept out of its next life
     } else if (const auto* who = std::get_if<served::Remember>(&action)) {
       const auto known = kept_.find(who->jid);
       if (known != kept_.end() && (!who->here || known->second != who->nick)) {
-        on_fact(kOccupantFact + who->jid + '\n' + known->second, 0);
+        on_fact(kOccupantFact + who->jid + '\n' + known->second, 0, false);
         kept_.erase(known);
       }
-      if (who->here && kept_.emplace(who->jid, who->nick).second) on_fact(kOccupantFact + who->jid + '\n' + who->nick, 1);
+      if (who->here && kept_.emplace(who->jid, who->nick).second) on_fact(kOccupantFact + who->jid + '\n' + who->nick, 1, false);
     }
   }
   wake();

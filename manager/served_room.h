@@ -30,8 +30,8 @@ class ServedRoom final : public Marketplace {
   void bans(std::function<void(Result<std::vector<std::string>>)> then) override { then(std::vector<std::string>(market_.bans().begin(), market_.bans().end())); }
   /// What an admin did in the room itself: `ban`, `unban`, `kick`, `drain`, `undrain`; to whom.
   std::function<void(const std::string& by, const std::string& what, const std::string& whom, bool done)> on_admin = [](const auto&, const auto&, const auto&, bool) {};
-  /// Who is in and who is banned, to be kept beyond this life; value 0: to be forgotten.
-  std::function<void(const std::string& fact, std::uint64_t value)> on_fact = [](const std::string&, std::uint64_t) {};
+  /// Who is in and who is banned, to be kept beyond this life; value 0: to be forgotten. always: also by a manager that was stopped.
+  std::function<void(const std::string& fact, std::uint64_t value, bool always)> on_fact = [](const std::string&, std::uint64_t, bool) {};
   /// Calls back once that is on disk.
   std::function<void(std::function<void()>)> commit = [](std::function<void()> then) { then(); };
   /// An admin wants that worker to get nothing more, or wants it back.

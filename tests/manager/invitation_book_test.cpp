@@ -36,7 +36,7 @@ TEST_F(Invited, IsGoodForAsManyAsItSays) {
 TEST_F(Invited, AUseThatCameToNothingIsGivenBack) {
   use("w-1"), use("w-2");
   book.give_back("invite-a", "w-2");
-  EXPECT_FALSE(book.made_for_worker("w-2"));
+  EXPECT_EQ(book.maker("w-2"), "");
   EXPECT_EQ(use("w-3"), "in");
 }
 
@@ -49,7 +49,7 @@ TEST_F(Invited, EndsWhenItExpiresAndAtOnceWhenRevoked) {
   EXPECT_EQ(use("w-2", kDay, "invite-b"), "this grid does not know it");
 }
 
-TEST_F(Invited, KnowsWhichAccountsAreWorkersAlsoAfterTheInvitationEnded) {
+TEST_F(Invited, KnowsWhichAccountsItMadeAlsoAfterItEnded) {
   auto person = for_workers();
   person.role = Invitation::Role::user;
   ASSERT_TRUE(book.add("invite-p", person));
@@ -57,8 +57,8 @@ TEST_F(Invited, KnowsWhichAccountsAreWorkersAlsoAfterTheInvitationEnded) {
   (void)!book.revoke("invite-a");
   book.removed("invite-a");
   book.forget(1000 * kDay);
-  EXPECT_TRUE(book.made_for_worker("w-1"));
-  EXPECT_FALSE(book.made_for_worker("ada"));
+  EXPECT_EQ(book.maker("w-1"), "invite-a");
+  EXPECT_EQ(book.maker("ada"), "invite-p");
   EXPECT_TRUE(book.stands_for_one("invite-a"));
 }
 
@@ -68,7 +68,7 @@ TEST_F(Invited, IsTheSameWhenItIsReadAgain) {
   const auto again = InvitationBook::read(book.text());
   ASSERT_TRUE(again);
   EXPECT_EQ(again.value().text(), book.text());
-  EXPECT_TRUE(again.value().made_for_worker("w-1"));
+  EXPECT_EQ(again.value().maker("w-1"), "invite-a");
   EXPECT_FALSE(again.value().open("invite-a", kDay));
 }
 
@@ -90,7 +90,7 @@ TEST_F(Invited, AnAccountThatIsBeingMadeIsNotItsOwnYet) {
   ASSERT_TRUE(again);
   EXPECT_EQ(again.value().all().at("invite-p").accounts, (std::vector<std::string>{"bob", "carl"}));
   EXPECT_TRUE(again.value().open("invite-p", kDay));
-  EXPECT_TRUE(again.value().made_for_worker("w-1"));
+  EXPECT_EQ(again.value().maker("w-1"), "invite-a");
 }
 
 TEST_F(Invited, HasBounds) {
