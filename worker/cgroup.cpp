@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -117,6 +119,7 @@ ControlGroups::Group ControlGroups::make(int slot) const {
   for (const Fd& door : doors)
     if (door.get() < 0) return group;
   group.doors_ = std::move(doors);
+  group.events_.reset(::open((group.memory_ / (kind_ == Kind::v2 ? "memory.events" : "memory.oom_control")).c_str(), O_RDONLY | O_CLOEXEC));
   return group;
 }
 
@@ -141,9 +144,11 @@ bool ControlGroups::Group::limit(std::uint64_t memory, std::uint64_t processes) 
 }
 
 std::uint64_t ControlGroups::Group::killed_for_memory() const {
-  const std::string text = read_from(memory_ / (kind_ == Kind::v2 ? "memory.events" : "memory.oom_control"));
-  const auto at = text.find("oom_kill ");
-  return at == text.npos ? 0 : std::strtoull(text.c_str() + at + 9, nullptr, 10);
+  char text[512];
+  const ssize_t size = ::pread(events_.get(), text, sizeof text - 1, 0);
+  text[size > 0 ? size : 0] = 0;
+  const char* const at = std::strstr(text, "oom_kill ");
+  return at == nullptr ? 0 : std::strtoull(at + 9, nullptr, 10);
 }
 
 void ControlGroups::remove_all(int slots) const {

@@ -31,7 +31,7 @@ class ControlGroups {
     const std::vector<Fd>& doors() const { return doors_; }
     /// Of what is in it together. Memory counts what its /tmp holds. fails: false
     bool limit(std::uint64_t memory, std::uint64_t processes);
-    std::uint64_t killed_for_memory() const;  // processes, since it was made
+    std::uint64_t killed_for_memory() const;  // processes, since the group was made, by whichever life of the worker
     bool exists() const { return !doors_.empty(); }
 
    private:
@@ -39,6 +39,7 @@ class ControlGroups {
     std::filesystem::path memory_, pids_;
     Kind kind_ = Kind::none;
     std::vector<Fd> doors_;
+    Fd events_;  // of memory
     std::uint64_t memory_limit_ = ~0ull, pids_limit_ = ~0ull;
   };
   Group make(int slot) const;

@@ -457,6 +457,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (sandbox_->groups().kind() == ControlGroups::Kind::none) return "";
     if (!slot.group.exists()) slot.group = sandbox_->groups().make(number);
     if (!slot.group.exists() || !slot.group.limit(bounds.memory, bounds.processes)) return "cannot limit its memory and processes by a control group: " + text_of(errno);
+    slot.killed_for_memory = slot.group.killed_for_memory();
     return "";
   }
 
@@ -677,8 +678,8 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     outcome.exit_code = report.signal != 0 ? 0 : report.exit_code;
     outcome.signal = report.signal;
     if (report.unclean) outcome.why = "some of its processes cannot be killed: they wait for a device or a server, or run as another user";
-    if (slot.launch.box) tell_bound(slot, report, outcome);
     outcome.cause = report.canceled ? Cause::canceled : report.timed_out ? Cause::timed_out : report.signal != 0 ? Cause::signaled : Cause::exited;
+    if (slot.launch.box) tell_bound(slot, report, outcome);
     return outcome;
   }
 
@@ -694,9 +695,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       outcome.why = "killed: it wrote a file of more than " + mib(bounds.file) + "; ask for more with --disk";
     } else if (report.signal == SIGXCPU) {
       outcome.why = "killed: it took more processor time than this worker's owner allows";
-    } else if (slot.group.exists() && (report.signal == SIGKILL || report.exit_code == 128 + SIGKILL)) {
+    } else if (slot.group.exists()) {
       const std::uint64_t killed = slot.group.killed_for_memory();
-      if (killed > slot.killed_for_memory) outcome.why = "killed by the kernel: it took more than " + mib(bounds.memory) + " of memory; ask for more with --memory";
+      if (killed > slot.killed_for_memory) {
+        outcome.why = "killed by the kernel, or some of its processes were: it took more than " + mib(bounds.memory) + " of memory; ask for more with --memory";
+        if (outcome.succeeded()) outcome.cause = Cause::signaled, outcome.signal = SIGKILL;  // what is missing in its result, nobody can tell
+      }
       slot.killed_for_memory = killed;
     }
   }

@@ -200,6 +200,13 @@ TEST(SandboxedTask, CannotTakeAllMemory) {
     EXPECT_NE(outcome.why.find("more than 100 MiB of memory"), std::string::npos) << outcome.why;
     // Together, and with what lies in /tmp.
     EXPECT_FALSE(stage.task("for i in 1 2 3 4; do python3 -c 'a = bytearray(40 << 20); import time; time.sleep(3)' & done; wait -n && wait -n && wait -n && wait -n", of_memory(100 << 20)).succeeded());
+    // The kernel takes one of them: whoever does not look at how that ended has no whole result either.
+    const Outcome one_less = stage.task("python3 -c 'a = bytearray(150 << 20)'; echo the rest; exit 0", of_memory(100 << 20));
+    EXPECT_EQ(one_less.cause, Cause::signaled);
+    EXPECT_EQ(one_less.signal, SIGKILL);
+    EXPECT_EQ(one_less.out, "the rest\n");
+    EXPECT_NE(one_less.why.find("more than 100 MiB of memory"), std::string::npos) << one_less.why;
+    EXPECT_EQ(stage.task("echo next", of_memory(100 << 20)).out, "next\n") << "is not blamed for it";
     EXPECT_FALSE(stage.task("head -c 90M /dev/zero > /tmp/a && head -c 90M /dev/zero > /dev/shm/b", of_memory(100 << 20)).succeeded());
   }
   EXPECT_EQ(stage.task("python3 -c 'a = bytearray(60 << 20); print(len(a) >> 20)'", of_memory(150 << 20)).out, "60\n");
