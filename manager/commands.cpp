@@ -225,7 +225,8 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
     if (const auto read = payload_in(payload, request); !read) return malformed(read.error());
     if (request.key().size() > kKeyMax) return malformed(kKeyTooLong);
     if (request.more() || !request.part().empty()) return on_upload(iq, command, request, asker);
-    return grid_.submit(asker, {std::move(*request.mutable_job()), request.key(), request.watch(), request.dry_run()}, reply);
+    const auto job = std::make_shared<wire::Job>(std::move(*request.mutable_job()));
+    return on_whole(iq, "", asker, request, nullptr, job->ByteSizeLong(), [job](wire::Job& whole) { return whole.Swap(job.get()), Done{}; });
   }
   if (node == "status") {
     wire::StatusRequest request;
@@ -300,41 +301,44 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
     child(*tag, "actions", {}, {{"execute", "next"}}), child(*tag->findChild("actions"), "next");
     return link_.send(std::move(result));
   }
-  const auto ticket = upload.ticket;  // the bytes live on in the job, until it is answered
+  auto ticket = upload.ticket;  // the bytes live on in the job, until it is answered
   auto part = std::make_shared<const std::string>(std::move(upload.part));
   uploads_.erase(id);
+  on_whole(iq, std::move(id), asker, request, std::move(ticket), size, [part = std::move(part)](wire::Job& job) { return parse(*part, job); });
+}
+
+/// A job that came whole, of `size` bytes, in one stanza or in parts. What is large is read and packed beside the loop, and what it was made of is freed there.
+void Commands::on_whole(const gloox::Tag& iq, std::string session, const Asker& asker, const wire::SubmitRequest& request, std::shared_ptr<Ticket> ticket, std::size_t size,
+                        std::function<Result<Done>(wire::Job&)> read) {
   struct Whole {
     wire::Job job;
     Result<Done> read = Done{};
     std::shared_ptr<PackedItems> items;
   };
-  auto read = [part = std::move(part)]() mutable {
+  auto made = [read = std::move(read), large = size >= kAsideFrom]() mutable {
     auto whole = std::make_shared<Whole>();
-    whole->read = parse(*part, whole->job);
-    if (part->size() >= kAsideFrom && whole->read) whole->items = std::make_shared<PackedItems>(whole->job);
-    part.reset();
+    whole->read = read(whole->job);
+    read = nullptr;
+    if (large && whole->read) whole->items = std::make_shared<PackedItems>(whole->job);
     return whole;
   };
-  const auto submit = [this, kept = keep(iq), id, asker, ticket, key = request.key(), watch = request.watch(), dry_run = request.dry_run()](const std::shared_ptr<Whole>& whole) {
+  const auto submit = [this, kept = keep(iq), session = std::move(session), asker, ticket = std::move(ticket), key = request.key(), watch = request.watch(), dry_run = request.dry_run()](const std::shared_ptr<Whole>& whole) {
     if (!whole->read) return link_.send(error_of(*kept, "modify", "bad-request", whole->read.error().text()));
-    on_whole(kept, id, asker, {std::move(whole->job), key, watch, dry_run, whole->items}, ticket);
+    grid_.submit(asker, {std::move(whole->job), key, watch, dry_run, whole->items}, [this, kept, session, asker, ticket, items = whole->items](const auto& answer) {
+      // What came as hundreds of thousands of strings is kept as one; to free them takes its time.
+      if (items && !items->unpacked.empty())
+        aside_.run([unpacked = std::make_shared<decltype(items->unpacked)>(std::move(items->unpacked))]() { return unpacked->clear(), ::malloc_trim(0); }, [](int) {});
+      if (const auto* refusal = std::get_if<Refusal>(&answer)) {
+        refused("submit", asker, *refusal);
+        return link_.send(error_of(*kept, type_of(refusal->condition), refusal->condition, refusal->text));
+      }
+      auto [result, tag] = answer_to(*kept, "submit", session, "completed");
+      add_payload(*tag, "submit", ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
+      link_.send(std::move(result));
+    });
   };
-  if (size >= kAsideFrom) aside_.run(std::move(read), submit);
-  else submit(read());
-}
-
-/// A job whose parts came all.
-void Commands::on_whole(std::shared_ptr<gloox::Tag> iq, std::string session, const Asker& asker, Grid::Submission submission, std::shared_ptr<Ticket> ticket) {
-  const auto items = submission.items;
-  grid_.submit(asker, std::move(submission), [this, iq, session = std::move(session), ticket, items](const auto& answer) {
-    // What came as hundreds of thousands of strings is kept as one; to free them takes its time.
-    if (items && !items->unpacked.empty())
-      aside_.run([unpacked = std::make_shared<decltype(items->unpacked)>(std::move(items->unpacked))]() { return unpacked->clear(), ::malloc_trim(0); }, [](int) {});
-    if (const auto* refusal = std::get_if<Refusal>(&answer)) return link_.send(error_of(*iq, type_of(refusal->condition), refusal->condition, refusal->text));
-    auto [result, tag] = answer_to(*iq, "submit", session, "completed");
-    add_payload(*tag, "submit", ns::job, std::get<0>(answer), {{"version", SOUK_VERSION}});
-    link_.send(std::move(result));
-  });
+  if (size >= kAsideFrom) aside_.run(std::move(made), submit);
+  else submit(made());
 }
 
 // ---- People ----------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class Commands {
   static constexpr std::size_t kSessionsMax = 1000;          // in all; the oldest makes room
   static constexpr std::size_t kSessionsEach = 30;           // of one person, whose oldest makes room
   static constexpr std::chrono::seconds kUploadLasts{60};    // between two parts of a job; then it is forgotten
-  static constexpr std::size_t kAsideFrom = 256u << 10;      // bytes of a job that is read beside the loop
+  static constexpr std::size_t kAsideFrom = 256u << 10;      // bytes of a job that is read and packed beside the loop
   static constexpr std::uint64_t kRequestsMax = 1024;        // without an answer yet, in all; one owner's: as Space has it
   static constexpr std::size_t kAnswersMax = 16u << 20;      // bytes waiting for the server to read; more, and questions are refused
 
@@ -64,7 +64,8 @@ class Commands {
   std::shared_ptr<gloox::Tag> keep(const gloox::Tag& iq) const;
   void on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker);
   void on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker);
-  void on_whole(std::shared_ptr<gloox::Tag> iq, std::string session, const Asker& asker, Grid::Submission submission, std::shared_ptr<Ticket> ticket);
+  void on_whole(const gloox::Tag& iq, std::string session, const Asker& asker, const wire::SubmitRequest& request, std::shared_ptr<Ticket> ticket, std::size_t size,
+                std::function<Result<Done>(wire::Job&)> read);
   void on_form(const gloox::Tag& iq, const gloox::Tag& command, const Asker& asker);
   void run_form(const gloox::Tag& iq, const std::string& node, const std::string& session, const Form& form, const Asker& asker);
   void ask(const gloox::Tag& iq, const std::string& node, std::string session, const Asker& asker, const Form& given = {}, const std::string& problem = {});

@@ -1,10 +1,8 @@
 // What users can do to jobs: submit, cancel, hold, release, run again.
-#include <malloc.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <cmath>
 #include <tuple>
 
@@ -23,7 +21,6 @@ constexpr std::uint32_t kJobsMax = 500;         // jobs in one status answer
 constexpr std::size_t kMatchesMax = 100;        // groups told of in a dry run
 constexpr std::size_t kWarnedMax = 10;          // different requests that a job is warned of: each looks at every worker
 constexpr std::size_t kWarningsMax = 5;
-constexpr std::size_t kTrimFrom = 1u << 20;     // bytes of a job, whose message gives its memory back to the system
 constexpr int kBansAtOnce = 100;
 
 const std::string kLimitOption = "--limit";
@@ -183,7 +180,6 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   row.tasks = tasks.value(), row.retries = job.retries(), row.notify = job.notify(), row.submitted_ms = clocks.now_ms;
   row.priority = job.priority(), row.held = job.hold(), row.deadline_ms = job.deadline_ms(), row.layout = layout_of(job);
   row.spec = job.SerializeAsString();
-  const bool large = !given.items && row.spec.size() > kTrimFrom;
   if (counts_bytes_) kept_.add(row.id, row.owner, row.spec.size());
   audit_.asked("submit", asker.jid, asker.admin, {{"job", std::to_string(row.id.value)}, {"tasks", std::to_string(row.tasks)}, {"name", row.name}, {"command", row.command}});
   know(row.owner);
@@ -193,14 +189,13 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   answer.set_job(row.id.value);
   match(job, *event, false, answer);
   opened(book_.add(std::move(row), std::move(job), given.items.get()), memory);
-  journal_->commit([this, event, answer, large, watch = given.watch, jid = asker.jid, reply] {
+  journal_->commit([this, event, answer, watch = given.watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event->job, jid);
     reply(answer);
     if (const JobEntry* entry = book_.find(event->job))
       for (const JobKnown& known : book_.ended_before(entry->job)) handle(known);
     if (const JobEntry* entry = book_.find(event->job)) open_jury(event->job, entry->job);
     handle(*event);
-    if (large) boost::asio::post(loop_, [] { ::malloc_trim(0); });  // it came as hundreds of thousands of strings, and is kept as one
   });
 }
 

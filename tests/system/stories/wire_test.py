@@ -3,6 +3,7 @@
 Some of it in the words of PROTOCOL.md, said by a stock client; some seen between `souk` and the server, where stanzas can be lost and overtake each other."""
 import asyncio
 import base64
+import json
 import os
 import re
 import socket
@@ -12,6 +13,8 @@ import threading
 import unittest
 import zlib
 from xml.etree import ElementTree
+
+from slixmpp.exceptions import IqError
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from grid import Grid, until
@@ -133,10 +136,13 @@ class Wire(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(person.leave)
         return person
 
-    async def ask(self, person, node, request):
+    async def ask(self, person, node, request, zipped=False):
         iq = person.client.make_iq_set(ito=MANAGER)
         iq["command"]["node"], iq["command"]["action"] = node, "execute"
-        ElementTree.SubElement(iq["command"].xml, f"{{{JOB}}}{node}").text = base64.b64encode(request).decode()
+        element = ElementTree.SubElement(iq["command"].xml, f"{{{JOB}}}{node}")
+        element.text = base64.b64encode(zlib.compress(request) if zipped else request).decode()
+        if zipped:
+            element.set("encoding", "zlib")
         answer = await iq.send(timeout=PATIENCE)
         return fields(payload_in(answer.xml.find(f".//{{{JOB}}}{node}")))
 
@@ -154,6 +160,22 @@ class Wire(unittest.IsolatedAsyncioTestCase):
             pages.append([fields(job)[1][0] for job in answer.get(1, [])])
             below = {"f6": pages[-1][-1]} if pages[-1] else {}
         self.assertEqual(pages, [[jobs[4], jobs[3]], [jobs[2], jobs[1]], [jobs[0]], []])
+
+    async def test_a_large_job_comes_in_one_stanza_too(self):
+        alice = await self.person("alice")
+        lines = b"".join(message(f1=b"%060d" % n) for n in range(1, 20_001))
+        job = message(f2=message(f1=b"true"), f4=lines, f15=1)  # command, lines, hold
+        answer = await self.ask(alice, "submit", message(f1=job, f4=b"large"), zipped=True)
+        self.assertEqual(answer[2], [20_000])
+        self.assertEqual((await self.ask(alice, "submit", message(f1=job, f4=b"large"), zipped=True))[1], answer[1], "the same key")
+        for task in (1, 20_000):
+            told = await asyncio.to_thread(self.of, "alice", "tasks", f"{answer[1][0]}.{task}", "--json")
+            self.assertEqual(json.loads(told.out)["item"], f"{task:060}")
+        with self.assertRaises(IqError) as refused:
+            await self.ask(alice, "submit", message(f1=job + message(f14=1)), zipped=True)  # its deadline passed long ago
+        self.assertEqual(refused.exception.condition, "not-acceptable")
+        with open(os.path.join(self.grid.folder, "manager/audit.log"), encoding="utf-8") as log:
+            self.assertTrue(any("refused" in line and "deadline" in line for line in log), "in the audit log, as of a small one")
 
     async def test_a_page_of_results_says_whether_the_next_task_waits(self):
         alice = await self.person("alice")
