@@ -188,6 +188,15 @@ class Swarm {
       does.start = [this, index](int slot, souk::worker::Assignment, souk::worker::Granted, std::function<void(souk::Outcome)> finished) { start(index, slot, std::move(finished)); };
       does.stop = [this, index](int slot) { stop(index, slot); };
       does.pause = does.resume = [](int) {};
+      does.line_up = [this, index](int slot, souk::worker::Assignment, std::function<void(souk::Outcome)> finished, std::function<void()> recalled) {
+        Slot& one = slot_of(index, slot);
+        one.next = std::move(finished), one.recalled = std::move(recalled);
+      };
+      does.recall = [this, index](int slot) {
+        boost::asio::post(loop_, [this, index, slot] {
+          if (index < all_.size() && std::exchange(slot_of(index, slot).next, nullptr)) std::exchange(slot_of(index, slot).recalled, nullptr)();
+        });
+      };
       auto one = std::make_unique<Light>();
       one->slots.resize(static_cast<std::size_t>(slots));
       one->session = std::make_unique<souk::worker::Session>(loop_, std::move(setup), std::move(does));
@@ -249,6 +258,8 @@ class Swarm {
  private:
   struct Slot {
     std::function<void(souk::Outcome)> finished;  // null: it is free
+    std::function<void(souk::Outcome)> next;      // lined up
+    std::function<void()> recalled;
     Clock::time_point since{};
     std::unique_ptr<boost::asio::steady_timer> timer;
   };
@@ -262,8 +273,9 @@ class Swarm {
     loop_.restart();
     loop_.run_for(20ms);
   }
+  Slot& slot_of(std::size_t index, int number) { return all_[index]->slots.at(static_cast<std::size_t>(number)); }
   void start(std::size_t index, int number, std::function<void(souk::Outcome)> finished) {
-    Slot& slot = all_[index]->slots.at(static_cast<std::size_t>(number));
+    Slot& slot = slot_of(index, number);
     slot.finished = std::move(finished), slot.since = Clock::now();
     ++running_;
     if (takes == 0us) return boost::asio::post(loop_, [this, index, number] { end(index, number, souk::Cause::exited); });
@@ -278,7 +290,7 @@ class Swarm {
   }
   void end(std::size_t index, int number, souk::Cause cause) {
     if (index >= all_.size()) return;
-    Slot& slot = all_[index]->slots.at(static_cast<std::size_t>(number));
+    Slot& slot = slot_of(index, number);
     if (!slot.finished) return;
     if (slot.timer) slot.timer->cancel();
     souk::Outcome outcome;
@@ -286,7 +298,9 @@ class Swarm {
     outcome.wall = std::chrono::duration_cast<decltype(outcome.wall)>(Clock::now() - slot.since);
     slot_seconds_ += std::chrono::duration<double>(Clock::now() - std::max(slot.since, counted_from_)).count();
     --running_, ++ended_;
-    std::exchange(slot.finished, nullptr)(std::move(outcome));
+    const auto finished = std::exchange(slot.finished, nullptr);
+    if (slot.next) start(index, number, std::exchange(slot.next, nullptr));
+    finished(std::move(outcome));
   }
 
   boost::asio::io_context& loop_;

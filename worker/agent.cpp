@@ -325,7 +325,7 @@ void Agent::recall_some() {
 /// A slot behind whose process this one can stand, or -1: the one whose process began first. Only where processes are short: then nobody waits long for a slot
 /// while another one is free, and what it saves, the way from the runner here and back, is worth something.
 int Agent::slot_to_line_up(const Assignment& assignment) const {
-  if (!limits_.lines_up || process_us_ < 0 || process_us_ >= std::chrono::duration<double, std::micro>(kLineUpBelow).count()) return -1;
+  if (process_us_ < 0 || process_us_ >= std::chrono::duration<double, std::micro>(kLineUpBelow).count()) return -1;
   if (!assignment.command->service.empty() || assignment.command->pin || slots_used() > allowed_.offered || leaving_) return -1;
   int found = -1;
   for (int number = 0; number < limits_.slots; ++number) {

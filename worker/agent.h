@@ -169,7 +169,6 @@ struct Limits {
   std::size_t held_max = 8192;               // attempts held at once, as one hello answer names them all; more are refused
   std::size_t owed_bytes_max = 64u << 20;    // results not yet taken; reached: nothing new is accepted or started
   Capacity capacity{};                       // beside slots
-  bool lines_up = false;                     // the shell knows LineUp and Recall
 };
 constexpr std::size_t kPieceMax = 64u << 10;             // of one stream in one report
 constexpr int kFailuresMax = 4;                          // then a result goes without its streams, then not at all

@@ -226,18 +226,18 @@ class Program {
                   [this, &executor](int slot) { services_.busy(slot) ? services_.stop(slot) : executor.stop(slot); },
                   [this, &executor](int slot) { services_.busy(slot) ? services_.pause(slot) : executor.pause(slot); },
                   [this, &executor](int slot) { services_.busy(slot) ? services_.resume(slot) : executor.resume(slot); },
-                  [this](int slot, Assignment call) {
-                    host_.worker = session_.room().nick();
-                    services_.call(slot, std::move(call));
-                  },
-                  [this](int slot, AttemptId attempt) { services_.stop_call(slot, attempt); }, [this](int slot, AttemptId attempt) { services_.forsake_call(slot, attempt); },
-                  [this] { services_.calls_made(); },
                   [this, &executor](int slot, Assignment a, std::function<void(Outcome)> finished, std::function<void()> recalled) {
                     Launch launch = launch_of_this(std::move(a), {});
                     launch.nice = owner_.rules().nice;
                     executor.line_up(slot, std::move(launch), std::move(finished), std::move(recalled));
                   },
-                  [&executor](int slot) { executor.recall(slot); }},
+                  [&executor](int slot) { executor.recall(slot); },
+                  [this](int slot, Assignment call) {
+                    host_.worker = session_.room().nick();
+                    services_.call(slot, std::move(call));
+                  },
+                  [this](int slot, AttemptId attempt) { services_.stop_call(slot, attempt); }, [this](int slot, AttemptId attempt) { services_.forsake_call(slot, attempt); },
+                  [this] { services_.calls_made(); }},
                  spool, std::move(found)) {
     services_.on_ended = [this](CallsEnded ended) { session_.calls_ended(std::move(ended)); };
     services_.on_note = [](bool bad, const std::string& text) { bad ? spdlog::warn("{}", text) : spdlog::info("{}", text); };

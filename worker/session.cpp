@@ -91,9 +91,8 @@ DiscoInfo info_of(const Offer& offer) {
 std::string written(const TaskId& task) { return std::to_string(task.job.value) + '.' + std::to_string(task.task.value); }
 std::string written(const AttemptId& attempt) { return std::to_string(attempt.epoch.value) + '.' + std::to_string(attempt.number); }
 
-Limits limits_of(const Session::Setup& setup, bool lines_up) {
+Limits limits_of(const Session::Setup& setup) {
   Limits limits = setup.limits;
-  limits.lines_up = lines_up;
   limits.slots = setup.offer.slots;
   limits.capacity = {setup.offer.memory_bytes, setup.offer.disk_bytes, static_cast<int>(setup.offer.gpus.size()), setup.offer.resources, setup.processors};
   limits.held_max = std::max(limits.held_max, static_cast<std::size_t>(limits.slots) * 2);
@@ -104,7 +103,7 @@ Limits limits_of(const Session::Setup& setup, bool lines_up) {
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
     : loop_(loop), manager_(canonical(setup.profile.manager)), accept_(setup.offer.accept), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), refuses_(std::move(setup.refuses)),
-      agent_(limits_of(setup, slots_.line_up != nullptr)), link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
+      agent_(limits_of(setup)), link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), enters_(setup.enters), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());

@@ -43,12 +43,11 @@ class Session {
   struct Slots {
     std::function<void(int slot, Assignment assignment, Granted granted, std::function<void(Outcome)> finished)> start;
     std::function<void(int slot)> stop, pause, resume;
+    std::function<void(int slot, Assignment assignment, std::function<void(Outcome)> finished, std::function<void()> recalled)> line_up;  // as Executor has it
+    std::function<void(int slot)> recall;
     std::function<void(int slot, Assignment assignment)> call = nullptr;  // these four: only where the offer has services
     std::function<void(int slot, AttemptId attempt)> stop_call = nullptr, forsake_call = nullptr;
     std::function<void()> calls_made = nullptr;
-    // Executor::line_up() and recall(); without, the worker sends nothing ahead
-    std::function<void(int slot, Assignment assignment, std::function<void(Outcome)> finished, std::function<void()> recalled)> line_up = nullptr;
-    std::function<void(int slot)> recall = nullptr;
   };
   /// `spool` outlives this; null: results are kept in memory only. `found` is what it held.
   Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool = nullptr, Restored found = {});

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <map>
 
 #include "protocol/payload.h"
@@ -51,14 +52,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   setup.nick = "w1";
   setup.offer.slots = setup.offer.cpus = 3, setup.offer.memory_bytes = 8ull << 30, setup.offer.gpus = {"Model T"}, setup.offer.resources["license"] = {2, {}};
   setup.offer.os = "linux", setup.offer.arch = "x86_64";
-  std::map<int, std::function<void(Outcome)>> running;
+  std::map<int, std::function<void(Outcome)>> running, next;
+  std::map<int, std::function<void()>> recalled;
   Session session(loop, setup,
                   {[&](int slot, worker::Assignment assignment, worker::Granted, std::function<void(Outcome)> finished) {
                      must(slot >= 0 && slot < 3 && !running.contains(slot), "a slot runs one attempt");
                      must(assignment.command && bool(check(*assignment.command)), "what is started is a command that was checked");
                      running[slot] = std::move(finished);
                    },
-                   [&](int slot) { must(running.contains(slot), "only what runs is stopped"); }, [](int) {}, [](int) {}});
+                   [&](int slot) { must(running.contains(slot), "only what runs is stopped"); }, [](int) {}, [](int) {},
+                   [&](int slot, worker::Assignment assignment, std::function<void(Outcome)> finished, std::function<void()> back) {
+                     must(running.contains(slot) && !next.contains(slot), "one attempt is lined up behind one that runs");
+                     must(assignment.command && bool(check(*assignment.command)), "what is lined up is a command that was checked");
+                     next[slot] = std::move(finished), recalled[slot] = std::move(back);
+                   },
+                   [&](int slot) {
+                     must(next.contains(slot), "only what is lined up is recalled");
+                     boost::asio::post(loop, [&, slot] {
+                       if (next.erase(slot) != 0) recalled.at(slot)();
+                     });
+                   }});
   session.start();
   StillLinks::rises(0);
   for (int steps = 0; !rest.empty() && steps < 200; ++steps) {
@@ -78,7 +91,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
       case 'f':  // the attempt in that slot ends
         if (const auto at = running.find(fuzz::byte_off(rest) % 3); at != running.end()) {
           const auto finished = std::move(at->second);
-          running.erase(at);
+          if (auto then = next.extract(at->first)) at->second = std::move(then.mapped());
+          else running.erase(at);
           Outcome outcome;
           outcome.exit_code = steps % 3, outcome.out = std::string(steps % 5 == 0 ? 100'000 : 5, 'x'), outcome.out_size = outcome.out.size();
           finished(std::move(outcome));

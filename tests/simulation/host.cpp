@@ -214,30 +214,50 @@ void Host::perform(worker::RefuseStale& action) {
   simulation_.to_market(index_, [request = request_](Market& market) { market.answered(request, AssignAnswer{AssignAnswer::stale, {}, {}}); });
 }
 
-void Host::perform(worker::Start& action) {
-  const TaskId task = action.assignment.task;
+void Host::perform(worker::Start& action) { begin(action.slot, std::move(action.assignment), std::move(action.granted)); }
+
+void Host::perform(worker::LineUp& action) {
+  const auto at = running_.find(action.slot);
+  if (at == running_.end() || at->second.next) return simulation_.world.blame("a worker lines up behind nothing, or behind another");
+  at->second.next = std::move(action.assignment);
+}
+
+/// Its runner hears of it a little later. What has begun by then does not come back.
+void Host::perform(worker::Recall& action) {
+  const auto at = running_.find(action.slot);
+  if (at == running_.end() || !at->second.next) return simulation_.world.blame("a worker recalls what is not lined up");
+  later(simulation_.world.dice.skewed(Duration(10), 14), [this, slot = action.slot, attempt = at->second.next->attempt] {
+    const auto then = running_.find(slot);
+    if (then == running_.end() || !then->second.next || then->second.next->attempt != attempt) return;
+    then->second.next.reset();
+    simulation_.world.note("worker {} takes back {}.{} from slot {}", {index_, attempt.epoch.value, attempt.number, static_cast<std::uint64_t>(slot)});
+    tell(worker::Recalled{slot});
+  });
+}
+
+void Host::begin(int slot, worker::Assignment assignment, worker::Granted granted) {
+  const TaskId task = assignment.task;
   const Group* group = simulation_.group_of(task);
   if (group == nullptr) return simulation_.world.blame("a worker starts a task that was never submitted");
   const Fate fate = simulation_.fate_of(task);
   const HostPlan& plan = simulation_.plan.hosts[index_];
-  simulation_.world.note("worker {} starts {}.{} as {}.{} in slot {}", {index_, task.job.value, task.task.value, action.assignment.attempt.epoch.value, action.assignment.attempt.number,
-                                                                       static_cast<std::uint64_t>(action.slot)});
-  const int slot = action.slot;
+  simulation_.world.note("worker {} starts {}.{} as {}.{} in slot {}", {index_, task.job.value, task.task.value, assignment.attempt.epoch.value, assignment.attempt.number,
+                                                                       static_cast<std::uint64_t>(slot)});
   Outcome outcome;
   Duration wall = std::max(Duration(1), fate.work * 100 / plan.speed_percent);
   if (group->time_limit > Duration(0) && wall > group->time_limit) {
     wall = group->time_limit;
     outcome.cause = Cause::timed_out;
-  } else if (action.assignment.run <= fate.fails) {
+  } else if (assignment.run <= fate.fails) {
     outcome.exit_code = fate.exit_code;
   }
   outcome.wall = wall;
   if (fate.kills_worker)
-    later(std::min(wall, Duration(1s)), [this, slot, attempt = action.assignment.attempt] {
+    later(std::min(wall, Duration(1s)), [this, slot, attempt = assignment.attempt] {
       const auto at = running_.find(slot);
       if (at != running_.end() && at->second.assignment.attempt == attempt) crash(false), simulation_.boots_later(index_);
     });
-  running_[slot] = Running{std::move(action.assignment), std::move(action.granted), 0, simulation_.world.now(), {}, {}, false, false, {}};
+  running_[slot] = Running{std::move(assignment), std::move(granted), 0, simulation_.world.now(), {}, {}, false, false, {}, {}};
   end_later(slot, wall, outcome);
   ++simulation_.starts;
   check_room();
@@ -310,6 +330,7 @@ void Host::finish(int slot, std::uint64_t serial) {
                                                                running.assignment.attempt.number}, outcome.succeeded() ? "success" : name_of(outcome.cause));
   simulation_.truths[running.assignment.attempt] = {running.assignment.task, index_, outcome.succeeded()};
   simulation_.used[simulation_.plan_of(running.assignment.task.job).owner] += outcome.wall * running.assignment.needs.cpus;
+  if (running.next) begin(slot, std::move(*running.next), {});  // before the worker hears of it
   tell(worker::Finished{slot, std::move(outcome)});
 }
 

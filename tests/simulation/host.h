@@ -82,6 +82,7 @@ class Host {
     Outcome outcome;
     bool stopping = false, paused = false;
     Duration left{0};  // while paused
+    std::optional<worker::Assignment> next;  // lined up
   };
   /// What is on its disk, and outlives it.
   struct Spool {
@@ -97,8 +98,8 @@ class Host {
   void perform(worker::RefuseEpoch& action);
   void perform(worker::RefuseStale& action);
   void perform(worker::Start& action);
-  void perform(worker::LineUp&) {}  // nor sends ahead
-  void perform(worker::Recall&) {}
+  void perform(worker::LineUp& action);
+  void perform(worker::Recall& action);
   void perform(worker::Call&) {}  // no worker here offers a service
   void perform(worker::StopCall&) {}
   void perform(worker::ForsakeCall&) {}
@@ -113,6 +114,7 @@ class Host {
   void perform(worker::Keep& action) { spool_.results[action.held.attempt] = {action.held, action.outcome}; }
   void perform(worker::Forget& action) { spool_.results.erase(action.attempt); }
   void perform(worker::Remember& action) { spool_.epoch = action.epoch, spool_.jobs_seen = action.jobs_seen; }
+  void begin(int slot, worker::Assignment assignment, worker::Granted granted);
   void finish(int slot, std::uint64_t serial);
   void end_later(int slot, Duration pause, const Outcome& outcome);
   void check_room() const;

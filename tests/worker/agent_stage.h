@@ -162,6 +162,7 @@ class Stage {
   std::string finish(int slot, std::size_t out = 0, std::size_t err = 0, Cause cause = Cause::exited) {
     Outcome outcome;
     outcome.cause = cause;
+    outcome.wall = each;
     outcome.out.assign(out, 'o');
     outcome.err.assign(err, 'e');
     outcome.out_size = out;
@@ -203,6 +204,7 @@ class Stage {
 
   Agent agent;
   Instant now{};
+  Duration each = 1s;  // what a process takes: so much that nothing is lined up behind it
   std::vector<Action> actions;
   std::map<AttemptId, Keep> disk;
   Remember remembered{};

@@ -902,7 +902,8 @@ TEST(Agent, ShowsTheLastStateAtMostOnceASecond) {
 
 /// One slot, or more, where a process takes a moment.
 struct Line : Stage {
-  explicit Line(int slots = 1) : Stage(Limits{.slots = slots, .lines_up = true}) {
+  explicit Line(int slots = 1) : Stage(slots) {
+    each = 1ms;
     greet();
     assign({1});
     finish(0);
@@ -923,7 +924,7 @@ TEST(Agent, LinesUpOneBehindEachProcessOnceProcessesAreKnownToBeShort) {
   EXPECT_EQ(stage.taken(2), "report#3 13:exited 15:exited");
   EXPECT_EQ(stage.greet(), "hello: free, holds 13,14,15; report#4 13:exited 15:exited");
 
-  Stage unknown(Limits{.lines_up = true});
+  Stage unknown;
   unknown.greet();
   EXPECT_EQ(unknown.assign({1, 2}), "took; start 1 in 0; show 'busy: 1 of 1 slot'");
   Outcome long_one;
@@ -981,7 +982,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
     const auto roll = [&](std::uint64_t sides) { return dice() % sides; };
     const int slots = 1 + static_cast<int>(roll(4));
     const Capacity capacity{4ull << 30, 0, 2, {{"fpga", {2, {"a", "b"}}}, {"license", {2, {}}}}, {0, 1, 2}};
-    const Limits limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity, .lines_up = seed % 2 == 0};
+    const Limits limits{.slots = slots, .held_max = 24, .owed_bytes_max = 400'000, .capacity = capacity};
     Stage stage(limits);
     std::uint64_t number = 0, epoch = 1;
     std::set<AttemptId> accepted, started, gone;
@@ -1008,7 +1009,7 @@ TEST(Agent, SurvivesAnyOrderOfEvents) {
           EXPECT_FALSE(busy[static_cast<std::size_t>(s->slot)]);
           busy[static_cast<std::size_t>(s->slot)] = true;
         } else if (const auto* l = std::get_if<LineUp>(&action)) {
-          EXPECT_TRUE(limits.lines_up && busy[static_cast<std::size_t>(l->slot)] && !lined[static_cast<std::size_t>(l->slot)]);
+          EXPECT_TRUE(busy[static_cast<std::size_t>(l->slot)] && !lined[static_cast<std::size_t>(l->slot)]);
           EXPECT_TRUE(l->assignment.command && l->assignment.command->service.empty() && !started.contains(l->assignment.attempt));
           lined[static_cast<std::size_t>(l->slot)] = l->assignment.attempt;
         } else if (const auto* b = std::get_if<Recall>(&action)) {
