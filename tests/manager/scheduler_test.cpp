@@ -86,11 +86,6 @@ struct NextLife : Stage {
     tell(restored);
   }
   static Held old(std::uint64_t attempt, std::uint64_t task = 1) { return {{{4}, attempt}, {{1}, {task}}}; }
-  std::string join_of(std::uint64_t worker, const std::string& owner, const Held& held) {
-    WorkerJoined joined = simple_worker(worker, 1, {held});
-    joined.owner = owner;
-    return tell(joined);
-  }
 };
 
 TEST(Scheduler, AClaimOfAnEarlierLifeStopsNothingOfAnotherOwners) {
@@ -131,8 +126,8 @@ TEST(Scheduler, AClaimThatComesWhileAWorkerIsSilentDoesNotEndItsRun) {
 TEST(Scheduler, OfTwoClaimsOfOneOwnerTheOlderStays) {
   for (const bool older_first : {true, false}) {
     NextLife stage;
-    older_first ? stage.join_of(1, "ada", stage.old(2)) : stage.join_of(2, "ada", stage.old(3));
-    EXPECT_EQ(older_first ? stage.join_of(2, "ada", stage.old(3)) : stage.join_of(1, "ada", stage.old(2)), "stop 3 on 2");
+    older_first ? stage.join_of(1, "ada", {stage.old(2)}) : stage.join_of(2, "ada", {stage.old(3)});
+    EXPECT_EQ(older_first ? stage.join_of(2, "ada", {stage.old(3)}) : stage.join_of(1, "ada", {stage.old(2)}), "stop 3 on 2");
   }
 }
 
@@ -143,6 +138,44 @@ TEST(Scheduler, OfTwoClaimsOfATaskWithVotesTheNewerStays) {
     EXPECT_EQ(older_first ? stage.join(2, 1, {stage.old(3)}) : stage.join(1, 1, {stage.old(2)}), "stop 2 on 1");
     EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.old(2)}}), "stop 2 on 1");
   }
+}
+
+TEST(Scheduler, WhoLetsALeaseEndAndGoesOnStopsNothingOfAnotherOwners) {
+  for (const bool older_first : {true, false}) {
+    Stage stage;
+    stage.join(1), stage.submit(1);
+    EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+    EXPECT_EQ(stage.join(2), "assign 1.1 as 2 to 2");
+    EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.held(1, 1, 1)}}), "") << "both go on";
+    EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "");
+    EXPECT_EQ(stage.core.attempts({{1}, {1}}), 2u);
+    if (older_first) EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "stop 2 on 2; commit 1.1 succeeded after 2; job 1 succeeded");
+    else EXPECT_EQ(stage.done(2, stage.held(2, 1, 1)), "stop 1 on 1; commit 1.1 succeeded after 2; job 1 succeeded");
+  }
+}
+
+TEST(Scheduler, OfATaskWithVotesWhoLetsALeaseEndIsStopped) {
+  Stage stage;
+  stage.join(1);
+  JobSubmitted job = Stage::simple_job(1);
+  job.terms.votes_of = VotesOf::owners;
+  stage.tell(job), stage.after(31s);
+  EXPECT_EQ(stage.join(2), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.held(1, 1, 1)}}), "stop 1 on 1");
+}
+
+TEST(Scheduler, NobodyGathersAttemptsByLettingLeasesEnd) {
+  Stage stage({.prefetch_all = 1});
+  stage.join(1);
+  std::vector<Held> all;
+  for (std::uint64_t n = 1; n <= 3; ++n) {
+    EXPECT_EQ(stage.submit(n), Stage::in_words(Assign{{1}, {{n}, {1}}, {stage.epoch, n}}));
+    all.push_back(stage.held(n, n, 1));
+    stage.after(31s), stage.tell(JobHeld{{n}});
+    EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::free, {}}), "");
+  }
+  EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, all}), "stop 3 on 1");
+  EXPECT_EQ(stage.core.load({1})->held, 2u);
 }
 
 TEST(Scheduler, NobodyClaimsMoreOfAnEarlierLifeThanItMayHold) {
@@ -339,8 +372,8 @@ TEST(Scheduler, SilenceOfAClosedMarketEndsNoLease) {
 
 TEST(Scheduler, ANewerAttemptThatSucceedsBeforeItIsStoppedCounts) {
   Stage stage;
-  stage.join(1), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join(2);
-  EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "stop 2 on 2");  // the older one was running all the time
+  stage.join_of(1, "eve"), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join_of(2, "eve");
+  EXPECT_EQ(stage.join_of(1, "eve", {stage.held(1, 1, 1)}), "stop 2 on 2");  // the older one was running all the time
   EXPECT_EQ(stage.done(2, stage.held(2, 1, 1)), "stop 1 on 1; commit 1.1 succeeded after 2; job 1 succeeded");
 }
 
@@ -370,10 +403,10 @@ TEST(Scheduler, SilenceNeverGivesUpATask) {
   }
 }
 
-TEST(Scheduler, TheAttemptThatRanLongerIsKept) {
+TEST(Scheduler, OfTwoAttemptsOfOneOwnerTheOneThatRanLongerIsKept) {
   Stage stage;
-  stage.join(1), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join(2);
-  EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "stop 2 on 2");
+  stage.join_of(1, "eve"), stage.submit(1), stage.tell(WorkerLost{{1}}), stage.join_of(2, "eve");
+  EXPECT_EQ(stage.join_of(1, "eve", {stage.held(1, 1, 1)}), "stop 2 on 2");
   EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)), "commit 1.1 succeeded after 2; job 1 succeeded");
 }
 

@@ -46,6 +46,11 @@ class Stage {
   // Short names for what tests say often.
   std::string submit(std::uint64_t job, std::uint64_t tasks = 1, unsigned retries = 0, const std::string& owner = "ada") { return tell(simple_job(job, tasks, retries, owner)); }
   std::string join(std::uint64_t worker, int slots = 1, std::vector<Held> held = {}) { return tell(simple_worker(worker, slots, std::move(held))); }
+  std::string join_of(std::uint64_t worker, const std::string& owner, std::vector<Held> held = {}) {
+    WorkerJoined joined = simple_worker(worker, 1, std::move(held));
+    joined.owner = owner;
+    return tell(joined);
+  }
   Held held(std::uint64_t attempt, std::uint64_t job, std::uint64_t task) const { return {{epoch, attempt}, {{job}, {task}}}; }
   std::string done(std::uint64_t worker, const Held& what, Duration wall = std::chrono::seconds(1)) { return tell(AttemptFinished{{worker}, what, Cause::exited, true, wall}); }
   std::string failed(std::uint64_t worker, const Held& what, Cause cause = Cause::exited) { return tell(AttemptFinished{{worker}, what, cause, false, std::chrono::seconds(1)}); }
