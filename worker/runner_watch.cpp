@@ -16,6 +16,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "worker/number_set.h"
 #include "worker/runner_clock.h"
 #include "worker/runner_wire.h"
 
@@ -37,10 +38,9 @@ constexpr std::uint64_t kOthersPart = 8;                          // of what it 
 constexpr int kAtEase = 50, kInHurry = 4;                         // a look that took long is not repeated before so many times as long
 constexpr std::uint64_t kEntriesAtOnce = 4096;                    // of folders, some milliseconds: its runner has other things to do
 constexpr unsigned kDescriptorsMax = 200'000;                     // looked at; more hide something
-constexpr unsigned kKeys = 8192, kKeysMax = 6000;                 // removed files that are known apart
 
-std::uint64_t keys[kKeys];  // zero pages until used
-char text[24 << 10];        // more than most lines of /proc/PID/maps: a path, each byte of it as \ooo
+NumberSet<13, 6000> removed;  // files, known apart; more hide something
+char text[24 << 10];          // more than most lines of /proc/PID/maps: a path, each byte of it as \ooo
 
 /// Calls it with each number that the folder lists.
 template <class Each>
@@ -153,7 +153,7 @@ struct Watch::Held {
   std::uint64_t grown = 0;                // what this host has more in memory files since it began
   bool exactly = false;                   // what several have in common counts once
   bool hides = false;
-  unsigned looked = 0, known = 0;
+  unsigned looked = 0;
 };
 
 void Watch::settle(int work, const int (&shared)[2], int memory_file) {
@@ -272,7 +272,7 @@ void Watch::look_at_all(Held& held, bool at_memory) {
     });
   }
   close(proc);
-  if (held.known != 0) memset(keys, 0, sizeof keys);
+  removed.clear();
 }
 
 void Watch::look_at(int proc, long pid, Held& held, bool at_memory) {
@@ -320,7 +320,12 @@ void Watch::look_at_file(int files, int about, long number, Held& held) {
   }
   if (!S_ISREG(status.st_mode) || status.st_nlink != 0 || status.st_dev == shared_on_[0] || status.st_dev == shared_on_[1]) return;
   const bool in_memory = status.st_dev == memory_files_;
-  if (!is_new(static_cast<std::uint64_t>(status.st_ino) * 2 + in_memory, held)) return;
+  const std::uint64_t file = static_cast<std::uint64_t>(status.st_ino) * 2 + in_memory;
+  if (removed.has(file)) return;
+  if (!removed.add(file)) {
+    held.hides = true;
+    return;
+  }
   const std::uint64_t bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
   if (in_memory) {
     held.memory_files += bytes;
@@ -330,31 +335,10 @@ void Watch::look_at_file(int files, int about, long number, Held& held) {
   }
 }
 
-bool Watch::is_new(std::uint64_t key, Held& held) {
-  for (std::uint64_t at = key * 0x9E3779B97F4A7C15u >> 51;; ++at) {
-    std::uint64_t& place = keys[at % kKeys];
-    if (place == key + 2) return false;  // 0: nothing
-    if (place != 0) continue;
-    if (held.known == kKeysMax) {
-      held.hides = true;
-      return false;
-    }
-    ++held.known;
-    place = key + 2;
-    return true;
-  }
-}
-
-bool Watch::is_known(std::uint64_t key) const {
-  for (std::uint64_t at = key * 0x9E3779B97F4A7C15u >> 51; keys[at % kKeys] != 0; ++at)
-    if (keys[at % kKeys] == key + 2) return true;
-  return false;
-}
-
 /// Not of System V: what that has is counted by itself, and no other name of a file in memory starts so.
 bool Watch::is_hidden(const Mapping& mapping, bool at_memory) const {
   const bool looks_so = at_memory ? mapping.device == memory_files_ && strncmp(mapping.path, "/SYSV", 5) != 0 : mapping.removed && strncmp(mapping.path, "/work/", 6) == 0;
-  return looks_so && !is_known(std::uint64_t{mapping.inode} * 2 + at_memory);
+  return looks_so && !removed.has(std::uint64_t{mapping.inode} * 2 + at_memory);
 }
 
 }  // namespace souk::runner

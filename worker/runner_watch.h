@@ -39,8 +39,6 @@ class Watch {
   void look_at_all(Held& held, bool at_memory);
   void look_at(int proc, long pid, Held& held, bool at_memory);
   void look_at_file(int files, int about, long number, Held& held);
-  bool is_new(std::uint64_t key, Held& held);
-  bool is_known(std::uint64_t key) const;
   bool is_hidden(const Mapping& mapping, bool at_memory) const;
   bool may_hide_much(const Held& held) const;
 

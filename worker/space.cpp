@@ -5,17 +5,16 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "worker/number_set.h"
+
 namespace souk {
 namespace {
 
-constexpr int kDepthMax = 64;                             // open directories at a time
-constexpr unsigned kKeyBits = 17, kKeys = 1 << kKeyBits;  // of files with several names
-constexpr unsigned kKeysMax = 100'000;                    // more hide something
+constexpr int kDepthMax = 64;  // open directories at a time
 
 struct Level {
   int folder;
@@ -23,8 +22,8 @@ struct Level {
   alignas(8) char list[2048];
 };
 
-Level levels[kDepthMax];  // zero pages until used, as the next
-alignas(4096) std::uint64_t keys[kKeys];
+Level levels[kDepthMax];              // zero pages until used
+NumberSet<17, 100'000> several_names;  // inodes; more hide something
 
 }  // namespace
 
@@ -37,8 +36,7 @@ void SpaceWalk::begin(int folder) {
 
 void SpaceWalk::end() {
   for (; depth_ >= 0; --depth_) close(levels[depth_].folder);
-  if (known_ != 0) madvise(keys, sizeof keys, MADV_DONTNEED);
-  known_ = 0;
+  several_names.clear();
 }
 
 void SpaceWalk::open(int parent, const char* name) {
@@ -79,28 +77,19 @@ bool SpaceWalk::step(std::uint64_t entries_max) {
       if (errno != ENOENT) hides = true;  // in a folder that may be listed and not entered
       continue;
     }
-    if (!S_ISDIR(status.st_mode) && status.st_nlink > 1 && !is_new(status.st_ino)) continue;
+    if (!S_ISDIR(status.st_mode) && status.st_nlink > 1) {
+      if (several_names.has(status.st_ino)) continue;
+      if (!several_names.add(status.st_ino)) {
+        hides = true;
+        continue;
+      }
+    }
     bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
     if (S_ISDIR(status.st_mode)) open(level.folder, name);
   }
   if (depth_ >= 0) return false;
   end();
   return true;
-}
-
-bool SpaceWalk::is_new(std::uint64_t inode) {
-  for (std::uint64_t at = inode * 0x9E3779B97F4A7C15u >> (64 - kKeyBits);; ++at) {
-    std::uint64_t& place = keys[at % kKeys];
-    if (place == inode + 1) return false;  // 0: nothing
-    if (place != 0) continue;
-    if (known_ == kKeysMax) {
-      hides = true;
-      return false;
-    }
-    ++known_;
-    place = inode + 1;
-    return true;
-  }
 }
 
 }  // namespace souk

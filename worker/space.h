@@ -26,10 +26,8 @@ class SpaceWalk {
 
  private:
   void open(int parent, const char* name);
-  bool is_new(std::uint64_t inode);
 
   int depth_ = -1;
-  unsigned known_ = 0;
 };
 
 }  // namespace souk

@@ -15,6 +15,8 @@
 #include <string>
 #include <thread>
 
+#include "worker/number_set.h"
+
 namespace souk {
 namespace {
 
@@ -45,6 +47,21 @@ class Space : public testing::Test {
   int opened = -1;
   SpaceWalk walk;
 };
+
+TEST(NumberSet, KnowsSoManyApart) {
+  static NumberSet<4, 10> set;
+  for (int time = 0; time < 2; ++time) {
+    for (std::uint64_t n = 0; n < 10; ++n) {
+      EXPECT_FALSE(set.has(n * n));
+      EXPECT_TRUE(set.add(n * n) && set.add(n * n));
+    }
+    EXPECT_FALSE(set.add(99));
+    int had = 0;
+    for (std::uint64_t n = 0; n < 100; ++n) had += set.has(n);
+    EXPECT_EQ(had, 10);
+    set.clear();
+  }
+}
 
 TEST_F(Space, CountsAFileWithSeveralNamesOnce) {
   write("a", kMiB);
