@@ -94,14 +94,17 @@ TEST_P(LineUp, AStopIsForTheOneThatRuns) {
   Stage stage(GetParam());
   Ends ends;
   stage.start("touch here; sleep 60", ends.of("first"));
-  stage.executor->line_up(0, shell("echo still here; sleep 60"), ends.of("second"), ends.recalled("second"));
+  const fs::path began = stage.folder / "began";
+  stage.executor->line_up(0, shell("echo still here; touch " + began.string() + "; sleep 60"), ends.of("second"), ends.recalled("second"));
   stage.executor->stop(0);
   ASSERT_TRUE(stage.until([&] { return ends.outcomes.contains("first"); }));
   EXPECT_EQ(ends.outcomes["first"].cause, Cause::canceled);
-  EXPECT_FALSE(stage.until([&] { return ends.outcomes.contains("second"); }, 50ms));
+  ASSERT_TRUE(stage.until([&] { return fs::exists(began); }));
+  EXPECT_FALSE(ends.outcomes.contains("second"));
   stage.executor->stop(0);
   ASSERT_TRUE(stage.until([&] { return ends.outcomes.contains("second"); }));
   EXPECT_EQ(ends.outcomes["second"].cause, Cause::canceled);
+  EXPECT_EQ(ends.outcomes["second"].out, "still here\n");
 }
 
 TEST_P(LineUp, ARunnerThatIsKilledTakesOnlyTheOneThatRunsWithIt) {
