@@ -9,7 +9,8 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from site_of import Marks, Site, can_cut, until  # noqa: E402
+from site_of import Marks, Site, can_cut, main, until  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 LEASE = 3
 
@@ -24,9 +25,20 @@ class Stories(unittest.TestCase):
         self.assertEqual(self.site.souk("cat", job, jid=jid).text, "".join(f"out {i}\n" for i in range(1, tasks + 1)))
         return facts
 
-    def commits(self, job, task):
-        """Results that reached the manager and counted: the store has one row a task; what was dropped is in the log."""
-        return self.site.log("manager").count(f"dropped result task={job}.{task} ")
+    def two(self, command, jid=Site.COMPONENT):
+        """A job of which each worker runs one task; of the task that w1 has the number."""
+        job = self.site.submit("--array", "1-2", "--shell", command, jid=jid)
+        until(lambda: self.marks.starts(job) in ({1: ["w1"], 2: ["w2"]}, {1: ["w2"], 2: ["w1"]}), "both work")
+        return job, next(item for item, workers in self.marks.starts(job).items() if workers == ["w1"])
+
+    def requeued(self, job, task):
+        """Waits for it; after how long."""
+        began = time.monotonic()
+        until(lambda: f"requeued task={job}.{task} " in self.site.log("manager"), "its lease ended", LEASE * 4 + 10)
+        return time.monotonic() - began
+
+    def none_ran_twice(self, job):
+        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, self.site.all_logs())
 
 
 class Cuts(Stories):
@@ -44,22 +56,20 @@ class Cuts(Stories):
     def cut_in_the_middle(self, up, down):
         """w1 runs one task when it is cut off; the lease ends, the other worker gets it; what w1 brings after the cut is over changes nothing."""
         self.make()
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE + 4))
-        until(lambda: self.site.job(job)["running"] == 2, "both work")
-        mine = next(item for item, workers in self.marks.starts(job).items() if workers == ["w1"])
-        began = time.monotonic()
+        job, mine = self.two(self.marks.held())
         self.site.cut("w1", up=up, down=down)
-        until(lambda: f"requeued task={job}.{mine} " in self.site.log("manager"), "its lease ended", LEASE * 4 + 10)
-        requeued = time.monotonic() - began
+        requeued = self.requeued(job, mine)
         self.assertGreater(requeued, LEASE * 0.6)
         self.assertLess(requeued, LEASE * 2 + 3)
-        until(lambda: "cause=exited exit_code=0" in self.site.log("w1"), "w1 ended its task all the same", 30)
-        self.site.heal("w1")
+        self.marks.may_end("w1")
+        until(lambda: "cause=exited exit_code=0" in self.site.log("w1"), "w1 ended its task all the same")
+        self.marks.may_end("w2")
         self.finished(job, 2)
+        self.site.heal("w1")
+        until(lambda: f"dropped result task={job}.{mine} " in self.site.log("manager"), "the late result came")
         self.site.workers(2)
-        until(lambda: self.commits(job, mine) or "owed" not in self.site.log("w1")[-1:], "the late result was answered", 40)
-        starts = self.marks.starts(job)
-        self.assertEqual(sorted(len(at) for at in starts.values()), [1, 2] if len(starts[mine]) == 2 else [1, 1], starts)
+        self.assertEqual(self.marks.starts(job), {mine: ["w1", "w2"], 3 - mine: ["w2"]})
+        self.finished(job, 2)
         self.assertEqual(self.site.souk("run", "--array", "1-4", "echo", "{}").text, "1\n2\n3\n4\n")  # and all is well again
         print(f"  cut {'up ' if up else ''}{'down' if down else ''}: requeued after {requeued:.1f} s, lease {LEASE} s")
 
@@ -74,37 +84,35 @@ class Cuts(Stories):
 
     def test_a_cut_shorter_than_the_lease_costs_nothing(self):
         self.make()
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(3))
-        until(lambda: self.site.job(job)["running"] == 2, "both work")
+        job, _ = self.two(self.marks.held())
         self.site.cut("w1")
         time.sleep(LEASE / 3)
         self.site.heal("w1")
+        self.marks.may_end("w1", "w2")
         self.finished(job, 2)
-        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, self.site.all_logs())
+        self.none_ran_twice(job)
 
     def test_a_worker_that_comes_back_first_is_believed_and_the_newer_attempt_is_stopped(self):
         self.make()
-        # Longer than TCP may pause before it tries again after such a cut (0.2 s, doubled each time: 12.6 s): it still runs when its worker is heard of.
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE + 20))
-        until(lambda: self.site.job(job)["running"] == 2, "both work")
-        mine = next(item for item, workers in self.marks.starts(job).items() if workers == ["w1"])
+        job, mine = self.two(self.marks.held())
         self.site.end("w2", signal.SIGTERM)  # its task, and that of w1, wait for somebody
         self.site.cut("w1")
-        until(lambda: f"requeued task={job}.{mine} " in self.site.log("manager"), "its lease ended", LEASE * 4 + 10)
+        self.requeued(job, mine)
         self.site.heal("w1")
+        until(lambda: self.site.job(job)["running"] == 1, "its worker is heard of")
+        self.marks.may_end("w1")
         self.finished(job, 2)
         self.assertEqual(len(self.marks.starts(job)[mine]), 1, "what it ran was still wanted, and was not run again")
 
     def test_a_manager_that_is_cut_off_blames_nobody(self):
         jid = Site.ACCOUNT
         self.make(jid, cable="m")
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE * 2), jid=jid)
-        until(lambda: self.site.job(job, jid)["running"] == 2, "both work")
+        job, _ = self.two(self.marks.lasting(LEASE * 2), jid)
         self.site.cut("m")
-        time.sleep(LEASE * 2 + 1)  # longer than any lease, and all tasks have ended
+        until(lambda: all("cause=exited exit_code=0" in self.site.log(name) for name in ("w1", "w2")), "all tasks have ended, and so would have their leases")
         self.site.heal("m")
         self.finished(job, 2, jid)
-        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, self.site.all_logs())
+        self.none_ran_twice(job)
         self.assertNotIn("requeued task=", self.site.log("manager"))
 
 
@@ -118,19 +126,18 @@ class Frozen(Stories):
         self.site.workers(2)
 
     def test_a_worker_that_stands_still_loses_its_work_and_its_late_result_counts_once_or_not(self):
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE + 2))
-        until(lambda: self.site.job(job)["running"] == 2, "both work")
-        mine = next(item for item, workers in self.marks.starts(job).items() if workers == ["w1"])
+        job, mine = self.two(self.marks.held())
         self.site.freeze("w1")
-        until(lambda: f"requeued task={job}.{mine} " in self.site.log("manager"), "its lease ended", LEASE * 4)
-        until(lambda: self.marks.starts(job)[mine] == ["w1", "w2"], "the other one runs it", 30)
+        self.requeued(job, mine)
+        self.marks.may_end("w1", "w2")
+        until(lambda: self.marks.starts(job)[mine] == ["w1", "w2"], "the other one runs it")
         self.site.thaw("w1")
         self.finished(job, 2)
         self.assertEqual(len(self.marks.starts(job)[mine]), 2)
         self.assertEqual(self.site.souk("run", "--array", "1-4", "echo", "{}").text, "1\n2\n3\n4\n")
 
     def test_a_worker_that_comes_late_after_server_and_manager_were_started_anew_finds_its_work_kept(self):
-        job = self.site.submit("--shell", self.marks.command(9).replace("{}", "1"))
+        job = self.site.submit("--shell", self.marks.held().replace("{}", "1"))
         until(lambda: self.site.job(job)["running"] == 1 and self.marks.starts(job), "it runs")
         worker = self.marks.starts(job)[1][0]
         self.site.freeze(worker)
@@ -140,29 +147,30 @@ class Frozen(Stories):
         joined = self.site.log("manager").count("worker joined")
         self.site.manager(lease=LEASE)
         until(lambda: self.site.log("manager").count("worker joined") > joined, "the other one is there, and idle")
-        time.sleep(5)  # longer than those that are there have for their answers
+        self.site.submit("--hold", "true")  # taken when those that are there had their time for an answer
         self.site.thaw(worker)
+        self.marks.may_end("w1", "w2")
         self.finished(job, 1)
         self.assertEqual(self.marks.starts(job), {1: [worker]}, "nobody else began it")
 
     def test_a_manager_that_stands_still_wakes_up_and_ends_no_lease(self):
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE * 3))
-        until(lambda: self.site.job(job)["running"] == 2, "both work")
+        job, _ = self.two(self.marks.held())
         self.site.freeze("manager")
         time.sleep(LEASE * 2)
         self.site.thaw("manager")
+        self.marks.may_end("w1", "w2")
         self.finished(job, 2)
-        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, self.site.all_logs())
+        self.none_ran_twice(job)
         self.assertNotIn("requeued task=", self.site.log("manager"))
 
     def test_a_server_that_stands_still_costs_no_second_run(self):
-        job = self.site.submit("--array", "1-2", "--shell", self.marks.command(LEASE * 2))
-        until(lambda: self.site.job(job)["running"] == 2, "both work")
+        job, _ = self.two(self.marks.held())
         self.site.freeze("server")
         time.sleep(LEASE * 0.6)
         self.site.thaw("server")
+        self.marks.may_end("w1", "w2")
         self.finished(job, 2)
-        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, self.site.all_logs())
+        self.none_ran_twice(job)
 
 
 class Waiting(Stories):
@@ -173,46 +181,27 @@ class Waiting(Stories):
         self.addCleanup(self.site.close)
         self.marks = Marks(self.site)
         self.site.manager()
-        self.site.worker("w1", slots=4)
+        self.site.worker("w1", slots=6)
         self.site.workers(1)
 
-    def on_a_terminal(self, *words):
-        """Started with a terminal as its output, as by a person; what it wrote, and how it ended."""
-        import pty
-        profile = self.site.profile("ada", "ada@souk.test", Site.COMPONENT)
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.execv(os.environ["SOUK"], [os.environ["SOUK"], "--profile", profile, *map(str, words)])
-        return pid, terminal
-
-    def see_through(self, pid, terminal):
-        text = b""
-        while True:
-            try:
-                block = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not block:
-                break
-            text += block
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text.decode(errors="replace")
-
     def survives(self, broken):
-        job = self.site.submit("--array", "1-4", "--shell", self.marks.command(4))
-        waiting = self.site.start("wait", job)
-        running = self.site.start("run", "--array", "1-2", "--shell", "sleep 1; echo {}")
-        until(lambda: len(self.marks.starts(job)) == 4, "all run")
-        seen = self.on_a_terminal("wait", "--progress", job)
-        time.sleep(0.5)  # for both to have asked for news
+        job = self.site.submit("--array", "1-4", "--shell", self.marks.held())
+        running = self.site.start("run", "--array", "1-2", "--shell", self.marks.held())
+        waiting = self.site.start("wait", "--progress", job)
+        screen = Terminal(self.site.words("wait", "--progress", job))
+        until(lambda: len(self.marks.starts(job)) == 4 and len(self.marks.starts(job + 1)) == 2, "all run")
+        self.assertIn(b" 0 of 4 done", waiting.stderr.readline())  # so both have asked for news
+        self.assertIn(b" 0/4, ", screen.block(20))
         broken()
+        self.marks.may_end("w1")
         done = self.site.finish(waiting)
         self.assertEqual(done.code, 0, (done, self.site.all_logs()))
         done = self.site.finish(running)
-        self.assertEqual((done.code, done.text), (0, "1\n2\n"), done)
-        code, text = self.see_through(*seen)
+        self.assertEqual((done.code, done.text), (0, "out 1\nout 2\n"), done)
+        code, text = screen.see_through()
         self.assertEqual(code, 0, text)
         self.finished(job, 4)
-        self.assertEqual({len(at) for at in self.marks.starts(job).values()}, {1}, "and nothing ran twice")
+        self.none_ran_twice(job)
 
     def test_through_the_death_of_the_manager(self):
         def broken():
@@ -228,7 +217,4 @@ class Waiting(Stories):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1].startswith("Cuts") and (why := can_cut()):
-        print("skipped: " + why)
-        sys.exit(77)
-    unittest.main(verbosity=2)
+    main(can_cut() if "Cuts" in sys.argv else "")

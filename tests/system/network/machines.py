@@ -2,15 +2,13 @@
 
 One switch is the internet; a home router is a machine with one foot in it that translates addresses for the machine behind. Nothing of it outlives the test."""
 import os
-import pty
-import select
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 from site_of import run
+from terminal import Terminal
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # /etc is a copy that accounts may be added to. The programs are installed as they are; the other folders are empty, as on a machine of one's own.
@@ -115,33 +113,9 @@ class Machine:
     def type(self, line, password=None):
         """Types a line and waits for its end. password: typed on the terminal when it is asked for."""
         if password is not None:
-            return self.type_on_terminal(line, password)
+            return Answer(line, *Terminal(self.shell(line)).see_through(password))
         done = subprocess.run(self.shell(line), capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL)
         return Answer(line, done.returncode, done.stdout, done.stderr)
-
-    def type_on_terminal(self, line, password):
-        pid, terminal = pty.fork()
-        if pid == 0:
-            words = self.shell(line)
-            os.execvp(words[0], words)
-        seen, typed, end = b"", False, time.monotonic() + 60
-        while time.monotonic() < end:
-            if not select.select([terminal], [], [], 1)[0]:
-                continue
-            try:
-                block = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not block:
-                break
-            seen += block
-            if not typed and seen.rstrip().endswith(b":"):
-                os.write(terminal, password.encode() + b"\n")
-                typed = True
-        else:
-            os.kill(pid, signal.SIGKILL)
-        os.close(terminal)
-        return Answer(line, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode(errors="replace").replace("\r\n", "\n"))
 
     def start(self, line):
         """Types a line that does not end; what it says is in .log()."""

@@ -17,7 +17,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import issue  # noqa: E402
-from site_of import PROGRAM, can_cut, run, until  # noqa: E402
+from site_of import PROGRAM, can_cut, main, run, until  # noqa: E402
 
 DOMAIN = "grid.souk.test"
 KIND = os.environ.get("SERVER", "prosody")
@@ -650,10 +650,4 @@ class Invitations(Grid):
 
 
 if __name__ == "__main__":
-    if why := can_cut():
-        print("skipped: " + why)
-        sys.exit(77)
-    if not shutil.which("prosody" if KIND == "prosody" else "erl"):
-        print(f"skipped: there is no {KIND}")
-        sys.exit(77)
-    unittest.main(verbosity=2)
+    main(can_cut(), KIND)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "stories"))
+import issue
 from grid import Done, HOSTED, until
 
 PROGRAM = {"souk": os.environ["SOUK"], "manager": os.environ["SOUK_MANAGER"], "worker": os.environ["SOUK_WORKER"]}
@@ -32,6 +34,15 @@ def can_cut():
         return "" if filtered.returncode == 0 else "no packet filter: " + filtered.stderr.strip()
     finally:
         subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def main(why, server="prosody"):
+    """Runs the stories of a file. why: the machine cannot, and they are skipped; empty: it can, if it has the server"""
+    why = why or ("" if shutil.which("prosody" if server == "prosody" else "erl") else f"there is no {server}")
+    if why:
+        print("skipped: " + why)
+        sys.exit(77)
+    unittest.main(verbosity=2)
 
 
 def run(*words):
@@ -135,9 +146,8 @@ class Site:
         self.port, self.component_port = (5222, 5347) if self.cables else (free_port(), free_port())
         certificates = ""
         if self.cables:  # off loopback all streams use TLS
-            run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=" + DOMAIN, "-addext",
-                "subjectAltName=DNS:" + DOMAIN, "-keyout", self.path("key.pem"), "-out", self.path("ca.pem"))
-            certificates = f"ssl = {{ key = '{self.path('key.pem')}'; certificate = '{self.path('ca.pem')}' }}\n"
+            issue.authority(self.folder), issue.certificate(self.folder, DOMAIN)
+            certificates = f"ssl = {{ key = '{self.path('server.key')}'; certificate = '{self.path('server.crt')}' }}\n"
         for name in self.accounts:
             folder = self.path("data", lua_name(DOMAIN), "accounts")
             os.makedirs(folder, exist_ok=True)
@@ -202,9 +212,11 @@ room = "market@{"grid" if component_manager and not HOSTED else "rooms"}.{DOMAIN
         words = [PROGRAM["worker"], "--profile", profile, "--slots", slots, "--work", self.path("work " + name), "--name", name, "--sandbox", "none", "--log-level", "debug", *options]
         return self.popen(name, [*map(str, words)], cable)
 
+    def words(self, *words, jid=COMPONENT):
+        return [PROGRAM["souk"], "--profile", self.profile("ada", f"ada@{DOMAIN}", jid), *map(str, words)]
+
     def start(self, *words, jid=COMPONENT):
-        profile = self.profile("ada", f"ada@{DOMAIN}", jid)
-        return self.popen("souk", [PROGRAM["souk"], "--profile", profile, *map(str, words)], log=False)
+        return self.popen("souk", self.words(*words, jid=jid), log=False)
 
     def finish(self, process):
         try:
@@ -264,11 +276,23 @@ class Marks:
     """Tasks that leave a mark at every start: what ran how often, whatever anybody says."""
 
     def __init__(self, site):
-        self.folder = site.path("marks")
+        self.folder, self.go = site.path("marks"), site.path("go")
         os.makedirs(self.folder, exist_ok=True)
 
-    def command(self, seconds, and_then=""):
-        return f"echo $SOUK_WORKER >> '{self.folder}'/$SOUK_JOB.{{}}; sleep {seconds}; {and_then}echo out {{}}"
+    def command(self, meanwhile):
+        return f"echo $SOUK_WORKER >> '{self.folder}'/$SOUK_JOB.{{}}; {meanwhile}; echo out {{}}"
+
+    def lasting(self, seconds):
+        return self.command(f"sleep {seconds}")
+
+    def held(self):
+        """They end when those that their worker runs may."""
+        return self.command(f"until test -e '{self.go}.'$SOUK_WORKER; do sleep 0.05; done")
+
+    def may_end(self, *workers):
+        for worker in workers:
+            with open(f"{self.go}.{worker}", "w"):
+                pass
 
     def starts(self, job):
         found = {}

@@ -39,15 +39,15 @@ class Stale(unittest.TestCase):
 
     def test_a_store_from_a_copy_takes_nothing_until_told_to_go_on_and_runs_nothing_twice_unseen(self):
         self.make()
-        done = self.site.submit("--array", "1-3", "--shell", self.marks.command(0))
+        done = self.site.submit("--array", "1-3", "--shell", self.marks.command("true"))
         self.assertEqual(self.site.souk("wait", done).code, 0)
-        job = self.site.submit("--hold", "--array", "1-4", "--shell", self.marks.command(0))
+        job = self.site.submit("--hold", "--array", "1-4", "--shell", self.marks.command("true"))
         copy_store(self.site.path("store"), self.site.path("copy"))
         self.site.souk("release", job)
         self.assertEqual(self.site.souk("wait", job).code, 0)  # what the copy does not know
-        later = self.site.submit("--array", "1-2", "--shell", self.marks.command(0))
+        later = self.site.submit("--array", "1-2", "--shell", self.marks.command("true"))
         self.assertEqual(self.site.souk("wait", later).code, 0)
-        long = self.site.submit("--shell", self.marks.command(4).replace("{}", "1"))
+        long = self.site.submit("--shell", self.marks.lasting(4).replace("{}", "1"))
         until(lambda: self.site.job(long)["running"] == 1, "one runs while the manager dies")
         for _ in range(2):  # a life that is lost, and one more: the worker has obeyed a later epoch than the copy will begin
             self.site.end("manager")
@@ -73,7 +73,7 @@ class Stale(unittest.TestCase):
         self.assertEqual(self.site.job(done)["succeeded"], 3)  # what the copy knew to be done stays so
         until(lambda: "lost epoch" in self.site.log("manager") or "dropped result" in self.site.log("manager"), "the result of the lost world is set aside", 20)
         self.assertEqual({len(starts) for starts in self.marks.starts(job).values()}, {1}, "nothing of it ran again by itself")
-        fresh = self.site.submit("--array", "1-2", "--shell", self.marks.command(0))
+        fresh = self.site.submit("--array", "1-2", "--shell", self.marks.command("true"))
         self.assertGreater(fresh, 1000)
         self.assertEqual(self.site.souk("wait", fresh).code, 0)
 
@@ -176,7 +176,7 @@ class Stale(unittest.TestCase):
     def test_an_old_manager_that_wakes_up_is_obeyed_in_nothing_and_ends(self):
         jid = Site.ACCOUNT
         self.make(jid)
-        job = self.site.submit("--array", "1-6", "--shell", self.marks.command(0.7), jid=jid)
+        job = self.site.submit("--array", "1-6", "--shell", self.marks.lasting(0.7), jid=jid)
         until(lambda: self.site.job(job, jid)["succeeded"] >= 1, "it began")
         self.site.freeze("manager")
         copy_store(self.site.path("store"), self.site.path("copy"))  # as if its disk had been taken to another machine
