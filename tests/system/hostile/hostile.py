@@ -3,13 +3,15 @@ import asyncio
 import glob
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "stories"))
-from grid import HOSTED, Grid  # noqa: E402,F401
+from grid import HOSTED, SOUK, Grid  # noqa: E402,F401
 from slixmpp.xmlstream.handler import Callback  # noqa: E402
 from slixmpp.xmlstream.matcher import MatchXPath  # noqa: E402
 
@@ -116,6 +118,40 @@ class Cost:
             assert not same_life or self.grid.pid(name) == pid, f"{name} ended"
             assert self.memory(name) - memory < self.most[name], f"{name}: {memory:.0f} MiB became {self.memory(name):.0f} MiB"
             assert self.log(name) - log < self.log_kib, f"{name}: its log grew by {self.log(name) - log:.0f} KiB"
+
+
+class OnAGrid(unittest.IsolatedAsyncioTestCase):
+    """Stories on one grid with one honest worker and `people` besides; each is told what it may cost."""
+    options, people = (), ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.grid = Grid("--workers", 1, "--slots", 2, *cls.options)
+        for name in cls.people:
+            assert cls.grid.souk("user", "add", name).code == 0
+        cls.grid.souk("run", "true")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.grid.close()
+
+    async def asyncSetUp(self):
+        asyncio.get_running_loop().set_debug(False)
+        self.cost = Cost(self.grid)
+        self.go = os.path.join(self.grid.folder, "go " + self.id())
+
+    def held(self, then):
+        """A command that ends when it may."""
+        return f"until test -e '{self.go}'; do sleep 0.05; done; {then}"
+
+    def may_end(self):
+        with open(self.go, "w"):
+            pass
+
+
+def sanitized():
+    """Whether the programs watch themselves while they run, and so take several times as long."""
+    return "san.so" in subprocess.run(["ldd", SOUK], capture_output=True, text=True).stdout
 
 
 def log_of(grid, name):

@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from hostile import MANAGER, ROOM, Cost, Grid, log_of, server_with
+from hostile import MANAGER, ROOM, Cost, OnAGrid, log_of, server_with
 from grid import until
 from people import Person
 
@@ -20,20 +20,16 @@ MONSTERS = {  # what is monstrous, and where it goes
 }
 
 
-class UnboundedServer(unittest.IsolatedAsyncioTestCase):
+class UnboundedServer(OnAGrid):
+    people = ("eve",)
+
     @classmethod
     def setUpClass(cls):
         server_with(replaced=[("stanza_size_limit = [0-9]*", "stanza_size_limit = 1000000000"), ("component_stanza_size_limit = [0-9]*", "component_stanza_size_limit = 1000000000")])
-        cls.grid = Grid("--workers", 1, "--slots", 2)
-        assert cls.grid.souk("user", "add", "eve").code == 0
+        super().setUpClass()
         cls.worker = cls.grid.souk("workers", "--json").json[0]["jid"]
 
-    @classmethod
-    def tearDownClass(cls):
-        cls.grid.close()
-
     async def test_what_no_stanza_should_be(self):
-        asyncio.get_running_loop().set_debug(False)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # slixmpp leaves tasks behind
         cost = Cost(self.grid, manager_mib=128, worker_mib=128)  # 250,000 elements are 75 MiB
         places = {"room": ROOM + "/eve", "worker": self.worker, "manager": MANAGER}
@@ -41,11 +37,15 @@ class UnboundedServer(unittest.IsolatedAsyncioTestCase):
             for place in where:
                 with self.subTest(what=what, place=place):
                     to = places[place.split()[0]]
-                    job = self.grid.submit("--shell", "sleep 0.2; echo right")  # at work while it comes
+                    self.go += "."  # another for each
+                    job = self.grid.submit("--shell", self.held("echo right"))
+                    await asyncio.to_thread(until, lambda: self.grid.job(job)["running"] == 1, "it is at work while that comes")
                     eve = await Person(self.grid, "eve", what + place, ROOM).online(available=False)
                     eve.client.send_raw(f"<presence to='{to}'><x xmlns='{MUC}'/>{inside}</presence>" if "iq" not in place else f"<iq type='set' id='monster' to='{to}'><q xmlns='urn:q'>{inside}</q></iq>")
                     while eve.client.transport.get_write_buffer_size() > 0:
                         await asyncio.sleep(0.05)  # until the server has taken all of it
+                    await asyncio.to_thread(until, lambda: self.grid.souk("status").code == 0, "the server, which does nothing else for seconds, is through with it")
+                    self.may_end()
                     done = await asyncio.to_thread(lambda: self.grid.souk("wait", job))
                     self.assertEqual(done.code, 0, done)
                     self.assertEqual((await asyncio.to_thread(lambda: self.grid.souk("cat", job))).text, "right\n")

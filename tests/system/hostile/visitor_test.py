@@ -11,7 +11,7 @@ import unittest
 from xml.etree import ElementTree
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from hostile import HOSTED, MANAGER, ROOM, SERVICE, Cost, Grid, Honest, enters, log_of, server_with
+from hostile import HOSTED, MANAGER, ROOM, SERVICE, Honest, OnAGrid, enters, log_of, sanitized, server_with
 from grid import until
 from people import DOMAIN, PATIENCE, Person
 from wire_test import message
@@ -26,7 +26,9 @@ ASSIGN = message(f1=1 << 30, f2=message(f1=1, f2=b"\x0a\x05touch\x0a\x10/tmp/sou
 SUBMIT = message(f1=message(f2=b"\x0a\x04true"), f4=b"visitor")
 
 
-class Visitor(unittest.IsolatedAsyncioTestCase):
+class Visitor(OnAGrid):
+    people = ("eve", "mallory", "nina")
+
     @classmethod
     def setUpClass(cls):
         server_with("".join(f'VirtualHost "{domain}"\n  authentication = "internal_plain"\n' for domain in LOOK_ALIKES),
@@ -36,19 +38,9 @@ class Visitor(unittest.IsolatedAsyncioTestCase):
         with open(policy, "w") as file:
             file.write(f'[[rule]]\nname = "out"\nwho = "mallory@{DOMAIN}"\nroles = []\n[[rule]]\nname = "ours"\nwho = "@{DOMAIN}"\nroles = "submitter"\n'
                        f'[[rule]]\nname = "guests"\nwho = "@rooms.{DOMAIN}"\nroles = "submitter"\n')
-        cls.grid = Grid("--workers", 1, "--slots", 2, "--policy", policy)
-        for name in ("eve", "mallory", "nina"):
-            assert cls.grid.souk("user", "add", name).code == 0
+        cls.options = ("--policy", policy)
+        super().setUpClass()
         cls.worker = cls.grid.souk("workers", "--json").json[0]["jid"]
-        cls.grid.souk("run", "true")
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.grid.close()
-
-    async def asyncSetUp(self):
-        asyncio.get_running_loop().set_debug(False)
-        self.cost = Cost(self.grid)
 
     async def person(self, name="eve", resource="phone", **more):
         person = await Person(self.grid, name, resource, ROOM, **more).online()
@@ -171,7 +163,8 @@ class Visitor(unittest.IsolatedAsyncioTestCase):
                     break
             await asyncio.to_thread(until, lambda: len(honest.took) > 2, "honest tasks ran")
         spent = {name: self.cost.processor(name) - before[name] for name in parts}
-        self.assertLess(spent["manager"] + spent["worker-1"], spent["server"], "to refuse it costs less than to bring it")
+        if not sanitized():
+            self.assertLess(spent["manager"] + spent["worker-1"], spent["server"], "to refuse it costs less than to bring it")
         refused = log_of(self.grid, "worker-1")
         self.assertIn(f'refused from="eve@{DOMAIN}/phone" condition=forbidden', refused)
         self.assertLess(refused.count(f"eve@{DOMAIN}/phone"), 100)

@@ -257,7 +257,7 @@ class Rumours(Stage):
         epoch = int(re.search(r"store read epoch=(\d+)", self.log()).group(1))
         wrong = b"\x50\x06"  # an Outcome: exit code 0, six bytes of output
         self.change(mallory, "INSERT INTO results(epoch,number,job,task,outcome,out,err) VALUES(?,?,?,?,?,?,x'')",
-                    *((epoch, number, job, 1 + number % 2, wrong, b"wrong\n") for number in range(1, 41)))
+                    *((epoch, number << 24 | number, job, 1 + number % 2, wrong, b"wrong\n") for number in range(1, 41)))
         grid.kill("manager")
         self.back(mallory, "mallory")
         until(lambda: "claims of what it was never given" in self.log(), "it says that it has both of them")
