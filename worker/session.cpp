@@ -55,12 +55,9 @@ wire::WorkerState state_of(Availability state) {
   return wire::FREE;
 }
 
-// Where it stands in the program it can be exchanged, as the test of versions that do not fit does: a compiler would take the comparison of two of its own words for decided.
-const char* volatile own_version = SOUK_VERSION;
-
 wire::HelloAnswer message_of(const AnswerHello& what, int slots, bool joining) {
   wire::HelloAnswer message;
-  message.set_version(std::string(own_version));
+  message.set_version(SOUK_VERSION);
   message.set_slots(static_cast<std::uint32_t>(slots));
   message.set_state(state_of(what.state));
   message.set_rule(what.rule);
@@ -212,9 +209,8 @@ void Session::take(const gloox::Tag& iq, const gloox::Tag& payload) {
 void Session::take_hello(const gloox::Tag& iq, const gloox::Tag& payload) {
   wire::Hello hello;
   if (const auto read = payload_in(payload, hello); !read) return refuse(iq, "modify", "bad-request", read.error().text());
-  if (major(hello.version()) != major(own_version)) {
-    return refuse(iq, "modify", "not-acceptable", "this worker is of version " + std::string(own_version) + ", the manager of '" + shortened(printable(hello.version()), 32) + "'; run the same major version");
-  }
+  if (major(hello.version()) != major(SOUK_VERSION))
+    return refuse(iq, "modify", "not-acceptable", "this worker is of version " SOUK_VERSION ", the manager of '" + shortened(printable(hello.version()), 32) + "'; run the same major version");
   const auto ms = std::min<std::uint64_t>(hello.lease_ms(), static_cast<std::uint64_t>(kLeaseMax.count()));
   hello_late_.cancel();
   asked_ = &iq;
@@ -234,7 +230,7 @@ void Session::say_hello(gloox::Tag& join) {
 void Session::take_hello_here(const gloox::Tag& payload) {
   wire::Hello hello;
   const auto read = payload_in(payload, hello);
-  if (said_.empty() || !read || major(hello.version()) != major(own_version) || Epoch{hello.epoch()} < agent_.epoch())
+  if (said_.empty() || !read || major(hello.version()) != major(SOUK_VERSION) || Epoch{hello.epoch()} < agent_.epoch())
     return spdlog::warn("hello of the market not taken manager={} why=\"{}\"", manager_, !read ? printable(read.error().text()) : "of another version or an older epoch");
   const auto ms = std::min<std::uint64_t>(hello.lease_ms(), static_cast<std::uint64_t>(kLeaseMax.count()));
   hello_late_.cancel();
