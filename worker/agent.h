@@ -282,6 +282,8 @@ class Agent {
   void on(Allowance& event);
   void on(Tick&) {}
 
+  static std::size_t kept_bytes(const Outcome* outcome);  // what counts as owed for it
+  static Duration pause_after(int failures) { return std::min<Duration>(kRetryMax, Duration(kRetryMin) * (1 << std::min(failures, 5))); }
   void owe(Table::iterator entry, std::shared_ptr<const Outcome> outcome);
   void keep(Table::iterator entry);
   void queue(Table::iterator entry);

@@ -148,11 +148,11 @@ class Stage {
     made.command = std::make_shared<const Command>(std::move(command));
     return made;
   }
-  std::string answered(int slot, std::vector<std::uint64_t> numbers, Duration each = 1us, Cause cause = Cause::exited) {
+  std::string answered(int slot, std::vector<std::uint64_t> numbers, Duration took = 1us, Cause cause = Cause::exited) {
     CallsEnded event{slot, {}};
     for (const auto number : numbers) {
       event.calls.push_back({AttemptId{Epoch{1}, number}, {}});
-      event.calls.back().outcome.wall = each;
+      event.calls.back().outcome.wall = took;
       event.calls.back().outcome.cause = cause;
     }
     return tell(std::move(event));
