@@ -181,6 +181,8 @@ void Scheduler::assign(const Pick& pick, Ix worker_at, bool ahead, bool speculat
   }
   sync_lane(pick.job, pick.lane);
   queue.since = now_;
+  if (job.voted.contains(pick.task))
+    if (const auto others = unvoted_.find(awaiting(job, pick.task)); others != unvoted_.end()) others->second.since = now_;
   if (worker.reserved == pick.task_class) unreserve(worker_at);
   index(worker_at, false);
   actions.push_back(Assign{worker.id, {job.id, {pick.task + 1ull}}, attempt, speculative});
@@ -461,52 +463,84 @@ Instant Scheduler::room_at(TaskClassId task_class, const Worker& worker, bool& k
   return fits(need, room) ? when : Instant::max();
 }
 
-/// What needs more than one slot, and has waited, gets a worker kept for it; nothing else starts there that could not be over before.
-void Scheduler::reserve() {
-  std::size_t kept = 0;
-  for (const auto& [id, ix] : worker_ix_) {
-    Worker& worker = workers_[ix];
-    if (worker.reserved == kNone) continue;
-    if (!takes_work(worker) || !next(worker.reserved)) unreserve(ix);  // nobody may start it now
-    else {
-      // Never later than foretold: what starts meanwhile is over by then.
-      bool known = false;
-      const Instant at = room_at(worker.reserved, worker, known);
-      worker.reserved_at = std::min(worker.reserved_at, known ? at : now_);
-      ++kept;
+/// What of these may start, but for room: its job and number. Of what waits for its turn the first; of what waits for others' votes one of a job that goes on.
+std::optional<std::pair<Scheduler::Ix, std::uint32_t>> Scheduler::first_of(const Awaiting& key) {
+  if (const auto kind = unvoted_.find(key); kind != unvoted_.end()) {
+    const auto& tasks = kind->second.tasks;
+    for (auto at = tasks.begin(); at != tasks.end(); at = tasks.lower_bound({{at->first.value + 1}, 0})) {
+      const Ix ix = job_ix(at->first);
+      const Job& job = jobs_[ix];
+      if (job.startable() && !shares_[job.owner].limited() && !job.lanes[job.groups[group_of(job, at->second)].lane].deferred) return std::pair{ix, at->second};
     }
   }
-  int made = 0;
-  for (const TaskClassId task_class : queued_) {
-    Queue& queue = queues_[task_class];
+  if (const auto pick = next(key.task_class)) return std::pair{pick->job, pick->task};
+  return std::nullopt;
+}
+
+/// What needs more than one slot, and has waited, gets a worker kept for it that may run it; nothing else starts there that could not be over before.
+void Scheduler::reserve() {
+  std::vector<Ix> in_vain;  // nobody may start it now
+  for (const auto& [key, ix] : kept_) {
+    Worker& worker = workers_[ix];
+    if (!takes_work(worker) || !first_of(key)) {
+      in_vain.push_back(ix);
+      continue;
+    }
+    // Never later than foretold: what starts meanwhile is over by then.
+    bool known = false;
+    const Instant at = room_at(worker.reserved, worker, known);
+    worker.reserved_at = std::min(worker.reserved_at, known ? at : now_);
+  }
+  for (const Ix ix : in_vain) unreserve(ix);
+  std::vector<std::pair<Instant, Awaiting>> waits;
+  const auto much = [&](TaskClassId task_class, Instant since) {
     const Room& need = market_.task(task_class).need;
-    const bool much = need.slots > 1 || need.gpus > 0 || need.memory > 0 || need.disk > 0 || !need.named.empty();
-    if (!much || !queue.stuck || queue.reserved != kNone || now_ - queue.since < rules_.reserve_after || !next(task_class)) continue;
-    if (made == kReservesEachTick || kept + 1 > std::max<std::size_t>(1, worker_ix_.size() / 2)) return;
-    const Duration limit = market_.task(task_class).time_limit;
+    return (need.slots > 1 || need.gpus > 0 || need.memory > 0 || need.disk > 0 || !need.named.empty()) && now_ - since >= rules_.reserve_after;
+  };
+  for (const TaskClassId task_class : queued_)
+    if (const Queue& queue = queues_[task_class]; queue.stuck && much(task_class, queue.since))
+      if (const auto pick = next(task_class)) waits.emplace_back(queue.since, jobs_[pick->job].voted.contains(pick->task) ? awaiting(jobs_[pick->job], pick->task) : Awaiting{task_class});
+  for (const auto& [key, kind] : unvoted_)
+    if (much(key.task_class, kind.since)) waits.emplace_back(kind.since, key);
+  std::stable_sort(waits.begin(), waits.end(), [](const auto& a, const auto& b) { return a.first < b.first; });  // who waits for longest
+  int made = 0;
+  for (const auto& [since, key] : waits) {
+    const auto first = kept_.contains(key) ? std::nullopt : first_of(key);
+    if (!first) continue;
+    if (made == kReservesEachTick || kept_.size() + 1 > std::max<std::size_t>(1, worker_ix_.size() / 2)) return;
+    const Market::TaskClass& task = market_.task(key.task_class);
+    refresh(key.task_class);  // who came with its slots full was not looked at yet
     Ix best = kNone;
     bool best_known = false;
     Instant best_at = Instant::max();
     for (const auto& [id, ix] : worker_ix_) {
       const Worker& worker = workers_[ix];
-      if (worker.reserved != kNone || !takes_work(worker) || need.slots > worker.slots || !score(task_class, ix)) continue;
+      if (worker.reserved != kNone || !takes_work(worker) || task.need.slots > worker.slots || !score(key.task_class, ix) || has_voted(jobs_[first->first], first->second, worker)) continue;
       bool known = false;
-      const Instant at = room_at(task_class, worker, known);
-      if (at == Instant::max() || (worker.until && at + limit > *worker.until)) continue;
+      const Instant at = room_at(key.task_class, worker, known);
+      if (at == Instant::max() || (worker.until && at + task.time_limit > *worker.until)) continue;
       if (at < best_at) best = ix, best_at = at, best_known = known;
     }
     if (best == kNone) continue;
-    workers_[best].reserved = task_class, workers_[best].reserved_at = best_known ? best_at : now_;
-    queue.reserved = best;
-    ++made, ++kept;
+    workers_[best].reserved = key.task_class, workers_[best].reserved_at = best_known ? best_at : now_;
+    kept_[key] = best;
+    ++made;
   }
 }
 
 void Scheduler::unreserve(Ix ix) {
   Worker& worker = workers_[ix];
-  queues_[worker.reserved].reserved = kNone;
+  std::erase_if(kept_, [ix](const auto& entry) { return entry.second == ix; });
   worker.reserved = kNone;
   if (worker.key != 0) more_room(ix);
+}
+
+/// Nothing of that class waits for its turn. What waits for others' votes is kept a worker for all the same, unless `all`.
+void Scheduler::unreserve(TaskClassId task_class, bool all) {
+  std::vector<Ix> free;
+  for (auto at = kept_.lower_bound({task_class}); at != kept_.end() && at->first.task_class == task_class; ++at)
+    if (all || !unvoted_.contains(at->first)) free.push_back(at->second);
+  for (const Ix ix : free) unreserve(ix);
 }
 
 /// What a task counts in fair share, in slots: of whatever it takes most, relative to what the grid has.

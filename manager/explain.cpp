@@ -310,6 +310,10 @@ Explanation Scheduler::why(TaskId id) const {
   }
   const auto past = job->history.find(task);
   const Shares::Owner& owner = shares_[job->owner];
+  const auto kept_text = [&] {
+    const auto kept = kept_.find(job->voted.contains(task) ? awaiting(*job, task) : Awaiting{job->lanes[group.lane].task_class});
+    return kept == kept_.end() ? std::string() : "; " + workers_[kept->second].name + " is kept for it";
+  };
   if (!job->waits_for.empty()) {
     told.summary = "it waits for job " + std::to_string(job->waits_for.front().value) + " to end";
     if (job->waits_for.size() > 1) told.summary += ", and " + count_text(job->waits_for.size() - 1, "other");
@@ -330,7 +334,7 @@ Explanation Scheduler::why(TaskId id) const {
     if (whole) told.next = {task + 1ull};
     const bool failed_there = job->terms[group.terms].retry.delay == Duration(0);
     if (past->second.not_before == kParked) told.summary = "its result is in, and waits until one like it has been checked";
-    else if (job->voted.contains(task)) told.summary = votes_text(*job, task);
+    else if (job->voted.contains(task)) told.summary = votes_text(*job, task) + kept_text();
     else told.summary = failed_there ? "it failed where there is room now, and waits a little for another worker" : "it failed and runs again in " + seconds_text(past->second.not_before - now_);
   } else if (owner.limited()) {
     told.summary = "its owner runs as many tasks at a time as allowed: " + std::to_string(owner.running_max);
@@ -358,7 +362,7 @@ Explanation Scheduler::why(TaskId id) const {
     else told.summary = those + ", and none of them takes it now";
   }
   if (job->voted.contains(task)) told.summary += "; " + votes_text(*job, task);
-  if (queues_[job->lanes[group.lane].task_class].reserved != kNone) told.summary += "; " + workers_[queues_[job->lanes[group.lane].task_class].reserved].name + " is kept for it";
+  told.summary += kept_text();
   return told;
 }
 

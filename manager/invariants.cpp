@@ -57,7 +57,8 @@ std::optional<std::string> Scheduler::broken_invariant() const {
     if (ahead != worker.ahead.size()) return broken("what waits on it is miscounted: worker", id.value);
     const std::uint64_t key = takes_work(worker) && worker.room.slots > 0 && worker.ahead.empty() ? key_of(worker) : 0;
     if (key != worker.key || (key != 0) != class_index_[worker.worker_class].open.contains({key, ix})) return broken("index of worker", id.value);
-    if (worker.reserved != kNone && queues_[worker.reserved].reserved != ix) return broken("kept for nobody: worker", id.value);
+    if (std::count_if(kept_.begin(), kept_.end(), [&, at = ix](const auto& entry) { return entry.second == at && entry.first.task_class == worker.reserved; }) != (worker.reserved == kNone ? 0 : 1))
+      return broken("kept for nobody, or for two: worker", id.value);
   }
   if (held != runs) return "held and running attempts differ";
   if (slots != slots_) return "slots miscounted";
@@ -78,7 +79,7 @@ std::optional<std::string> Scheduler::broken_invariant() const {
       const bool aside = past != job.history.end() && past->second.not_before == kParked;
       if (aside && ++parked && (!job.votes_of || !job.voted.contains(static_cast<std::uint32_t>(task)))) return broken("a result is parked that nobody gave, in job", id.value);
       const bool awaits = past != job.history.end() && past->second.not_before == kUnvoted && unvoted_.contains(awaiting(job, static_cast<std::uint32_t>(task))) &&
-                          unvoted_.at(awaiting(job, static_cast<std::uint32_t>(task))).contains({job.id, static_cast<std::uint32_t>(task)});
+                          unvoted_.at(awaiting(job, static_cast<std::uint32_t>(task))).tasks.contains({job.id, static_cast<std::uint32_t>(task)});
       const bool delayed = aside || awaits || (past != job.history.end() && delayed_.contains({past->second.not_before, job.id, static_cast<std::uint32_t>(task)}));
       const bool again = group.again && group.again->contains(offset);
       if (offset < group.cursor && !again && !delayed) return broken("a waiting task that nobody will find, in job", id.value);
@@ -108,7 +109,10 @@ std::optional<std::string> Scheduler::broken_invariant() const {
       if (lane.queued != startable) return broken("something could start and is in no queue, or the other way round: job", id.value);
     }
   }
-  for (const auto& [key, tasks] : unvoted_) {
+  for (const auto& [key, ix] : kept_)
+    if (workers_[ix].reserved != key.task_class) return broken("kept, and does not know it: worker", workers_[ix].id.value);
+  for (const auto& [key, kind] : unvoted_) {
+    const auto& tasks = kind.tasks;
     if (tasks.empty()) return "nobody waits for somebody else";
     for (const auto& [id, task] : tasks) {
       const Job* job = live(id);

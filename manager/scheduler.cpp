@@ -365,7 +365,7 @@ void Scheduler::give_up(TaskClassId task_class) {
   const bool last = market_.task(task_class).users == 1;
   market_.give_up(task_class);
   if (!last) return;
-  if (Queue& queue = queues_[task_class]; queue.reserved != kNone) unreserve(queue.reserved);
+  unreserve(task_class, true);
   std::erase(queued_, task_class);
   queues_[task_class] = {};
 }
@@ -481,7 +481,7 @@ void Scheduler::dequeue(Ix ix, std::uint32_t number) {
   queue.stuck = queue.narrow = false;
   queue.hints.clear(), queue.shortlist.clear();
   std::erase(queued_, lane.task_class);
-  if (queue.reserved != kNone) unreserve(queue.reserved);
+  unreserve(lane.task_class, false);
 }
 
 void Scheduler::list_owner(TaskClassId task_class, OwnerId owner) {

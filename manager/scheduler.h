@@ -229,7 +229,7 @@ class Scheduler {
     unsigned times_silent = 0, times_refused = 0;
     Instant resting_until{};
     Instant silent_until{};       // then it is tried once more
-    TaskClassId reserved = kNone;
+    TaskClassId reserved = kNone; // it is in kept_
     Instant reserved_at{};        // when there should be room
     std::uint64_t key = 0;        // its place in the class's open list; 0: not there
   };
@@ -239,8 +239,12 @@ class Scheduler {
   struct Awaiting {               // tasks that can be given to the same workers
     TaskClassId task_class = 0;
     VotesOf of = VotesOf::owners;
-    std::vector<std::string> voted;  // ordered
+    std::vector<std::string> voted{};  // ordered
     friend auto operator<=>(const Awaiting&, const Awaiting&) = default;
+  };
+  struct Unvoted {
+    std::set<std::pair<JobId, std::uint32_t>> tasks;
+    Instant since{};              // as Queue::since
   };
   struct Turn {                   // a lane in its owner's queue: by priority, then who was served longest ago
     int priority;                 // negated
@@ -270,7 +274,6 @@ class Scheduler {
     std::vector<std::int8_t> pace;  // the same in steps of a quarter
     std::vector<std::uint32_t> position;  // by WorkerClassId: in fitting(), or kNone
     Instant since{};              // it waits, and nothing of it was started since
-    Ix reserved = kNone;          // worker kept for it
   };
   struct Pick {
     TaskClassId task_class;
@@ -370,7 +373,7 @@ class Scheduler {
   TaskId task_id(const Run& run) const { return {jobs_[run.job].id, {run.task + 1ull}}; }
 
   // votes.cpp
-  static std::string voter_of(const Worker&, VotesOf);
+  static const std::string& voter_of(const Worker&, VotesOf);
   bool has_voted(const Job&, std::uint32_t task, const Worker&) const;
   Awaiting awaiting(const Job&, std::uint32_t task) const;
   void put_aside(Job&, std::uint32_t task);
@@ -409,6 +412,8 @@ class Scheduler {
   void hint(Ix worker);
   void reserve();
   void unreserve(Ix worker);
+  void unreserve(TaskClassId, bool all);
+  std::optional<std::pair<Ix, std::uint32_t>> first_of(const Awaiting&);
   Instant room_at(TaskClassId, const Worker&, bool& known) const;
   double weight_of(TaskClassId) const;
   std::uint64_t key_of(const Worker&) const;
@@ -455,8 +460,9 @@ class Scheduler {
   std::set<std::pair<Instant, JobId>> deadlines_;
   std::set<Ix> speculative_;             // jobs
   std::set<Ix> parking_;                 // jobs with parked tasks
-  std::map<Awaiting, std::set<std::pair<JobId, std::uint32_t>>> unvoted_;  // tasks that all who had room gave a result of already: they wait for a worker of somebody else, for no time
+  std::map<Awaiting, Unvoted> unvoted_;  // tasks that all who had room gave a result of already: they wait for a worker of somebody else, for no time
   Awaiting unvoted_turn_;                // those of it that were looked at last
+  std::map<Awaiting, Ix> kept_;          // workers kept for what needs much, waiting in a queue or in unvoted_; of nobody's vote: for what has none yet
   std::set<WorkerId> resting_, aside_, silent_;
   std::vector<Ix> roomy_;                // workers that may have room for what waits
   std::vector<Ix> hungry_;               // workers that gave something back in this step: may hold work ahead of their slots

@@ -7,7 +7,7 @@
 
 namespace souk {
 
-std::string Scheduler::voter_of(const Worker& worker, VotesOf of) { return of == VotesOf::owners ? worker.owner : worker.stem; }
+const std::string& Scheduler::voter_of(const Worker& worker, VotesOf of) { return of == VotesOf::owners ? worker.owner : worker.stem; }
 
 std::string Scheduler::voter(WorkerId id, VotesOf of) const {
   const auto at = worker_ix_.find(id);
@@ -125,7 +125,9 @@ Scheduler::Awaiting Scheduler::awaiting(const Job& job, std::uint32_t task) cons
 /// Nobody is asked again before a worker of somebody else has room: with a hundred thousand such tasks even a look at each of them a second is too much.
 void Scheduler::put_aside(Job& job, std::uint32_t task) {
   job.history[task].not_before = kUnvoted;
-  unvoted_[awaiting(job, task)].insert({job.id, task});
+  const auto [at, fresh] = unvoted_.try_emplace(awaiting(job, task));
+  if (fresh) at->second.since = queues_[at->first.task_class].since;
+  at->second.tasks.insert({job.id, task});
 }
 
 void Scheduler::drop_unvoted(Job& job, std::uint32_t task) {
@@ -133,8 +135,8 @@ void Scheduler::drop_unvoted(Job& job, std::uint32_t task) {
   if (past == job.history.end() || past->second.not_before != kUnvoted) return;
   past->second.not_before = {};
   const auto at = unvoted_.find(awaiting(job, task));
-  at->second.erase({job.id, task});
-  if (at->second.empty()) unvoted_.erase(at);
+  at->second.tasks.erase({job.id, task});
+  if (at->second.tasks.empty()) unvoted_.erase(at);
 }
 
 /// Its tasks are about to be of another class, which others may run.
@@ -168,7 +170,7 @@ bool Scheduler::wake_unvoted(Ix ix, bool ahead) {
       if (std::binary_search(key.voted.begin(), key.voted.end(), key.of == VotesOf::owners ? of_owner : of_worker)) continue;
       if (queues_[key.task_class].position.size() != market_.worker_classes()) refresh(key.task_class);
       if (!fits_class(key.task_class, worker.worker_class) || !score(key.task_class, ix)) continue;
-      const auto [id, task] = *here->second.begin();
+      const auto [id, task] = *here->second.tasks.begin();
       const Ix job_at = job_ix(id);
       Job& job = jobs_[job_at];
       const std::uint32_t group = group_of(job, task), lane = job.groups[group].lane;
@@ -177,8 +179,10 @@ bool Scheduler::wake_unvoted(Ix ix, bool ahead) {
       const bool starts = job.startable() && !shares_[job.owner].limited() && !job.lanes[lane].deferred && suits(pick, worker);
       if (starts) room -= market_.task(key.task_class).need.slots;  // else it waits for something else now, and keeps nobody out
       unvoted_turn_ = key;
+      const Instant since = here->second.since;
       drop_unvoted(job, task);  // and `here` with it, if it was the last
       set_waiting(job_at, task, group, Duration(0));
+      queues_[pick.task_class].since = std::min(queues_[pick.task_class].since, since);  // to be woken is not to start
       any = more = true;
     }
   }

@@ -82,6 +82,75 @@ TEST(Jury, WakesWhatFitsBehindWhatNeedsMoreMemoryThanIsLeft) {
   EXPECT_EQ(court.says(2, 3, 1, "42"), "commit 3.1 succeeded after 2; job 3 succeeded; assign 2.1 as 6 to 2");
 }
 
+TEST(Jury, WhatNeedsMuchGetsAWorkerKeptThatMayVote) {
+  Court court;
+  court.join(1, "ada", 2);
+  EXPECT_EQ(court.open_needing(1, 1, {}, 2), "assign 1.1 as 1 to 1");
+  court.hear(Stage::simple_job(2, 1000, 0, "bob"));
+  court.join(2, "eve", 2);
+  court.says(1, 1, 1, "42");  // and so ada's worker is busy with small tasks too
+  std::deque<std::pair<std::uint64_t, Held>> small;
+  for (const auto& [attempt, at] : court.running) small.push_back({at.first.value, {attempt, at.second}});
+  ASSERT_EQ(small.size(), 4u);
+  // Every second one of them ends, so that never two slots of one worker are free by themselves.
+  int seconds = 0;
+  std::string told;
+  for (; court.core.state({{1}, {1}}) == TaskState::waiting && seconds < 60; ++seconds) {
+    court.wait(1s);
+    const auto [worker, what] = small.front();
+    small.pop_front();
+    auto said = Court::outcome("");
+    said.wall = 4s;
+    court.says(worker, what, said);
+    for (const auto& [attempt, at] : court.running)
+      if (at.second.job == JobId{2} && std::none_of(small.begin(), small.end(), [&, id = attempt](const auto& one) { return one.second.attempt == id; })) small.push_back({at.first.value, {attempt, at.second}});
+    if (const std::string why = court.core.why({{1}, {1}}).summary; why.find("kept") != std::string::npos) told = why;
+  }
+  EXPECT_LE(seconds, 10);
+  EXPECT_NE(told.find("w2 is kept for it"), std::string::npos) << told;
+  EXPECT_EQ(court.core.runner({{1}, {1}}), WorkerId{2});
+  EXPECT_EQ(court.says(2, 1, 1, "42").substr(0, 29), "commit 1.1 succeeded after 2;");
+}
+
+TEST(Jury, WhatIsPassedOverAgainAndAgainGetsAWorkerKept) {
+  Court court;
+  court.join(1, "ada", 2);
+  EXPECT_EQ(court.open_needing(1, 1, {}, 2), "assign 1.1 as 1 to 1");
+  JobSubmitted small = Stage::simple_job(2, 1000);
+  small.terms.priority = 1;
+  court.hear(Stage::simple_job(3, 2)), court.join(2, "eve", 2);
+  court.says(1, 1, 1, "42");
+  court.hear(small);
+  int rounds = 0;
+  for (; court.core.state({{1}, {1}}) == TaskState::waiting && rounds < 8; ++rounds) {
+    court.wait(3s);
+    court.hear(WorkerChanged{{2}, WorkerState::draining});
+    while (const auto task = court.task_of(2)) court.says(2, task->job.value, task->task.value, "");
+    court.hear(WorkerChanged{{2}, WorkerState::free});  // there is room for it, and what has more priority takes that
+  }
+  EXPECT_EQ(rounds, 2) << "five seconds after it began to wait, and not after it was looked at";
+}
+
+TEST(Jury, KeepsNoWorkerForWhatItHasASayOn) {
+  Stage stage({}, {5});
+  stage.tell(JobRestored{Stage::simple_job(1, 4), {}, false});
+  JobRestored wide{Stage::simple_job(2, 1), {}, false};
+  wide.job.groups[0].needs.cpus = 2, wide.job.terms.votes_of = VotesOf::owners;
+  Past past;
+  past.task = {1}, past.runs = 1, past.voted = {"owner-1"};
+  wide.past.push_back(past);
+  stage.tell(wide);
+  const auto old = [](std::uint64_t task) { return Held{{{4}, task}, {{1}, {task}}}; };
+  stage.join(1, 2, {old(1), old(2)}), stage.join(2, 2, {old(3), old(4)});
+  stage.after(10s);
+  EXPECT_NE(stage.core.why({{2}, {1}}).summary.find("w2 is kept for it"), std::string::npos) << stage.core.why({{2}, {1}}).summary;
+  stage.done(1, old(1));
+  EXPECT_EQ(stage.done(1, old(2)), "commit 1.2 succeeded");
+  EXPECT_NE(stage.core.why({{2}, {1}}).summary.find("w2 is kept for it"), std::string::npos) << "also when it was looked at where it has a say";
+  stage.done(2, old(3));
+  EXPECT_EQ(stage.done(2, old(4)), "commit 1.4 succeeded; job 1 succeeded; assign 2.1 as 1 to 2");
+}
+
 TEST(Jury, FindsWhoIsOutvoted) {
   Court court;
   court.join(1, "ada"), court.join(2, "bob"), court.join(3, "eve");
