@@ -31,6 +31,11 @@ add_test(NAME story.Services COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/
 set_tests_properties(story.Services PROPERTIES LABELS system TIMEOUT 180 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;KERNEL=$<TARGET_FILE:service-kernel>")
 add_test(NAME story.Sandbox COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/sandbox_test.py)
 set_tests_properties(story.Sandbox PROPERTIES LABELS system TIMEOUT 180 SKIP_RETURN_CODE 77 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
+# Another server, with the market of either kind; skipped where it is not installed.
+foreach(market served hosted)
+  add_test(NAME story.ejabberd.${market} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/ejabberd_test.py)
+  set_tests_properties(story.ejabberd.${market} PROPERTIES LABELS system TIMEOUT 180 SKIP_RETURN_CODE 77 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MARKET=${market}")
+endforeach()
 # Workers of several owners.
 add_test(NAME story.Trust COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/trust_test.py)
 set_tests_properties(story.Trust PROPERTIES LABELS system TIMEOUT 240 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
