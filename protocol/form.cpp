@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "protocol/quoting.h"
+
 namespace souk {
 
 const Field* Form::find(std::string_view var) const {
@@ -32,19 +34,9 @@ namespace {
 
 /// Length of the UTF-8 sequence at the start of `text` (not empty) if it is well formed and a Char of XML 1.0 §2.2, else 0.
 std::size_t xml_char(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
-  const std::uint8_t lead = byte(0);
+  const auto lead = static_cast<std::uint8_t>(text[0]);
   if (lead < 0x80) return lead >= 0x20 || lead == '\t' || lead == '\n' || lead == '\r' ? 1 : 0;
-  const std::size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < size) return 0;  // C0, C1: overlong; 80..BF: no lead; F5..: beyond U+10FFFF
-  std::uint32_t point = lead & (0xFFu >> (size + 1));
-  for (std::size_t i = 1; i < size; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-    point = point << 6 | (byte(i) & 0x3Fu);
-  }
-  if (size == 3 && (point < 0x800 || (point >= 0xD800 && point <= 0xDFFF) || point == 0xFFFE || point == 0xFFFF)) return 0;
-  if (size == 4 && (point < 0x10000 || point > 0x10FFFF)) return 0;
-  return size;
+  return text.starts_with("\xEF\xBF\xBE") || text.starts_with("\xEF\xBF\xBF") ? 0 : utf8_length(text);  // U+FFFE, U+FFFF
 }
 
 /// Where the first character that XML cannot carry begins, or the end.

@@ -7,6 +7,9 @@
 #include <optional>
 #include <string>
 
+#include "protocol/one_line.h"
+#include "protocol/quoting.h"
+
 namespace souk {
 namespace {
 
@@ -49,12 +52,10 @@ Result<Span> parse_span(std::string_view text) {
 
 std::string quoted(std::string_view text) {
   std::string shown;
-  unsigned char before = 0;
-  for (const char c : text.substr(0, 60)) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool second_control = before == 0xC2 && byte >= 0x80 && byte < 0xA0;  // U+0080 to U+009F: U+009B begins a sequence as ESC [ does
-    shown += (byte < 32 || byte == 127 || second_control) ? '?' : c;
-    before = byte;
+  for (std::string_view left = text.substr(0, 60); !left.empty();) {
+    const std::string_view character = left.substr(0, std::max<std::size_t>(1, utf8_length(left)));
+    shown += is_control(character) ? "?" : character;
+    left.remove_prefix(character.size());
   }
   if (text.size() > 60) shown += "...";
   return "'" + shown + "'";

@@ -162,9 +162,9 @@ TEST(NeedsOnTheWire, DamageIsRefusedOrIsInRange) {
 }
 
 TEST(Needs, ARefusedNameIsQuotedAsNoTerminalObeysIt) {
-  const auto refused = check_resource_name("li\x1b[2J\xc2\x9b" "31m");
+  const auto refused = check_resource_name("li\x1b[2J\xc2\x9b" "31m\xe2\x80\xae");
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().what, "resource 'li?[2J\xc2?31m' refused");
+  EXPECT_EQ(refused.error().what, "resource 'li?[2J?31m?' refused");
   EXPECT_EQ(quoted("caf\xc3\xa9"), "'caf\xc3\xa9'");
 }
 
