@@ -32,13 +32,7 @@ std::string own_name(bool by_sudo) {
   std::error_code ignored;
   const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
   const char* const path = by_sudo ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" : std::getenv("PATH");
-  for (std::string_view rest = path ? path : ""; !rest.empty();) {
-    const auto end = std::min(rest.find(':'), rest.size());
-    const fs::path found = fs::path(rest.substr(0, end)) / "souk";
-    if (end > 0 && fs::exists(found, ignored)) return fs::equivalent(found, self, ignored) ? "souk" : self.string();
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  return self.string();
+  return fs::equivalent(search_path("souk", path ? path : ""), self, ignored) ? "souk" : self.string();
 }
 
 int server_init(const Common& common, InitOptions options) {

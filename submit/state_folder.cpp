@@ -86,6 +86,8 @@ bool executable(const fs::path& file) {
   return fs::is_regular_file(file, ignored) && ::access(file.c_str(), X_OK) == 0;
 }
 
+}  // namespace
+
 std::string search_path(const std::string& name, std::string_view path) {
   while (!path.empty()) {
     const auto colon = path.find(':');
@@ -95,8 +97,6 @@ std::string search_path(const std::string& name, std::string_view path) {
   }
   return "";
 }
-
-}  // namespace
 
 Result<Done> write_file(const fs::path& file, std::string_view text) {
   const std::string fresh = file.string() + ".new";

@@ -75,6 +75,8 @@ Result<Person> add_person(const Layout& at, const Settings& settings, std::strin
 Result<Done> remove_person(const Layout& at, const Settings& settings, std::string_view name);
 std::vector<Person> people(const Layout& at, const Settings& settings);
 
+/// The program of that name in the first folder of `path`, as $PATH has them, that has it; empty if none.
+std::string search_path(const std::string& name, std::string_view path);
 /// Finds what `souk up` starts: our programs in $SOUK_PROGRAMS, else beside this program, else in $PATH; Prosody as $SOUK_PROSODY says, else in $PATH.
 Result<ProgramPaths> find_programs();
 
