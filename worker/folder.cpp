@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -12,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "worker/runner_clock.h"
 
 namespace souk {
 namespace {
@@ -84,9 +85,7 @@ class Remover {
   /// Time is up. The clock is asked now and then only.
   bool is_late() {
     if (late_ || until_us_ == INT64_MAX || ++asked_ % 32 != 1) return late_;
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return late_ = now.tv_sec * 1'000'000LL + now.tv_nsec / 1000 >= until_us_;
+    return late_ = runner::now_us() >= until_us_;
   }
 
   /// True if the entry is gone from this directory.

@@ -29,6 +29,7 @@
 #include "protocol/quoting.h"
 #include "protocol/stanza.h"
 #include "protocol/xmpp_link.h"
+#include "worker/home.h"
 #include "worker/probe.h"
 #include "worker/sandbox.h"
 
@@ -91,12 +92,9 @@ Result<Done> private_folder(const fs::path& folder) {
   return Done{};
 }
 
-/// $NAME, else ~/REST.
-Result<fs::path> below_home(const char* name, const char* rest) {
-  if (const char* set = std::getenv(name); set != nullptr && set[0] == '/') return fs::path(set);
-  const char* home = std::getenv("HOME");
-  if (home == nullptr || home[0] != '/') return Error{"no folder for the account", "HOME is not set", "choose one: --dir FOLDER"};
-  return fs::path(home) / rest;
+Result<fs::path> config_folder() {
+  if (auto folder = below_home("XDG_CONFIG_HOME", ".config")) return *folder;
+  return Error{"no folder for the account", "HOME names none", "choose one: --dir FOLDER"};
 }
 
 Result<Credentials> redeem(const InvitationLink& link, const Options& options) {
@@ -189,7 +187,7 @@ std::optional<Error> in_the_way(const fs::path& unit, const fs::path& profile) {
 }
 
 Result<fs::path> unit_of(const std::string& domain) {
-  const auto base = below_home("XDG_CONFIG_HOME", ".config");
+  const auto base = config_folder();
   if (!base) return base.error();
   return base.value() / "systemd" / "user" / unit_name(domain);
 }
@@ -233,7 +231,7 @@ int join(const Options& options) {
     if (const auto proxy = parse_proxy(options.proxy); !proxy) return failed(proxy.error(), kUsage);
   fs::path folder = options.folder;
   if (folder.empty()) {
-    const auto base = below_home("XDG_CONFIG_HOME", ".config");
+    const auto base = config_folder();
     if (!base) return failed(base.error());
     if (const auto made = private_folder(base.value() / "souk"); !made) return failed(made.error());
     folder = base.value() / "souk" / ("worker-" + link.value().domain);

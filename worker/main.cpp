@@ -27,6 +27,7 @@
 #include "worker/confine.h"
 #include "worker/fill.h"
 #include "worker/grid_name.h"
+#include "worker/home.h"
 #include "worker/join.h"
 #include "worker/owner.h"
 #include "worker/probe.h"
@@ -147,11 +148,6 @@ Surroundings in_sandbox(const Surroundings& host) {
   return boxed;
 }
 
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != '\0' ? name : "worker";
-}
-
 /// The folder that programs of one build share.
 fs::path beside_us(const char* program) {
   std::error_code error;
@@ -194,14 +190,12 @@ Result<LockedFolder> default_work() {
 /// Where results wait that the manager has not taken: below the working folder that somebody chose, else where this user's programs keep what must outlive
 /// a restart, by host, since home folders may be shared.
 fs::path default_state(const Options& options, const fs::path& work) {
-  const char* const home = std::getenv("HOME");
-  const char* const base = std::getenv("XDG_STATE_HOME");
-  const bool has_base = base != nullptr && base[0] == '/', has_home = home != nullptr && home[0] == '/';
-  if (!options.work.empty() || (!has_base && !has_home)) return work / ".souk-state";
+  const auto base = below_home("XDG_STATE_HOME", ".local/state");
+  if (!options.work.empty() || !base) return work / ".souk-state";
   // Default working folders are numbered in two places, below ~/.cache and in /var/tmp: `souk-worker-1`, `souk-1000-worker-1`.
   const std::string base_name = work.parent_path().filename().string();
   const std::string name = (base_name.starts_with("souk-") && work.parent_path().parent_path() == "/var/tmp" ? base_name : "souk") + '-' + work.filename().string();
-  return (has_base ? fs::path(base) : fs::path(home) / ".local" / "state") / "souk" / host_name() / name;
+  return *base / "souk" / host_name() / name;
 }
 
 std::string shown(const std::vector<Who>& accept) {

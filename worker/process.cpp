@@ -22,6 +22,7 @@
 #include "protocol/offer.h"
 #include "worker/folder.h"
 #include "worker/leftovers.h"
+#include "worker/runner_clock.h"
 #include "worker/runner_start.h"
 #include "worker/runner_wire.h"
 #include "worker/sandbox.h"
@@ -57,8 +58,6 @@ int lock_within(milliseconds most, int file) {
     if (errno != EWOULDBLOCK || steady_clock::now() > until) return errno;
   return 0;
 }
-
-std::int64_t monotonic_us() { return std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now().time_since_epoch()).count(); }
 
 /// For people, in messages that must be UTF-8: other bytes and control characters become '?'.
 std::string readable(std::string_view text) {
@@ -371,7 +370,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(work_, failure))
       if (entry.path().filename() != kLockFile && entry.path().filename() != kStateFolder) names.push_back(entry.path().filename().string());
-    const std::int64_t until = monotonic_us() + in_us(kTidyMax);
+    const std::int64_t until = runner::now_us() + in_us(kTidyMax);
     for (const auto& name : names) {
       if (remove_tree(folder_.get(), name.c_str(), until) == 0) continue;
       std::string aside = kLeftFolder + std::to_string(left_.size()) + "-" + std::to_string(getpid());  // its name may be needed
@@ -846,7 +845,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       sweep_adopted();
     }
     if (std::exchange(adopts_, false)) adopt_orphans(false);
-    const std::int64_t tidied = monotonic_us() + in_us(kTidyMax);
+    const std::int64_t tidied = runner::now_us() + in_us(kTidyMax);
     for (const auto& runner : runners)
       if (!runner->folder.empty()) remove_tree(folder_.get(), runner->folder.c_str(), tidied);
     if (sandbox_) {

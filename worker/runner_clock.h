@@ -1,4 +1,4 @@
-// The clock of souk-runner.
+// The clock of souk-runner, and of whoever tells what it shares with the worker how long it may take.
 #pragma once
 #include <cstdint>
 #include <ctime>

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "protocol/form.h"
+#include "worker/home.h"
 
 namespace souk::worker {
 
@@ -75,13 +76,7 @@ bool is_on_disk(fs::path folder) {
 }  // namespace
 
 fs::path default_base() {
-  const char* const cache = std::getenv("XDG_CACHE_HOME");
-  const char* const home = std::getenv("HOME");
-  fs::path base;
-  if (cache != nullptr && cache[0] == '/') base = cache;
-  else if (home != nullptr && home[0] == '/' && home[1] != 0) base = fs::path(home) / ".cache";
-  char host[256] = {};
-  if (!base.empty() && is_on_disk(base) && ::gethostname(host, sizeof host - 1) == 0 && host[0] != 0) return base / "souk" / host;
+  if (const auto base = below_home("XDG_CACHE_HOME", ".cache"); base && is_on_disk(*base)) return *base / "souk" / host_name();
   return fs::path("/var/tmp") / ("souk-" + std::to_string(::geteuid()));
 }
 

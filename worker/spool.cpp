@@ -23,6 +23,7 @@
 #include "grid.pb.h"
 #include "protocol/form.h"
 #include "protocol/payload.h"
+#include "worker/home.h"
 
 namespace souk::worker {
 
@@ -53,11 +54,6 @@ std::string file_of(const std::string& grid) {
   char name[48];
   std::snprintf(name, sizeof name, "results-%016llx.sqlite", static_cast<unsigned long long>(mark_of(grid)));
   return name;
-}
-
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
 }
 
 /// Everything but its streams, which may be large.
