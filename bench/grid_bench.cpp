@@ -183,6 +183,8 @@ class Swarm {
       setup.profile.account.jid = jid.substr(0, jid.find('/')) + '/' + setup.nick;
       setup.offer.slots = setup.offer.cpus = slots, setup.offer.hostname = "bench";
       setup.enters = false;
+      // This thread checks the passwords of all. When thousands come back at once that takes longer than one may take to log in, and whoever is given up then begins anew, for ever.
+      setup.link.login_max = setup.link.silence_max = 10min;
       const std::size_t index = all_.size();
       souk::worker::Session::Slots does;
       does.start = [this, index](int slot, souk::worker::Assignment, souk::worker::Granted, std::function<void(souk::Outcome)> finished) { start(index, slot, std::move(finished)); };

@@ -20,7 +20,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kConnectPauseMax = 8s;// between two connects: a manager waits 10 s for who was at work before it gives that to others
 constexpr auto kReportWithin = 20s;  // the manager writes to its disk before it answers
 constexpr auto kLeaseWithin = 10s;
 constexpr auto kTermTogether = 20ms;  // between a TERM that ended a task and the one to us, if somebody sent both
@@ -100,7 +99,7 @@ Limits limits_of(const Session::Setup& setup) {
 
 Session::Session(boost::asio::io_context& loop, Setup setup, Slots slots, Spool* spool, Restored found)
     : loop_(loop), manager_(canonical(setup.profile.manager)), accept_(setup.offer.accept), slots_(std::move(slots)), slot_count_(setup.offer.slots), nick_(setup.nick), spool_(spool), refuses_(std::move(setup.refuses)),
-      agent_(limits_of(setup)), link_(loop, setup.profile.account, XmppLink::Limits{.retry_max = kConnectPauseMax, .refused_again = true}), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
+      agent_(limits_of(setup)), link_(loop, setup.profile.account, setup.link), disco_(link_), remote_(link_, disco_, setup.owner, setup.offer.slots),
       room_(loop, link_, disco_, {canonical(setup.profile.room), setup.nick, manager_, setup.ping_every}), wake_(loop), hello_late_(loop), enters_(setup.enters), state_is_copied_(setup.state_is_copied) {
   disco_.set_info("", info_of(setup.offer));
   room_.show(agent_.state(), agent_.status());

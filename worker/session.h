@@ -29,6 +29,7 @@ class Session {
  public:
   struct Setup {
     Profile profile;    // its account with the full JID wished for
+    XmppLink::Limits link{.retry_max = std::chrono::seconds(8), .refused_again = true};  // of the pause: a manager waits 10 s for who was at work before it gives that to others
     std::string nick;   // in the room
     Offer offer;        // also says how many slots
     Limits limits;      // slots and capacity are taken from the offer
