@@ -305,6 +305,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     std::string box;                 // what its sandbox is for; empty: it has none
     ControlGroups::Group group;
     std::uint64_t killed_for_memory = 0;
+    bool doubtful = false;  // the kernel killed for memory when what runs may have begun already, or the one before it had not ended
     Fd output;
     std::function<void(Outcome)> finished;  // of the attempt that runs; empty: idle
     std::uint64_t serial = 0;
@@ -457,6 +458,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
     if (!slot.group.exists()) slot.group = sandbox_->groups().make(number);
     if (!slot.group.exists() || !slot.group.limit(bounds.memory, bounds.processes)) return "cannot limit its memory and processes by a control group: " + text_of(errno);
     slot.killed_for_memory = slot.group.killed_for_memory();
+    slot.doubtful = false;
     return "";
   }
 
@@ -685,6 +687,10 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   /// Which bound of its sandbox ended it, where that can be known.
   void tell_bound(Slot& slot, const runner::Report& report, Outcome& outcome) {
     const Bounds& bounds = slot.launch.box->bounds;
+    const std::uint64_t killed = slot.group.exists() ? slot.group.killed_for_memory() : 0;
+    const bool struck = killed > slot.killed_for_memory, not_alone = struck && slot.next && slot.next->sent_to == slot.runner;  // that may have begun before we looked
+    const bool doubtful = std::exchange(slot.doubtful, not_alone) || not_alone;
+    slot.killed_for_memory = killed;
     const auto mib = [](std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
     if (report.over_disk) {
       outcome.why = "killed: it took more than " + mib(bounds.disk) + " on disk, or a million files; ask for more with --disk";
@@ -694,13 +700,12 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
       outcome.why = "killed: it wrote a file of more than " + mib(bounds.file) + "; ask for more with --disk";
     } else if (report.signal == SIGXCPU) {
       outcome.why = "killed: it took more processor time than this worker's owner allows";
-    } else if (slot.group.exists()) {
-      const std::uint64_t killed = slot.group.killed_for_memory();
-      if (killed > slot.killed_for_memory) {
-        outcome.why = "killed by the kernel, or some of its processes were: it took more than " + mib(bounds.memory) + " of memory; ask for more with --memory";
-        if (outcome.succeeded()) outcome.cause = Cause::signaled, outcome.signal = SIGKILL;  // what is missing in its result, nobody can tell
-      }
-      slot.killed_for_memory = killed;
+    } else if (doubtful && outcome.succeeded()) {
+      outcome.cause = Cause::lost;
+      outcome.why = "the kernel killed a process for memory in its sandbox, and it cannot be told whether it was its own or of the attempt beside it";
+    } else if (struck) {
+      outcome.why = "killed by the kernel, or some of its processes were: it took more than " + mib(bounds.memory) + " of memory; ask for more with --memory";
+      if (outcome.succeeded()) outcome.cause = Cause::signaled, outcome.signal = SIGKILL;  // what is missing in its result, nobody can tell
     }
   }
 

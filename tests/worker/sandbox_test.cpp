@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include <map>
+#include <thread>
 
 #include "executor_stage.h"
 #include "worker/sandbox.h"
@@ -341,6 +342,37 @@ TEST(SandboxedTask, CannotMakeItsRunnerWait) {
   EXPECT_NE(outcome.out.find(none), std::string::npos) << "as it was: " << outcome.out << outcome.err;
   EXPECT_NE(none.find(" 0  TS"), std::string::npos) << none;
   EXPECT_NE(outcome.out.find("5\nown\n"), std::string::npos) << "its own are its own: " << outcome.out << outcome.err;
+}
+
+/// What is lined up begins before anybody looks what became of the one before it.
+TEST(SandboxedTask, IsNotBlamedForTheOneBeforeItInItsSlot) {
+  BOXES(stage);
+  if (stage.level != SandboxLevel::cgroup) GTEST_SKIP() << "only control groups count kills: " << stage.note;
+  const auto boxed = [](std::string line) {
+    Bounds bounds = of_memory(100 << 20);
+    bounds.file = 1 << 20;
+    return Boxes::boxed(std::move(line), bounds);
+  };
+  const std::string greedy = "python3 -c 'a = bytearray(150 << 20)'; ";
+  for (const std::string end : {"exec head -c 2M /dev/zero > big", "exit 0"}) {
+    SCOPED_TRACE(end);
+    std::vector<Outcome> outcomes;
+    const auto ended = [&](Outcome outcome) { outcomes.push_back(std::move(outcome)); };
+    stage.executor->start(0, boxed(greedy + end), ended);
+    stage.executor->line_up(0, boxed("echo honest"), ended, [] { ADD_FAILURE() << "nobody recalled it"; });
+    ASSERT_TRUE(stage.until([&] { return outcomes.size() == 2; }));
+    EXPECT_FALSE(outcomes[0].succeeded());
+    EXPECT_TRUE(outcomes[1].succeeded() || outcomes[1].cause == Cause::lost) << outcomes[1].why;  // the second: it runs again
+    EXPECT_EQ(outcomes[1].out, "honest\n");
+    EXPECT_EQ(stage.run(boxed("echo next")).out, "next\n");
+    outcomes.clear();
+    stage.executor->start(0, boxed("echo honest"), ended);
+    stage.executor->line_up(0, boxed(greedy + "exit 0"), ended, [] { ADD_FAILURE() << "nobody recalled it"; });
+    std::this_thread::sleep_for(2s);  // the loop is late: both end before it looks
+    ASSERT_TRUE(stage.until([&] { return outcomes.size() == 2; }));
+    EXPECT_TRUE(outcomes[0].succeeded() || outcomes[0].cause == Cause::lost) << outcomes[0].why;
+    EXPECT_FALSE(outcomes[1].succeeded()) << outcomes[1].why;
+  }
 }
 
 /// Whatever keeps a runner from its work: here one that never answers.
