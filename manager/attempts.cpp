@@ -105,19 +105,15 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
 
 /// Whether a claimed attempt goes on, of a task that runs already; what gives way to it is stopped. Of two of one owner the newer gives way: the other has run for longer.
 /// Nobody's word stops what another owner runs: the claimed one was given up because its worker fell silent, maybe by intent, or is of an earlier life, and may have been refused or
-/// handed back there, of which nothing is on disk. So both go on, and the first result counts. Of three the oldest goes, and where results are votes, of two: there a task has one attempt at a time.
+/// handed back there, of which nothing is on disk. So both go on, and the first result counts. A third goes, and where results are votes, a second: there a task has one attempt at a time.
 bool Scheduler::make_way(Ix job_at, std::uint32_t task, std::uint32_t group, Ix ix, const Held& held, Actions& actions) {
   Job& job = jobs_[job_at];
   std::vector<Ix> runs{job.running.at(task)}, stopped;
   if (const Ix other = runs_[runs.front()].other; other != kNone) runs.push_back(other);
   for (const Ix run : runs)
     if (workers_[runs_[run].worker].owner == workers_[ix].owner) stopped.push_back(run);
-  if (stopped.empty() && (job.votes_of || runs.size() > 1)) {
-    stopped.push_back(*std::min_element(runs.begin(), runs.end(), [this](Ix a, Ix b) { return runs_[a].attempt < runs_[b].attempt; }));
-    if (held.attempt < runs_[stopped.front()].attempt) return false;
-  } else if (std::any_of(stopped.begin(), stopped.end(), [&](Ix run) { return runs_[run].attempt < held.attempt; })) {
-    return false;
-  }
+  if (stopped.empty() && (job.votes_of || runs.size() > 1)) return false;
+  if (std::any_of(stopped.begin(), stopped.end(), [&](Ix run) { return runs_[run].attempt < held.attempt; })) return false;
   for (const Ix run : stopped) {
     const WorkerId there = workers_[runs_[run].worker].id;
     actions.push_back(Stop{there, {runs_[run].attempt, held.task}});

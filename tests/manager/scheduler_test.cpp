@@ -95,11 +95,13 @@ TEST(Scheduler, AClaimOfAnEarlierLifeStopsNothingOfAnotherOwners) {
     EXPECT_EQ(claim_first ? stage.join(1, 1, {stage.old(2)}) : stage.join(2, 1, {stage.old(3)}), "");
     EXPECT_EQ(claim_first ? stage.join(2, 1, {stage.old(3)}) : stage.join(1, 1, {stage.old(2)}), "") << "both go on";
     EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.old(2)}}), "");
-    EXPECT_EQ(stage.join(3, 1, {stage.old(1)}), "stop 1 on 3") << "of three the oldest goes";
-    EXPECT_EQ(stage.join(4, 1, {stage.old(4)}), "stop 2 on 1");
-    for (const std::uint64_t worker : {3, 1})  // they do not stop, and say so again
-      EXPECT_EQ(stage.tell(LeaseRenewed{{worker}, WorkerState::busy, {stage.old(worker == 3 ? 1 : 2)}}), worker == 3 ? "stop 1 on 3" : "stop 2 on 1");
-    if (claim_first) EXPECT_EQ(stage.done(2, stage.old(3)), "stop 4 on 4; commit 1.1 succeeded after 3; job 1 succeeded");
+    EXPECT_EQ(stage.join(3, 1, {stage.old(1)}), "stop 1 on 3") << "a third goes, older";
+    EXPECT_EQ(stage.join(4, 1, {stage.old(4)}), "stop 4 on 4") << "or newer";
+    for (const std::uint64_t worker : {3, 4}) {  // they do not stop, and say so again
+      const std::uint64_t attempt = worker == 3 ? 1 : 4;
+      EXPECT_EQ(stage.tell(LeaseRenewed{{worker}, WorkerState::busy, {stage.old(attempt)}}), "stop " + std::to_string(attempt) + " on " + std::to_string(worker));
+    }
+    if (claim_first) EXPECT_EQ(stage.done(2, stage.old(3)), "stop 2 on 1; commit 1.1 succeeded after 2; job 1 succeeded");
     else EXPECT_EQ(stage.done(3, stage.old(1)).substr(0, 8), "stop 3 o") << "its result may be on its disk already, and counts";
   }
 }
@@ -131,13 +133,25 @@ TEST(Scheduler, OfTwoClaimsOfOneOwnerTheOlderStays) {
   }
 }
 
-TEST(Scheduler, OfTwoClaimsOfATaskWithVotesTheNewerStays) {
+TEST(Scheduler, OfTwoClaimsOfATaskWithVotesTheFirstStays) {
   for (const bool older_first : {true, false}) {
     NextLife stage(1, {}, VotesOf::owners);
     older_first ? stage.join(1, 1, {stage.old(2)}) : stage.join(2, 1, {stage.old(3)});
-    EXPECT_EQ(older_first ? stage.join(2, 1, {stage.old(3)}) : stage.join(1, 1, {stage.old(2)}), "stop 2 on 1");
-    EXPECT_EQ(stage.tell(LeaseRenewed{{1}, WorkerState::busy, {stage.old(2)}}), "stop 2 on 1");
+    EXPECT_EQ(older_first ? stage.join(2, 1, {stage.old(3)}) : stage.join(1, 1, {stage.old(2)}), older_first ? "stop 3 on 2" : "stop 2 on 1");
   }
+}
+
+TEST(Scheduler, WhoRenewsWhatItGaveUpStopsNothingOfTwoOthers) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.join(2), "assign 1.1 as 2 to 2");
+  EXPECT_EQ(stage.tell(WorkerLost{{1}}), "");
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.join(3), "assign 1.1 as 3 to 3");
+  EXPECT_EQ(stage.join(1, 1, {stage.held(1, 1, 1)}), "") << "both go on";
+  EXPECT_EQ(stage.tell(LeaseRenewed{{2}, WorkerState::busy, {stage.held(2, 1, 1)}}), "stop 2 on 2") << "newer than the first, and yet nothing goes for it";
+  EXPECT_EQ(stage.done(1, stage.held(1, 1, 1)).substr(0, 9), "stop 3 on");
 }
 
 TEST(Scheduler, WhoLetsALeaseEndAndGoesOnStopsNothingOfAnotherOwners) {
