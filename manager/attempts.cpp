@@ -57,7 +57,7 @@ void Scheduler::adopt(Ix ix, const Held& held, bool greeted, Actions& actions) {
   const Ix job_at = job_ix(held.task.job);
   Job* job = job_at == kNone ? nullptr : &jobs_[job_at];
   const auto lost = lost_.find(held.attempt);
-  const bool ours = lost != lost_.end() && lost->second == std::pair{worker.id, held.task};
+  const bool ours = lost != lost_.end() && lost->second.worker == worker.id && lost->second.task == held.task;
   const bool inherited = greeted && job && job->restored && held.attempt.epoch < epoch_ && held.attempt.epoch.value > 0 && held.attempt.epoch >= job->born;
   if (!job || held.task.task.value < 1 || held.task.task.value > job->states.size() || (!ours && !inherited)) {
     actions.push_back(Stop{worker.id, held});
@@ -269,7 +269,7 @@ void Scheduler::promote(Ix ix) {
 /// The attempt counts no more, but a success of it still does while its task has not ended.
 void Scheduler::give_up(AttemptId attempt, WorkerId worker, TaskId task) {
   auto& all = lost_of_[task];
-  if (all.size() >= kLostMax || !lost_.emplace(attempt, std::pair{worker, task}).second) return;
+  if (all.size() >= kLostMax || !lost_.try_emplace(attempt, Lost{worker, task}).second) return;
   all.push_back(attempt);
 }
 
@@ -412,7 +412,7 @@ void Scheduler::on(const AttemptFinished& e, Actions& actions) {
     const auto lost = lost_.find(e.what.attempt);
     if (souk::ended(job->states.get(task))) return actions.push_back(Drop{e.what, "committed already"});
     // What earlier lives gave out was claimed in the answer to our greeting, or is not believed.
-    if (lost == lost_.end() || lost->second != std::pair{e.worker, e.what.task}) return actions.push_back(Drop{e.what, "never given to this worker"});
+    if (lost == lost_.end() || lost->second.worker != e.worker || lost->second.task != e.what.task) return actions.push_back(Drop{e.what, "never given to this worker"});
     if (!e.succeeded || job->canceled || job->dropped || job->votes_of) return actions.push_back(Drop{e.what, "given to another worker since"});
     if (const auto known = worker_ix_.find(e.worker); known != worker_ix_.end()) worker_at = known->second;
   }

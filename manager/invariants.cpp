@@ -125,8 +125,8 @@ std::optional<std::string> Scheduler::broken_invariant() const {
     }
   }
   if (waiting != waiting_ || running != running_) return "totals differ";
-  for (const auto& [attempt, who] : lost_)
-    if (const Job* job = live(who.second.job); !job || souk::ended(job->states.get(who.second.task.value - 1))) return broken("a lost attempt outlived its task: attempt", attempt.number);
+  for (const auto& [attempt, lost] : lost_)
+    if (const Job* job = live(lost.task.job); !job || souk::ended(job->states.get(lost.task.task.value - 1))) return broken("a lost attempt outlived its task: attempt", attempt.number);
   if (!open_) return std::nullopt;
   for (const TaskClassId task_class : queued_) {
     const auto pick = const_cast<Scheduler*>(this)->next(task_class);  // only sorts anew whom it finds in the wrong place

@@ -450,7 +450,12 @@ class Scheduler {
   std::vector<Run> runs_;
   std::vector<Ix> free_runs_;
   boost::unordered_flat_map<AttemptId, Ix, std::hash<AttemptId>> run_ix_;
-  std::map<AttemptId, std::pair<WorkerId, TaskId>> lost_;  // given to somebody else since; their late success still counts
+  struct Lost {
+    WorkerId worker;
+    TaskId task;
+    bool counted = false;  // its worker went without a word, and with it this: one loss, however often that worker does so
+  };
+  std::map<AttemptId, Lost> lost_;  // given to somebody else since; their late success still counts
   std::map<TaskId, std::vector<AttemptId>> lost_of_;       // to forget them with their task
 
   std::vector<Queue> queues_;            // by TaskClassId

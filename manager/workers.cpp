@@ -99,9 +99,9 @@ void Scheduler::on(const WorkerLost& e, Actions& actions) {
   for (const Ix run : held) requeue(run, "worker-lost", true, actions);
   // Whose leases had ended before it was seen to be gone, it took with it all the same.
   if (worker.silent)
-    for (const auto& [attempt, who] : lost_)
-      if (who.first == e.worker)
-        if (Job* job = live(who.second.job)) ++job->history[static_cast<std::uint32_t>(who.second.task.value - 1)].losses;
+    for (auto& [attempt, lost] : lost_)
+      if (lost.worker == e.worker && !std::exchange(lost.counted, true))
+        if (Job* job = live(lost.task.job)) ++job->history[static_cast<std::uint32_t>(lost.task.task.value - 1)].losses;
   if (worker.reserved != kNone) unreserve(ix);
   slots_ -= worker.slots, gpus_ -= static_cast<int>(worker.offer->gpus.size()), memory_ -= worker.offer->memory_bytes;
   resting_.erase(worker.id), aside_.erase(worker.id), silent_.erase(worker.id);

@@ -141,6 +141,23 @@ TEST(Scheduler, OfTwoClaimsOfATaskWithVotesTheFirstStays) {
   }
 }
 
+TEST(Scheduler, WhoGoesWithoutAWordAgainAndAgainTakesATaskWithItOnce) {
+  Stage stage;
+  stage.join(1), stage.submit(1);
+  EXPECT_EQ(stage.after(31s), "requeue 1.1: lease-ended");
+  EXPECT_EQ(stage.join(2), "assign 1.1 as 2 to 2");
+  stage.tell(WorkerLost{{1}});
+  for (std::uint64_t n = 2; n <= 7; ++n) {
+    stage.join(1);
+    const std::string own = std::to_string(n) + ".1";
+    EXPECT_EQ(stage.submit(n).substr(0, 10), "assign " + own);
+    EXPECT_EQ(stage.tell(LeaseRenewed{{2}, WorkerState::busy, {stage.held(2, 1, 1)}}), "");
+    for (int s = 0; s < 4; ++s) stage.after(8s), stage.tell(LeaseRenewed{{2}, WorkerState::busy, {stage.held(2, 1, 1)}});  // who is there speaks, the other does not
+    stage.tell(JobHeld{{n}}), stage.tell(WorkerLost{{1}});
+  }
+  EXPECT_EQ(stage.tell(WorkerLost{{2}}), "requeue 1.1: worker-lost");
+}
+
 TEST(Scheduler, WhoRenewsWhatItGaveUpStopsNothingOfTwoOthers) {
   Stage stage;
   stage.join(1), stage.submit(1);
