@@ -212,7 +212,10 @@ int install(const std::vector<std::string>& command, const fs::path& unit, const
   std::fflush(stdout);
   // Not `enable --now`: one of an earlier time that runs would go on as it was.
   if (!run({"systemctl", "--user", "daemon-reload"}) || !run({"systemctl", "--user", "enable", name}) || !run({"systemctl", "--user", "restart", name})) {
-    std::printf("systemd did not start it (no user session here?). Later: systemctl --user daemon-reload; systemctl --user enable --now %s\n", name.c_str());
+    // After su or sudo there is no session; whom systemd starts things for without one, root says.
+    std::printf("systemd did not start it. Where you did not log in yourself (su, sudo), first: sudo loginctl enable-linger %u; export XDG_RUNTIME_DIR=/run/user/%u\n"
+                "Then: systemctl --user daemon-reload; systemctl --user enable --now %s\n",
+                ::getuid(), ::getuid(), name.c_str());
     return kFailed;
   }
   std::this_thread::sleep_for(kSettles);
@@ -220,7 +223,7 @@ int install(const std::vector<std::string>& command, const fs::path& unit, const
     std::printf("systemd started it, and it does not run: journalctl --user -u %s says why. Later: systemctl --user restart %s\n", name.c_str(), name.c_str());
     return kFailed;
   }
-  std::printf("It works now, and whenever you are logged in; also when you are not: loginctl enable-linger\nTo stop it: systemctl --user disable --now %s\n", name.c_str());
+  std::printf("It works now, and whenever you are logged in; also when you are not: sudo loginctl enable-linger %u\nTo stop it: systemctl --user disable --now %s\n", ::getuid(), name.c_str());
   return 0;
 }
 
@@ -239,7 +242,11 @@ int join(const Options& options) {
   folder = fs::absolute(folder);
   std::error_code ignored;
   const fs::path profile = folder / "worker.toml";
-  if (fs::exists(profile, ignored)) return failed({"nothing was done", "this machine joined " + link.value().domain + " already", "start it: souk-worker --profile " + profile.string() + "; or join anew after removing " + folder.string()}, kUsage);
+  const bool joined = fs::exists(profile, ignored);
+  if (joined && !options.install)
+    return failed({"nothing was done", "this machine joined " + link.value().domain + " already",
+                   "start it: souk-worker --profile " + shell_word(profile.string()) + "; as a service of yours: this command with --install; or join anew after removing " + folder.string()},
+                  kUsage);
   // Before a use of the invitation is spent.
   const auto unit = unit_of(link.value().domain);
   if (options.install) {
@@ -251,6 +258,10 @@ int join(const Options& options) {
     trial.insert(trial.end(), options.words.begin(), options.words.end());
     if (!run(trial)) return failed({"nothing was done", "the worker's options behind -- are not good, as it says above", "souk-worker --help has them; the invitation is still good"}, kUsage);
   }
+  std::vector<std::string> command{self().string(), "--profile", profile.string()};
+  command.insert(command.end(), options.words.begin(), options.words.end());
+  // Who said no to the service, or had no session for one, needs no other invitation for it.
+  if (joined) return install(command, unit.value(), link.value().domain, profile);
   if (const auto made = private_folder(folder); !made) return failed(made.error());
 
   ProbeOptions probing;
@@ -277,8 +288,6 @@ int join(const Options& options) {
   if (const auto done = write_private(profile, text); !done) return failed(done.error());
   std::printf("Joined %s as %s; the account is in %s\n", link.value().domain.c_str(), credentials.value().jid.c_str(), folder.c_str());
 
-  std::vector<std::string> command{self().string(), "--profile", profile.string()};
-  command.insert(command.end(), options.words.begin(), options.words.end());
   bool installs = options.install;
   if (!installs && !options.no_start && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
     std::printf("Start it whenever you log in, as a service of yours? [y/N] ");

@@ -612,6 +612,15 @@ class Invitations(Grid):
             text = file.read()
         self.assertIn('"--slots" "2"\n', text)
         self.assertIn("\nWorkingDirectory=-/", text)
+        # Who said no, or had no session, needs no other invitation: this one is used up.
+        again = self.place.call("user", PROGRAM["worker"], "join", link)
+        self.assertEqual(again.code, 2, again)
+        self.assertIn("this command with --install", again.err)
+        again = self.place.call("user", PROGRAM["worker"], "join", link, "--install", "--", "--slots", 3)
+        self.assertIn("enable-linger", again.out)
+        self.assertNotIn("not good", again.err)
+        with open(unit) as file:
+            self.assertIn('"--slots" "3"\n', file.read())
 
     def test_it_writes_over_nothing_of_somebody_else(self):
         link = self.invite("worker")["link"]
