@@ -170,7 +170,7 @@ std::string unit(const ServerSite& site, const std::string& comment, const std::
                  const std::string& run_as) {
   return fmt::format(
       "# Written by `souk server init` for {}.\n{}[Unit]\nDescription={}\nAfter=network-online.target\nWants=network-online.target\n{}\n[Service]\nUser={}\nExecStart={}\n{}"
-      "Restart=on-failure\nRestartSec=2\nNoNewPrivileges=true\nUMask=0077\n\n[Install]\nWantedBy=multi-user.target\n",
+      "Restart=on-failure\nNoNewPrivileges=true\nUMask=0077\n\n[Install]\nWantedBy=multi-user.target\n",
       site.domain, comment, about, unit_lines, run_as, unit_line(command), service_lines);
 }
 
@@ -230,14 +230,18 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
 
   // Debian's packages start a server at 5222, beside which Prosody would run on with no port at all. At another port the two get along.
   const std::string alone = site.clients == ServerSite{}.clients ? "Conflicts=prosody.service ejabberd.service\nAfter=prosody.service ejabberd.service\n" : "";
+  // What neither needs wherever its folder is. Not of the worker: a sandbox is made of namespaces, a /proc of its own and control groups.
+  const std::string closed =
+      "CapabilityBoundingSet=\nLockPersonality=true\nPrivateDevices=true\nProtectClock=true\nProtectControlGroups=true\nProtectHostname=true\nProtectKernelLogs=true\nProtectKernelModules=true\n"
+      "ProtectKernelTunables=true\nRestrictNamespaces=true\nRestrictRealtime=true\nRestrictSUIDSGID=true\nSystemCallArchitectures=native\n";
   const std::vector<std::string> server = prosody ? std::vector<std::string>{site.server.string(), "-F", "--config", at.config(site.kind).string()}
                                                   : std::vector<std::string>{at.start().string(), at.server().string()};
-  files.push_back({at.unit("server"), unit(site, "", "XMPP server of the grid " + site.domain, server, alone, certificate_lines(site) + "LimitNOFILE=65536\n", site.run_as)});
+  files.push_back({at.unit("server"), unit(site, "", "XMPP server of the grid " + site.domain, server, alone, certificate_lines(site) + "LimitNOFILE=65536\nRestartSec=2\n" + closed, site.run_as)});
   files.push_back({at.unit("manager"),
                    unit(site, "", "Manager of the grid " + site.domain,
                         {site.manager.string(), "--profile", at.profile("manager").string(), "--state", (site.dir / "manager" / "state").string(), "--policy", at.policy().string(), "--admin",
                          site.admin + "@" + site.domain},
-                        "After=souk-server.service\nWants=souk-server.service\n", "LimitNOFILE=65536\n", site.run_as)});
+                        "After=souk-server.service\nWants=souk-server.service\n", "LimitNOFILE=65536\nRestartSec=2\n" + closed, site.run_as)});
   // For workers' machines: where the programs and the user are there is not known here, so it names the program without a folder, which systemd looks for in the usual ones, and tells how
   // the rest is made. Its first process hands back what runs. Their owner is who runs the grid, not the account that they share: whoever reads its password on one machine would run bare tasks on all.
   files.push_back({at.unit("worker"),
@@ -249,7 +253,8 @@ std::vector<PlannedFile> plan_server(const ServerSite& site, const ServerSecrets
                         "#   sudo install -m 644 souk-worker.service /etc/systemd/system\n"
                         "#   sudo systemctl enable --now souk-worker\n",
                         "Worker of the grid " + site.domain, {"souk-worker", "--profile", "/etc/souk/worker.toml", "--work", "/var/lib/souk/work", "--owner", site.admin + "@" + site.domain}, "",
-                        "StateDirectory=souk\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\n", "souk")});
+                        // Banned it comes back by itself when it may; many of them should not log in every other second until then.
+                        "StateDirectory=souk\nDelegate=yes\nKillMode=mixed\nTimeoutStopSec=30\nRestartSec=10\n", "souk")});
   return files;
 }
 

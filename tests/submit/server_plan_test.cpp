@@ -115,6 +115,17 @@ TEST(ServerPlan, KnowsNothingOfTheMachinesOnWhichWorkersRun) {
   EXPECT_FALSE(has(unit, "/opt/")) << unit;
 }
 
+TEST(ServerPlan, ShutsServerAndManagerInAndLeavesAWorkerWhatItsSandboxIsMadeOf) {
+  const auto site = some_site(ServerKind::prosody);
+  for (const char* line : {"ProtectControlGroups=true", "ProtectKernelTunables=true", "RestrictNamespaces=true", "PrivateDevices=true", "CapabilityBoundingSet=", "RestartSec=2"}) {
+    for (const char* name : {"souk-server.service", "souk-manager.service"}) EXPECT_TRUE(has(text_of(site, name), "\n" + std::string(line) + "\n")) << name << ' ' << line;
+    EXPECT_FALSE(has(text_of(site, "souk-worker.service"), "\n" + std::string(line) + "\n")) << line;
+  }
+  EXPECT_TRUE(has(text_of(site, "souk-worker.service"), "\nDelegate=yes\n"));
+  EXPECT_TRUE(has(text_of(site, "souk-worker.service"), "\nRestartSec=10\n"));
+  for (const char* line : {"ProtectSystem", "ProtectHome", "PrivateTmp"}) EXPECT_FALSE(has(text_of(site, "souk-server.service"), line)) << "its folder may be anywhere";
+}
+
 TEST(ServerPlan, LeavesThreeCommands) {
   const auto commands = remaining_commands(some_site(ServerKind::prosody));
   ASSERT_EQ(commands.size(), 3u);

@@ -17,6 +17,8 @@ import time
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "units", socket.gethostname())
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in which systemd looks for a program that is named without a folder
 LEFT_OUT = {"Description", "After", "Wants", "Conflicts", "Restart", "RestartSec", "WantedBy", "Delegate", "KillMode", "TimeoutStopSec"}  # when and how often, not how
+LEFT_OUT |= {"CapabilityBoundingSet", "LockPersonality", "PrivateDevices", "ProtectClock", "ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules",
+             "ProtectKernelTunables", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "SystemCallArchitectures"}  # what is taken away
 KNOWN = {"User", "ExecStart", "ExecStartPre", "LoadCredential", "StateDirectory", "LimitNOFILE", "NoNewPrivileges", "UMask"}
 
 
