@@ -237,6 +237,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     for (const auto& [name, value] : offer.tags) (*o.mutable_tags())[name] = value;
     for (const auto& [name, resource] : offer.resources) (*o.mutable_resources())[name] = written(resource);
     for (const auto& name : offer.services) o.add_services(name);
+    for (const auto& name : offer.images) o.add_images(name);
     o.set_speed(offer.speed);
     o.set_sandbox(std::string(name_of(offer.sandbox))), o.set_sandbox_note(printable(offer.sandbox_note)), o.set_network(offer.network);
     for (const Who& who : offer.accept) o.add_accept(printable(who.text()));

@@ -35,13 +35,14 @@ Result<Done> check(const wire::Retry& retry) {
   return Done{};
 }
 
-/// Who calls a service needs a worker that offers it; who asks for a sandbox, or in one for the network, one that can give it.
+/// Who calls a service, or names an image, needs a worker that offers it; who asks for a sandbox, or in one for the network, one that can give it.
 template <class Tasks>
 std::string requirement_of(const Tasks& group) {
   const wire::Command& command = group.command();
   std::string all;
   const auto add = [&](const std::string& part) { all += (all.empty() ? "" : " && ") + part; };
   if (!command.service().empty()) add(offers_service(command.service()));
+  if (!command.image().empty()) add(offers_image(command.image()));
   if (command.sandbox() == wire::BOXED) add("sandbox >= bwrap");
   if (command.network()) add("network");
   if (all.empty()) return group.require();
@@ -55,7 +56,7 @@ Result<std::uint64_t> check_tasks(const Tasks& group, Parsed& parsed) {
   if (auto command = read(group.command()); !command) return command.error();
   if (auto needs = read(group.needs()); !needs) return needs.error();
   if (auto good = check_expression(group.require(), "requirement", parsed); !good) return good.error();
-  if (!group.require().empty() && !Expression::parse(requirement_of(group))) return bad("its requirement is too long to be one beside its service, sandbox or network", "write it shorter");
+  if (!group.require().empty() && !Expression::parse(requirement_of(group))) return bad("its requirement is too long to be one beside its service, image, sandbox or network", "write it shorter");
   if (auto good = check_expression(group.rank(), "rank", parsed); !good) return good.error();
   if (group.retries() > static_cast<std::uint32_t>(kRetriesMax)) return bad("it asks for " + std::to_string(group.retries()) + " retries", "use at most " + std::to_string(kRetriesMax));
   if (auto good = check(group.retry()); !good) return good.error();

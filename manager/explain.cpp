@@ -84,12 +84,20 @@ Change change_for(const std::vector<Shortage>& lacking, const std::vector<std::s
 }
 constexpr std::size_t kChangesMax = 5;
 
-/// The name, if that is all it asks for: `service.word_count`.
-std::string service_in(const Expression& part) {
-  if (part.names().size() != 1 || !part.names().begin()->starts_with("service.")) return "";
-  const std::string name = part.names().begin()->substr(8);
-  const auto whole = Expression::parse(offers_service(name));
-  return whole && part.text() == whole.value().text() ? name : "";
+/// Something that owners offer by name, and a requirement that asks for that alone: `service.word_count`.
+struct Asked {
+  std::string kind, name;  // empty: it is none
+};
+Asked asked_in(const Expression& part) {
+  if (part.names().size() != 1) return {};
+  for (const std::string kind : {"service", "image"}) {
+    const std::string prefix = kind + '.';
+    if (!part.names().begin()->starts_with(prefix)) continue;
+    std::string name = part.names().begin()->substr(prefix.size());
+    const auto whole = Expression::parse(kind == "image" ? offers_image(name) : offers_service(name));
+    if (whole && part.text() == whole.value().text()) return {kind, std::move(name)};
+  }
+  return {};
 }
 
 }  // namespace
@@ -103,9 +111,9 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   std::map<std::vector<std::string>, Change> would;       // by what workers lack
   const std::vector<Expression> parts = task.require ? task.require->conjuncts() : std::vector<Expression>{};
   std::vector<std::pair<Score, Ix>> good;
-  std::vector<std::string> asked;  // by part: the service it asks for
-  for (const Expression& part : parts) asked.push_back(service_in(part));
-  std::set<std::string> services;  // that some lack
+  std::vector<Asked> asked;  // by part
+  for (const Expression& part : parts) asked.push_back(asked_in(part));
+  std::set<std::string> services, images;  // that some lack
   bool strangers = false;          // to some workers
   for (const auto& [id, ix] : worker_ix_) {
     const Worker& worker = workers_[ix];
@@ -119,10 +127,10 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
     std::vector<std::string> unmet, parts_unmet;
     for (std::size_t n = 0; n < parts.size(); ++n)
       if (const Value value = parts[n].evaluate(attributes); !holds(value)) {
-        if (const std::string& service = asked[n]; !service.empty()) {
-          parts_unmet.push_back("service " + service);
-          unmet.push_back("no service " + service + " there");
-          services.insert(service);
+        if (const auto& [kind, name] = asked[n]; !name.empty()) {
+          parts_unmet.push_back(kind + " " + name);
+          unmet.push_back("no " + parts_unmet.back() + " there");
+          (kind == "image" ? images : services).insert(name);
           continue;
         }
         parts_unmet.push_back("`" + parts[n].text() + "`");
@@ -196,6 +204,7 @@ Fit Scheduler::fit_of(TaskClassId task_class, const Job* job, std::uint32_t grou
   std::stable_sort(fit.reasons.begin(), fit.reasons.end(), [](const Reason& a, const Reason& b) { return a.workers > b.workers; });
   if (fit.fitting > 0) return fit;
   for (const std::string& name : services) fit.changes.push_back("start a worker with --service " + name + "=COMMAND");
+  for (const std::string& name : images) fit.changes.push_back("start a worker with --image " + name);
   if (strangers) fit.changes.push_back("let an owner of a worker accept you: souk-worker --accept; `souk workers NAME` tells whom it takes");
   // The smallest first; of equal ones that which more workers could run then.
   std::vector<const Change*> changes;

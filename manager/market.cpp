@@ -50,6 +50,7 @@ void add(std::string& key, std::uint64_t number) { add(key, std::to_string(numbe
 }  // namespace
 
 std::string offers_service(std::string_view name) { return "attribute(\"service." + std::string(name) + "\")"; }
+std::string offers_image(std::string_view name) { return "attribute(\"image." + std::string(name) + "\")"; }
 
 Value OfferAttributes::attribute(std::string_view name) const {
   const auto number = [](auto value) { return Value(static_cast<double>(value)); };
@@ -84,6 +85,7 @@ Value OfferAttributes::attribute(std::string_view name) const {
     return number(resource ? resource->amount : 0);
   }
   if (name.starts_with("service.")) return Value(offer_.services.contains(std::string(name.substr(8))));
+  if (name.starts_with("image.")) return Value(offer_.images.contains(std::string(name.substr(6))));
   if (facts_) {
     if (name == "name") return text(facts_->name);
     if (name == "owner") return text(facts_->owner);
@@ -235,6 +237,8 @@ WorkerClassId Market::worker_class(const Offer& offer) {
   for (const auto& [name, resource] : offer.resources) add(key, name), add(key, resource.amount);
   add(key, "|");
   for (const auto& name : offer.services) add(key, name);
+  add(key, "|");
+  for (const auto& name : offer.images) add(key, name);
   add(key, "|");
   add(key, static_cast<std::uint64_t>(offer.sandbox)), add(key, static_cast<std::uint64_t>(offer.network));
   const AcceptanceId acceptance = acceptance_of(offer.accept);

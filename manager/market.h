@@ -117,6 +117,8 @@ class Market {
 
 /// The requirement of tasks that call this service.
 std::string offers_service(std::string_view name);
+/// And of tasks that run in this image.
+std::string offers_image(std::string_view name);
 
 /// An offer, and what is known of one worker, as attributes; docs/EXPRESSIONS.md lists them.
 class OfferAttributes : public Attributes {

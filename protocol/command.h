@@ -34,6 +34,7 @@ struct Command {
   bool pin = false;   // bound to processors of its own, as many as it asks cpus
   bool network = false;  // in a sandbox: with the host's network
   Sandboxing sandbox = Sandboxing::by_owner;
+  std::string image{};    // not empty: in a sandbox whose system is this image, of those its worker's owner offers
   std::string service{};  // not empty: this service of the worker answers, and nothing is started; argv may be empty then
 };
 

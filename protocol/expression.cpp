@@ -22,7 +22,7 @@ const std::vector<std::string>& attribute_names() {
   return names;
 }
 const std::vector<std::string>& attribute_families() {
-  static const std::vector<std::string> names{"resource", "service", "software", "tag"};
+  static const std::vector<std::string> names{"image", "resource", "service", "software", "tag"};
   return names;
 }
 bool is_known(const std::string& name) {

@@ -34,6 +34,14 @@ Result<Done> check_service_name(std::string_view name) {
   return Error{"service " + quoted(name.substr(0, 2 * kResourceNameMax)) + " refused", "that is no name for one", "use up to " + std::to_string(kResourceNameMax) + " lower-case letters, digits, _ and -, with single dots between, such as word-count"};
 }
 
+Result<Done> check_image_name(std::string_view name) {
+  const auto is_start = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };  // no capitals: names in expressions have none
+  const auto is_part = [&](char c) { return is_start(c) || c == '.' || c == '_' || c == '-' || c == '/' || c == ':' || c == '@'; };
+  if (!name.empty() && name.size() <= kImageNameMax && is_start(name.front()) && std::all_of(name.begin(), name.end(), is_part)) return Done{};
+  return Error{"image " + quoted(name.substr(0, 64)) + " refused", name.size() > kImageNameMax ? "its name is over " + std::to_string(kImageNameMax) + " bytes" : "that is no name for one",
+               "write it as podman shows it, in lower case, such as debian:12 or localhost/lab:3 (`podman tag` gives an image another name)"};
+}
+
 Result<Done> check(const Needs& needs) {
   const auto bad = [](std::string why, std::string remedy) { return Error{"needs refused", std::move(why), std::move(remedy)}; };
   if (needs.cpus < 1 || needs.cpus > kCpusMax) return bad(std::to_string(needs.cpus) + " cpus", "ask for 1 to " + std::to_string(kCpusMax));

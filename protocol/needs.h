@@ -17,6 +17,7 @@ constexpr std::uint64_t kBytesMax = 1ull << 60;      // of memory or disk
 constexpr std::uint64_t kAmountMax = 1'000'000'000;  // of a resource of the owner's naming
 constexpr std::size_t kResourcesMax = 32;            // kinds of them in one request or offer
 constexpr std::size_t kResourceNameMax = 64;         // bytes
+constexpr std::size_t kImageNameMax = 200;           // bytes
 
 /// What a task takes of its worker while it runs. A task takes as many of the worker's slots as it asks cpus.
 struct Needs {
@@ -33,6 +34,9 @@ Result<Done> check_resource_name(std::string_view name);
 
 /// A name for a service: 1 to kResourceNameMax lower-case letters, digits, `_` and `-`, with single dots inside, beginning with a letter.
 Result<Done> check_service_name(std::string_view name);
+
+/// The name of an image, as podman takes it: 1 to kImageNameMax lower-case letters, digits, `.`, `_`, `-`, `/`, `:` and `@`, beginning with a letter or a digit: `debian:12`, `localhost/lab:3`.
+Result<Done> check_image_name(std::string_view name);
 
 /// In range, with names as check_resource_name() wants them, at most kResourcesMax.
 Result<Done> check(const Needs& needs);

@@ -188,6 +188,7 @@ Form to_form(const Offer& offer) {
   if (offer.sandbox != SandboxLevel::none) add("sandbox", std::string(name_of(offer.sandbox)));
   if (!offer.sandbox_note.empty()) add("sandbox-note", entry(offer.sandbox_note));
   if (offer.network) add("network", "true");
+  if (!offer.images.empty()) form.add("image", "text-multi", "", {offer.images.begin(), offer.images.end()});
   return form;
 }
 
@@ -222,6 +223,13 @@ Result<Offer> offer_from(const Form& form) {
   for (const std::string& name : services.value()) {
     if (const auto good = check_service_name(name); !good) return refused(good.error().what + ": " + good.error().why, good.error().remedy);
     if (!offer.services.insert(name).second) return refused("service '" + name + "' stands twice", "send each name once");
+  }
+  const auto images = list(form, "image");
+  if (!images) return images.error();
+  if (images.value().size() > kImagesMax) return refused("it has " + std::to_string(images.value().size()) + " images", "send at most " + std::to_string(kImagesMax));
+  for (const std::string& name : images.value()) {
+    if (const auto good = check_image_name(name); !good) return refused(good.error().what + ": " + good.error().why, good.error().remedy);
+    if (!offer.images.insert(name).second) return refused("image '" + name + "' stands twice", "send each name once");
   }
   const auto tempo = speed(form);
   if (!tempo) return tempo.error();

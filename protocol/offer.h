@@ -47,12 +47,14 @@ struct Offer {
   SandboxLevel sandbox = SandboxLevel::none;  // the most it can keep a task in
   std::string sandbox_note;                   // for people: what is in force, or why there is none
   bool network = false;                       // its owner lets tasks in a sandbox have the network, or it keeps none in one
+  std::set<std::string> images;               // names: --image; a task in a sandbox can have one as its system
   std::vector<Who> accept;  // whose tasks it takes: --accept; empty: anyone's
   friend bool operator==(const Offer&, const Offer&) = default;
 };
 
 constexpr std::size_t kServicesMax = 64;
 constexpr std::size_t kAcceptMax = 64;
+constexpr std::size_t kImagesMax = 16;
 constexpr double kSpeedMax = 1000;
 constexpr std::size_t kResourceUnitsMax = 256;      // named units of one resource
 constexpr std::size_t kResourceTextMax = 2048;      // bytes of `name=[a,b]`
@@ -67,10 +69,11 @@ inline constexpr const char* kOfferForm = "urn:souk:offer:1";
 
 /// A worker's offer as a `result` form with FORM_TYPE kOfferForm, which offer_from() accepts: texts are made printable, lose '<' and
 /// line breaks, and are cut to 256 bytes; what is past the 64th entry of a list is left out, as are names with '='.
-/// `slots`, `resources` and `services` must be in range; a speed is brought into 0 to kSpeedMax and rounded to tenths.
+/// `slots`, `resources`, `services` and `images` must be in range; a speed is brought into 0 to kSpeedMax and rounded to tenths.
 Form to_form(const Offer& offer);
 /// Reads an offer; fails on missing or out-of-range numbers, on more than 64 software entries, GPUs or tags, on values over 256 bytes,
-/// and on resources as parse_resource() does, or more than kResourcesMax, and on names that check_service_name() refuses. `resource`, `service`, `speed`, `accept`, `sandbox`, `sandbox-note` and `network` may be missing.
+/// and on resources as parse_resource() does, or more than kResourcesMax, on more than kImagesMax images, and on names that check_service_name() or check_image_name() refuses. `resource`, `service`, `image`, `speed`, `accept`, `sandbox`,
+/// `sandbox-note` and `network` may be missing.
 Result<Offer> offer_from(const Form& form);
 
 }  // namespace souk

@@ -235,6 +235,11 @@ Result<Done> check(const Command& command) {
   } else if (command.argv.empty()) {
     return bad("it has no program", "name one");
   }
+  if (!command.image.empty()) {
+    if (const auto good = check_image_name(command.image); !good) return good.error();
+    if (!command.service.empty()) return bad("it calls service " + command.service + " and names an image, and services run as their workers' owners have them", "leave one of them out");
+    if (command.sandbox == Sandboxing::none) return bad("it names an image and asks to run without a sandbox, and an image is the system of a sandbox", "leave one of them out");
+  }
   if (command.argv.size() > kArgumentsMax) return bad("it has " + std::to_string(command.argv.size()) + " arguments", "send at most 4096, or an input");
   if (command.service.empty() && command.argv.front().empty()) return bad("the name of its program is empty", "name one");
   if (command.shell && command.argv.size() != 1) return bad("a shell command has " + std::to_string(command.argv.size()) + " lines", "send one");
@@ -273,6 +278,7 @@ void write(const Command& command, wire::Command& message) {
   message.set_fill(command.fill), message.set_json(command.json), message.set_pin(command.pin);
   message.set_network(command.network), message.set_sandbox(static_cast<wire::Sandbox>(command.sandbox));
   message.set_service(command.service);
+  message.set_image(command.image);
 }
 
 Result<Command> read(const wire::Command& message) {
@@ -285,6 +291,7 @@ Result<Command> read(const wire::Command& message) {
   command.network = message.network();
   command.sandbox = message.sandbox() == wire::UNBOXED ? Sandboxing::none : message.sandbox() == wire::BY_OWNER ? Sandboxing::by_owner : Sandboxing::required;
   command.service = message.service();
+  command.image = message.image();
   if (message.output_max() != 0) command.output_max = message.output_max();
   if (!take(message.time_limit_ms(), command.time_limit)) command.time_limit = std::chrono::milliseconds::max();  // check() names it
   if (message.grace_ms() != 0 && !take(message.grace_ms(), command.grace)) command.grace = std::chrono::milliseconds::max();

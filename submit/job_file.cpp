@@ -27,7 +27,7 @@ namespace {
 using Keys = std::map<std::string_view, const toml::node*>;  // of one task, with the defaults it did not replace
 
 const std::vector<std::string> kJobKeys{"name", "priority", "after", "max-fails", "deadline", "hold", "speculate", "crash-limit", "quorum", "adaptive", "quorum-by", "agree-on", "known", "notify", "defaults", "task"};
-const std::vector<std::string> kTaskKeys{"run",     "command",     "service",     "needs",           "cpus",     "memory",     "disk",  "gpus",       "resources", "require", "rank",  "pin", "network", "sandbox",   "retries", "retry-delay",
+const std::vector<std::string> kTaskKeys{"run",     "command",     "service",     "needs",           "cpus",     "memory",     "disk",  "gpus",       "resources", "require", "rank",  "pin", "network", "sandbox", "image",   "retries", "retry-delay",
                                          "retry-delay-max", "retry-on", "time-limit", "grace", "output-max", "env",       "stdin",   "array", "items", "lines",   "matrix", "matrix-include", "matrix-exclude", "fill"};
 // Of each line a task has one at most; its own replaces the default's, whichever that is.
 const std::array<std::vector<std::string_view>, 2> kEither{{{"run", "command"}, {"array", "items", "lines", "matrix"}}};
@@ -231,7 +231,7 @@ class Reader : public TomlReader {
         if (name == "resources") inherited_resources = value->as_table();
         continue;
       }
-      if ((own_line && name == "service") || (own_service && (name == "run" || name == "command" || name == "pin" || name == "network" || name == "sandbox"))) continue;
+      if ((own_line && name == "service") || (own_service && (name == "run" || name == "command" || name == "pin" || name == "network" || name == "sandbox" || name == "image"))) continue;
       const auto is_in = [&, word = name](const auto& line) { return std::find(line.begin(), line.end(), word) != line.end(); };
       if ((own_run && is_in(kEither[0])) || (own_items && (is_in(kEither[1]) || name.starts_with("matrix-")))) continue;
       keys[name] = value;
@@ -301,7 +301,9 @@ class Reader : public TomlReader {
     group.set_name(task.name);
     const bool pin = group.command().pin(), network = group.command().network();
     const auto sandbox = group.command().sandbox();
+    std::string image = group.command().image();
     group.mutable_command()->Swap(one.mutable_command());
+    group.mutable_command()->set_image(std::move(image));
     group.mutable_command()->set_pin(pin), group.mutable_command()->set_network(network), group.mutable_command()->set_sandbox(sandbox);
     if (one.has_range()) group.mutable_range()->Swap(one.mutable_range());
     if (one.has_lines()) group.mutable_lines()->Swap(one.mutable_lines());
@@ -484,6 +486,13 @@ class Reader : public TomlReader {
       if (!said) return said.error();
       if (said.value() != "required" && said.value() != "none") return at(*node, "sandbox is '" + said.value() + "'", "write 'required' or 'none'");
       group.mutable_command()->set_sandbox(said.value() == "none" ? wire::UNBOXED : wire::BOXED);
+    }
+    if (const auto* node = find("image")) {
+      const auto said = text(*node, "image", "\"debian:12\"");
+      if (!said) return said.error();
+      if (const auto good = check_image_name(said.value()); !good) return at(*node, "image", good.error());
+      if (group.command().sandbox() == wire::UNBOXED) return at(*node, "an image is the system of a sandbox, and sandbox = 'none' asks for none", "leave one of them out");
+      group.mutable_command()->set_image(said.value());
     }
     std::chrono::milliseconds delay{0}, most{0};
     if (const auto* node = find("retry-delay")) {

@@ -284,6 +284,7 @@ void add_row(Table& table, const wire::WorkerStatus& worker, WorkerColumns with,
   std::sort(tags.begin(), tags.end());  // a protobuf map has no order of its own
   for (const auto& gpu : offer.gpus()) tags.push_back("gpu:" + gpu);
   for (const auto& name : offer.services()) tags.push_back("service:" + name);
+  for (const auto& name : offer.images()) tags.push_back("image:" + name);
   if (!offer.sandbox().empty() && offer.sandbox() != "none") tags.push_back("sandbox:" + offer.sandbox());
   const auto here = now.time_since_epoch() - std::chrono::milliseconds{static_cast<std::int64_t>(worker.since_ms())};
   std::vector<std::string> cells{plain(worker.nick(), 40), worker.set_aside().empty() || worker.state() > wire::BUSY ? std::string(worker_state_name(worker.state())) : "set aside", std::to_string(worker.slots()), std::to_string(worker.running()),
@@ -335,6 +336,9 @@ std::string worker_details(const wire::WorkerStatus& worker, WallTime now) {
   line("tags", pairs(offer.tags()));
   line("resources", pairs(offer.resources()));
   line("services", fmt::format("{}", fmt::join(services, ", ")));
+  std::vector<std::string> images;
+  for (const auto& name : offer.images()) images.push_back(plain(name, 200));
+  line("images", fmt::format("{}", fmt::join(images, ", ")));
   line("sandbox", offer.sandbox().empty() ? "" : plain(offer.sandbox()) + (offer.sandbox_note().empty() ? "" : ": " + plain(offer.sandbox_note(), 1000)));
   line("network", offer.sandbox().empty() ? "" : offer.network() ? "for tasks that ask for it" : "for tasks of its owner only");
   line("version", plain(offer.version(), 40));
@@ -509,6 +513,9 @@ std::string json_of(const wire::WorkerStatus& worker) {
   json["sandbox"] = plain(offer.sandbox());
   json["sandbox_note"] = plain(offer.sandbox_note(), 1000);
   json["network"] = offer.network();
+  auto images = Json::array();
+  for (const auto& name : offer.images()) images.push_back(plain(name, 200));
+  json["images"] = std::move(images);
   json["rule"] = plain(worker.rule(), 1000);
   json["set_aside"] = plain(worker.set_aside(), 1000);
   json["trust_agreed"] = worker.trust_agreed();

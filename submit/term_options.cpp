@@ -24,6 +24,7 @@ void add_term_options(CLI::App& command, TermOptions& terms) {
   command.add_flag("--network", terms.network, "Workers that keep tasks in a sandbox let these use the network, or do not take them")->group(group);
   command.add_option("--sandbox", terms.sandbox, "required: always in a sandbox, also on own workers; none: only where they run without one (default: as each worker's owner has it)")
       ->check(CLI::IsMember({"none", "required"}))->type_name("none|required")->group(group);
+  text("--image", terms.image, "In a sandbox whose programs and libraries are those of this image, on workers whose owners offer it under this name", "NAME");
 
   group = "When, and how often";
   command.add_option("--priority", terms.priority, "Among my own jobs, from -1000 to 1000: higher goes first")->type_name("N")->group(group);

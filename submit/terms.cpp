@@ -320,6 +320,11 @@ Result<Done> fill_terms(const TermOptions& options, const Calendar& calendar, wi
   if (options.pin) job.mutable_command()->set_pin(true);
   if (options.network) job.mutable_command()->set_network(true);
   if (!options.sandbox.empty()) job.mutable_command()->set_sandbox(options.sandbox == "none" ? wire::UNBOXED : wire::BOXED);
+  if (!options.image.empty()) {
+    if (const auto good = check_image_name(options.image); !good) return good.error();
+    if (options.sandbox == "none") return Error{"cannot submit", "an image is the system of a sandbox, and --sandbox none asks for none", "leave one of them out"};
+    job.mutable_command()->set_image(options.image);
+  }
 
   if (!options.retry_delay.empty() || !options.retry_delay_max.empty() || !options.retry_on.empty()) {
     if (job.retries() == 0) return Error{"cannot submit", "it is said how to run failed tasks again, but not how often", "add --retries N"};
@@ -352,6 +357,7 @@ std::string_view task_term(const TermOptions& options) {
   if (options.pin) return "--pin";
   if (options.network) return "--network";
   if (!options.sandbox.empty()) return "--sandbox";
+  if (!options.image.empty()) return "--image";
   if (!options.retry_delay.empty()) return "--retry-delay";
   if (!options.retry_delay_max.empty()) return "--retry-delay-max";
   if (!options.retry_on.empty()) return "--retry-on";

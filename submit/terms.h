@@ -30,6 +30,7 @@ struct TermOptions {
   std::vector<std::string> resources{};  // NAME=N
   bool pin = false, network = false;
   std::string sandbox{};  // none or required
+  std::string image{};
   // of the job
   std::optional<int> priority{}, crash_limit{};
   std::optional<std::int64_t> max_fails{};

@@ -12,7 +12,7 @@ Confinement confine(const Confining& with, std::string_view submitter, const Com
   answer.grace = command.grace;
   if (!command.service.empty()) return answer;  // the owner's own program answers; nothing of the submitter's runs
   const bool own = !submitter.empty() && submitter == with.owner;
-  answer.boxed = with.mode == SandboxMode::bwrap || command.sandbox == Sandboxing::required || (with.mode == SandboxMode::automatic && !own);
+  answer.boxed = with.mode == SandboxMode::bwrap || command.sandbox == Sandboxing::required || !command.image.empty() || (with.mode == SandboxMode::automatic && !own);
   if (answer.boxed || !own) answer.grace = std::min<std::chrono::milliseconds>(answer.grace, kStrangersGraceMax);
   if (!answer.boxed) return answer;
   const std::string whose = own ? "" : "a task of " + (submitter.empty() ? std::string("somebody unknown") : std::string(submitter)) + " would need a sandbox here";
@@ -20,6 +20,8 @@ Confinement confine(const Confining& with, std::string_view submitter, const Com
     answer.refusal = "asks to run without a sandbox, which " + (with.mode == SandboxMode::bwrap ? std::string("no task does here") : "only tasks of " + with.owner + " do here");
   } else if (!with.can) {
     answer.refusal = (whose.empty() ? std::string("asks for a sandbox") : whose) + ", and none works: " + with.why_not;
+  } else if (!command.image.empty() && !with.images.contains(command.image)) {
+    answer.refusal = "asks for image " + command.image + ", which is not offered here";
   } else if (command.network && !with.allows_network && !own) {
     answer.refusal = "asks for the network, which its owner does not allow to tasks of others (--allow-network)";
   }

@@ -2,6 +2,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -26,6 +27,7 @@ struct Confining {
   bool allows_network = false;
   std::string owner;        // bare JID whose tasks are this worker's own
   Bounds bounds{};          // of tasks in a sandbox
+  std::set<std::string> images{};  // that this worker's owner offers
 };
 
 struct Confinement {

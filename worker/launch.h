@@ -29,6 +29,7 @@ struct Boxed {
   std::string key;  // who may use one after another: the job
   bool network = false, gpus = false;
   Bounds bounds{};
+  std::string image{};  // whose files are its system; empty: this host's
 };
 
 /// argv is filled in, `env` is all of its environment. No string may hold a NUL byte, but `input` may.

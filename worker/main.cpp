@@ -17,7 +17,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "protocol/log_format.h"
 #include "protocol/notation.h"
@@ -28,6 +30,7 @@
 #include "worker/fill.h"
 #include "worker/grid_name.h"
 #include "worker/home.h"
+#include "worker/images.h"
 #include "worker/join.h"
 #include "worker/owner.h"
 #include "worker/probe.h"
@@ -70,7 +73,8 @@ struct Options {
   std::map<std::string, std::string> rules;
   SandboxMode sandbox = SandboxMode::automatic;
   bool allow_network = false;
-  std::vector<std::string> bounds, shown;
+  std::vector<std::string> bounds, shown, images;
+  bool pull = false;
 };
 
 Result<std::map<std::string, std::string>> tags_of(const std::vector<std::string>& words) {
@@ -148,6 +152,17 @@ Surroundings in_sandbox(const Surroundings& host) {
   return boxed;
 }
 
+/// In an image: its own environment over that, but for what the sandbox itself is.
+Surroundings in_image(Surroundings boxed, const Image& image) {
+  for (const auto& [name, value] : image.env) {
+    if (name == "HOME" || name == "USER" || name == "LOGNAME" || name == "TMPDIR" || name.starts_with("SOUK_")) continue;
+    const auto same = std::find_if(boxed.env.begin(), boxed.env.end(), [&, &name = name](const auto& one) { return one.first == name; });
+    if (same != boxed.env.end()) same->second = value;
+    else boxed.env.emplace_back(name, value);
+  }
+  return boxed;
+}
+
 /// The folder that programs of one build share.
 fs::path beside_us(const char* program) {
   std::error_code error;
@@ -207,7 +222,8 @@ std::string shown(const std::vector<Who>& accept) {
 class Program {
  public:
   Program(boost::asio::io_context& loop, Executor& executor, Session::Setup setup, Surroundings host, Owner& owner, Spool* spool, Restored found,
-          std::vector<ServicePlan> services, std::chrono::milliseconds finish_on_term, Confining confining)
+          std::vector<ServicePlan> services, std::chrono::milliseconds finish_on_term, Confining confining,
+          const std::vector<Image>& images)
       : loop_(loop), signals_(loop, SIGTERM, SIGINT, SIGHUP), settings_(loop, SIGUSR1, SIGUSR2), goodbye_(loop), finish_on_term_(finish_on_term), accept_(shown(setup.offer.accept)), confining_(std::move(confining)), memory_of_slot_(setup.offer.memory_bytes / static_cast<std::uint64_t>(setup.offer.slots)),
         disk_of_slot_(setup.offer.disk_bytes / static_cast<std::uint64_t>(setup.offer.slots)), host_(std::move(host)), boxed_(in_sandbox(host_)), owner_(owner),
         services_(loop, executor, setup.offer.slots, std::move(services), host_),
@@ -233,6 +249,7 @@ class Program {
                   [this](int slot, AttemptId attempt) { services_.stop_call(slot, attempt); }, [this](int slot, AttemptId attempt) { services_.forsake_call(slot, attempt); },
                   [this] { services_.calls_made(); }},
                  spool, std::move(found)) {
+    for (const Image& image : images) in_images_.emplace(image.name, in_image(boxed_, image));
     services_.on_ended = [this](CallsEnded ended) { session_.calls_ended(std::move(ended)); };
     services_.on_note = [](bool bad, const std::string& text) { bad ? spdlog::warn("{}", text) : spdlog::info("{}", text); };
     services_.nice = [this] { return owner_.rules().nice; };
@@ -264,8 +281,9 @@ class Program {
       launch.grace = confined.grace;
       return launch;
     }
-    Boxed box{"job " + std::to_string(a.attempt.epoch.value) + "." + std::to_string(a.task.job.value), confined.network, a.needs.gpus > 0, bounds_for(confining_.bounds, *a.command, a.needs, memory_of_slot_, disk_of_slot_)};
-    Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, boxed_, a.run, {std::move(a.needs), std::move(granted)});
+    Boxed box{"job " + std::to_string(a.attempt.epoch.value) + "." + std::to_string(a.task.job.value), confined.network, a.needs.gpus > 0, bounds_for(confining_.bounds, *a.command, a.needs, memory_of_slot_, disk_of_slot_), a.command->image};
+    const auto in_image = in_images_.find(a.command->image);
+    Launch launch = launch_of(*a.command, a.item, a.task, a.attempt, in_image != in_images_.end() ? in_image->second : boxed_, a.run, {std::move(a.needs), std::move(granted)});
     launch.grace = confined.grace;
     launch.box = std::move(box);
     for (auto& [name, value] : launch.env)
@@ -352,6 +370,7 @@ class Program {
   const Confining confining_;
   const std::uint64_t memory_of_slot_, disk_of_slot_;
   Surroundings host_, boxed_;
+  std::map<std::string, Surroundings> in_images_;
   Owner& owner_;
   Services services_;
   Session session_;
@@ -387,6 +406,12 @@ int run(const Options& options) {
   for (const std::string& folder : options.shown)
     if (std::error_code ignored; !fs::path(folder).is_absolute() || !fs::is_directory(folder, ignored))
       return failed({"cannot show " + folder + " to tasks", "it is no folder with an absolute path", "name one, or leave --sandbox-show out"}, kUsage);
+  for (const std::string& name : options.images)
+    if (const auto good = check_image_name(name); !good) return failed(good.error(), kUsage);
+  if (std::set<std::string>(options.images.begin(), options.images.end()).size() != options.images.size()) return failed({"--image refused", "one is there twice", "name each once"}, kUsage);
+  if (options.images.size() > kImagesMax) return failed({"images refused", std::to_string(options.images.size()) + " of them", "at most " + std::to_string(kImagesMax) + " fit into an offer"}, kUsage);
+  if (!options.images.empty() && options.sandbox == SandboxMode::none) return failed({"--image has no use here", "an image is the system of a sandbox, and --sandbox none has none", "leave one of them out"}, kUsage);
+  if (options.pull && options.images.empty()) return failed({"--image-pull has no use here", "no image is named", "name those that tasks may use: --image NAME"}, kUsage);
   if (const auto rules = rules_from(options.rules); !rules) return failed(rules.error(), kUsage);
   Owner::Setup owning{options.rules, options.policy, 1};
   const auto rules = Owner::rules_of(owning, began);
@@ -426,6 +451,16 @@ int run(const Options& options) {
   const int slots = options.slots > 0 ? options.slots : std::clamp(static_cast<int>(cpus.size()), 1, kSlotsMax);
   boost::asio::io_context loop(1);
   std::signal(SIGPIPE, SIG_IGN);
+  std::vector<Image> images;
+  const fs::path images_folder = options.images.empty() ? fs::path() : default_base() / "images";
+  if (!options.images.empty()) {  // before there are runners, who would keep what podman may leave
+    std::error_code ignored;
+    fs::create_directories(default_base().parent_path(), ignored);
+    if (const auto made = private_folder(default_base()); !made) return failed(made.error());
+    auto found = get_images({options.images, images_folder, options.pull, ::geteuid() == 0}, [](const std::string& note) { spdlog::info("{}", printable(note)); });
+    if (!found) return failed(found.error());
+    images = std::move(found.value());
+  }
   Executor executor(loop, slots, work, runner, lock, slots * static_cast<int>(services.value().size()));  // runners first, while this process is small and has one thread
   Confining confining{options.sandbox, false, "", options.allow_network, "", bounds};
   std::string note;
@@ -434,13 +469,17 @@ int run(const Options& options) {
     confining.why_not = "its owner runs all tasks without (--sandbox none)";
   } else {
     std::vector<fs::path> shown(options.shown.begin(), options.shown.end());
-    auto found = Sandbox::find({runner, work, std::move(shown), ""});
+    auto found = Sandbox::find({runner, work, std::move(shown), "", images_folder});
     if (found) {
       level = found.value().level();
       note = found.value().note();
       confining.can = true;
+      for (const Image& image : images) {
+        if (const auto added = found.value().add_image(image.name, image.root); !added) return failed(added.error());
+        confining.images.insert(image.name);
+      }
       executor.use(std::move(found.value()));
-    } else if (options.sandbox == SandboxMode::bwrap) {
+    } else if (options.sandbox == SandboxMode::bwrap || !images.empty()) {
       return failed(found.error());
     } else {
       confining.why_not = found.error().why + (found.error().remedy.empty() ? "" : "; " + found.error().remedy);
@@ -459,6 +498,7 @@ int run(const Options& options) {
   setup.offer.sandbox_note = confining.can ? note : confining.why_not;
   setup.offer.network = options.allow_network || options.sandbox == SandboxMode::none;
   setup.offer.accept = accept.value();
+  setup.offer.images = confining.images;
   // Tasks of others would be refused one by one. Calls of its services need no sandbox, so with those anyone's tasks still come.
   if (options.sandbox == SandboxMode::automatic && !confining.can && services.value().empty() && (accept.value().empty() || any_means(accept.value(), whose, {})))
     setup.offer.accept = {Who{Who::Kind::person, whose}};
@@ -491,7 +531,7 @@ int run(const Options& options) {
   if (const auto announced = announce(work, setup.nick, options.profile); !announced) spdlog::warn("not announced why=\"{}\"", printable(announced.error().text()));
   owning.slots = slots;
   Owner owner(loop, std::move(owning), rules.value(), began);
-  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), std::move(services.value()), options.finish_on_term, confining);
+  Program program(loop, executor, std::move(setup), std::move(host), owner, spool.get(), std::move(found.restored), std::move(services.value()), options.finish_on_term, confining, images);
   program.start();
   for (;;) {
     try {
@@ -561,6 +601,9 @@ int main(int argc, char** argv) {
   app.add_option("--sandbox-limit", options.bounds, "Most that a task in a sandbox may take: memory, processes (512), file, disk, tmp (256MiB), cpu (time of a process), time. What is not said: as the task asked, or "
                  "its slots' share of this host. May be repeated")->type_name("NAME=AMOUNT")->take_all()->allow_extra_args(false)->group(sandboxes);
   app.add_option("--sandbox-show", options.shown, "A folder that tasks in a sandbox may read besides /usr. May be repeated")->type_name("DIR")->take_all()->allow_extra_args(false)->group(sandboxes);
+  app.add_option("--image", options.images, "An image of this user's podman: tasks that name it have its programs and libraries in their sandbox, in place of this host's. Unpacked once, below $XDG_CACHE_HOME "
+                 "or ~/.cache; podman runs nothing. May be repeated")->type_name("NAME")->take_all()->allow_extra_args(false)->group(sandboxes);
+  app.add_flag("--image-pull", options.pull, "Fetch what podman does not have of these (podman pull); else that is an error")->group(sandboxes);
   app.add_flag("--drain", options.drain, "Tell the running worker of this --work, --name or --profile to drain: finish, accept nothing new, then exit")->group("Another worker");
   app.add_flag("--wait", options.wait, "With --drain: wait until it has ended")->group("Another worker");
   app.add_flag("--only-options", options.only_options)->group("");  // for `join`: whether they are good, before an invitation is spent
@@ -584,6 +627,7 @@ int main(int argc, char** argv) {
       "  souk-worker --profile desk.toml --slots-in-use 1 --hours \"Mon-Fri 18:00-08:00, Sat-Sun\" --on-mains\n"
       "  souk-worker --profile night.toml --until 07:30 --when-back hand-back --grace 5m\n"
       "  souk-worker --profile desk.toml --owner ada@grid.example --sandbox-limit memory=2GiB --sandbox-limit time=8h      strangers' tasks in a sandbox\n"
+      "  souk-worker --profile lab.toml --image debian:12 --image localhost/lab:3      what jobs with --image need, whatever this host has\n"
       "  souk-worker --profile home.toml --owner ada@example.edu --accept mine --accept group:friends\n"
       "  souk-worker --drain --name lab-7 --wait      leave when what runs has ended");
   try {

@@ -97,6 +97,7 @@ std::string objection(const Launch& launch) {
 
 std::string why_not_started(const Launch& launch, std::size_t bytes, const runner::Report& report, const std::string& work) {
   const std::string program = in_quotes(launch.argv.front()), reason = text_of(report.error);
+  const std::string where = launch.box && !launch.box->image.empty() ? "in image " + in_quotes(launch.box->image) : "on the worker";
   switch (report.failed) {
     case runner::Failed::nothing: return "";
     case runner::Failed::message: return "its launch did not reach the runner: " + reason;
@@ -106,14 +107,14 @@ std::string why_not_started(const Launch& launch, std::size_t bytes, const runne
     case runner::Failed::descriptors: return "cannot connect its input and output: " + reason;
     case runner::Failed::chdir: return "cannot enter its working folder " + in_quotes(work + "/" + launch.folder) + ": " + reason;
     case runner::Failed::interpreter:
-      return "program " + program + " is on the worker, but not what it names to run it: the interpreter in its '#!' line, or the loader of its libraries";
+      return "program " + program + " is " + where + ", but not what it names to run it: the interpreter in its '#!' line, or the loader of its libraries";
     case runner::Failed::not_found: {
       if (launch.argv.front().find('/') != std::string::npos)
-        return "program " + program + " not found on the worker" + (launch.argv.front().front() == '/' ? "" : "; its path was looked up in the empty working folder of the attempt");
+        return "program " + program + " not found " + where + (launch.argv.front().front() == '/' ? "" : "; its path was looked up in the empty working folder of the attempt");
       std::string path = "/usr/local/bin:/usr/bin:/bin";
       for (const auto& [name, value] : launch.env)
         if (name == "PATH") path = value;
-      return "program " + program + " not found in PATH of the worker (" + readable(path) + ")";
+      return "program " + program + " not found in PATH " + (where.starts_with("in ") ? where : "of the worker") + " (" + readable(path) + ")";
     }
     case runner::Failed::exec: break;
   }
@@ -439,7 +440,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   /// Attempts of the same may have one sandbox after another. Bounds that each has for itself are no matter.
   static std::string use_of(const Launch& launch) {
     if (!launch.box) return "";
-    return launch.box->key + (launch.box->network ? " network " : " ") + (launch.box->gpus ? "gpus " : "") + std::to_string(launch.box->bounds.tmp);
+    return launch.box->key + (launch.box->network ? " network " : " ") + (launch.box->gpus ? "gpus " : "") + std::to_string(launch.box->bounds.tmp) + ' ' + launch.box->image;
   }
 
   /// Whether that runner may run it when it has what it has now: bare after bare, or in the same sandbox, whose control group bounds both alike. Should the first
@@ -454,6 +455,7 @@ class Executor::Impl : public std::enable_shared_from_this<Impl> {
   std::string limit(Slot& slot, int number) {
     const Bounds& bounds = slot.launch.box->bounds;
     if (!sandbox_) return "this worker has no sandbox";
+    if (const std::string& image = slot.launch.box->image; !image.empty() && !sandbox_->has_image(image)) return "this worker does not offer image " + in_quotes(image);
     if (sandbox_->groups().kind() == ControlGroups::Kind::none) return "";
     if (!slot.group.exists()) slot.group = sandbox_->groups().make(number);
     if (!slot.group.exists() || !slot.group.limit(bounds.memory, bounds.processes)) return "cannot limit its memory and processes by a control group: " + text_of(errno);

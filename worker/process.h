@@ -43,7 +43,7 @@ class Executor {
   void pause(int slot);
   void resume(int slot);
 
-  /// For attempts that ask for a sandbox: without one they end as `not_started`. A slot keeps one as long as its attempts are of the same (Boxed) and leave nothing in it.
+  /// For attempts that ask for a sandbox: without one they end as `not_started`. A slot keeps one as long as its attempts are of the same (Boxed), in the same image, and leave nothing in it.
   void use(Sandbox sandbox);
 
   /// Whether runners are the first process of a PID namespace of their own, so that the kernel itself kills what a task leaves.

@@ -37,6 +37,8 @@ namespace {
 constexpr std::chrono::seconds kTryMax{20};
 constexpr const char* kUser = "1000";  // in a sandbox
 constexpr unsigned kNobody = 65534;    // of the host, for workers of root
+constexpr const char* kOurs[] = {"dev", "proc", "run", "sys", "tmp", "work"};  // at the top of a sandbox, whatever an image has there
+constexpr std::size_t kTopMax = 1024;  // at the top of an image
 
 // ---- System calls -----------------------------------------------------------------------------------------------------------------
 // All that this system's libseccomp knows are allowed but those named here; what it does not know gets ENOSYS, as on an older kernel, and programs do without.
@@ -202,7 +204,8 @@ std::string one_line(std::string text) {
 int pass(const Gate& gate) {
   if (!gate.closed()) return 0;
   if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0 || ::mount(gate.from.c_str(), gate.to.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
-      ::mount(gate.runner.c_str(), gate.runner_at.c_str(), nullptr, MS_BIND, nullptr) != 0)
+      ::mount(gate.runner.c_str(), gate.runner_at.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
+      (!gate.images.empty() && ::mount(gate.images.c_str(), gate.images_at.c_str(), nullptr, MS_BIND, nullptr) != 0))
     return errno;
   // The library's functions would ask all threads of the parent, whose memory this may share.
   if (::syscall(SYS_setgroups, 0, nullptr) != 0 || ::syscall(SYS_setresgid, gate.user, gate.user, gate.user) != 0 || ::syscall(SYS_setresuid, gate.user, gate.user, gate.user) != 0) return errno;
@@ -225,19 +228,21 @@ Result<Sandbox> Sandbox::find(Setup setup) {
   std::error_code failure;
   box.setup_.work = fs::absolute(box.setup_.work, failure);
   box.setup_.runner = fs::absolute(box.setup_.runner, failure);
+  if (!box.setup_.images.empty()) box.setup_.images = fs::absolute(box.setup_.images, failure);
   box.files_ = box.setup_.work / runner::kSandboxFolder;
   if (::geteuid() == 0) {
     // What lies below it is covered for the sandbox: nothing that it needs. Nor may a task see it.
     const auto is_in_the_way = [&](const fs::path& to) {
       const auto holds = [&](const fs::path& upper, const fs::path& lower) { return std::mismatch(upper.begin(), upper.end(), lower.begin(), lower.end()).first == upper.end(); };
       const auto real = [&](const fs::path& one) { return fs::weakly_canonical(one, failure); };
-      return holds(to, real(box.setup_.runner)) || holds(to, real(box.bwrap_)) ||
+      return holds(to, real(box.setup_.runner)) || holds(to, real(box.bwrap_)) || (!box.setup_.images.empty() && holds(to, real(box.setup_.images))) ||
              std::any_of(box.setup_.shown.begin(), box.setup_.shown.end(), [&](const fs::path& shown) { return holds(to, real(shown)) || holds(real(shown), to); });
     };
     for (const char* to : {"/mnt", "/media", "/srv", "/opt", "/var/tmp", "/tmp", "/home"})
       if (box.gate_.to.empty() && fs::is_directory(to, failure) && !fs::is_symlink(to, failure) && !is_in_the_way(to)) box.gate_.to = to;
     if (box.gate_.to.empty()) return Error{"no sandbox", "a worker of root needs a folder to hand files over, and /mnt, /media, /srv, /opt, /var/tmp, /tmp and /home are all shown to tasks", "show less (--sandbox-show), or run it as another user"};
     box.gate_.from = box.files_.string(), box.gate_.runner = box.setup_.runner.string(), box.gate_.runner_at = box.gate_.to + "/runner";
+    if (!box.setup_.images.empty()) box.gate_.images = box.setup_.images.string(), box.gate_.images_at = box.gate_.to + "/images";
     box.gate_.user = kNobody;
   }
   if (const auto written = box.write_files(); !written) return written.error();
@@ -262,13 +267,16 @@ Result<Done> Sandbox::write_files() {
     return bad("its files");
   for (const char* name : {"passwd", "group", "hosts", "nsswitch.conf"}) ::chmod((files_ / name).c_str(), 0644);
   if (shared && !write_file(files_ / "runner", "")) return bad("its files");
+  if (shared && ::mkdir((files_ / "images").c_str(), 0755) != 0 && errno != EEXIST) return bad("its files");
   return Done{};
 }
 
-Result<Done> Sandbox::try_out() {
+Result<Done> Sandbox::try_out(const std::string& image) {
   const fs::path folder = files_ / "try";
   if ((::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) || (gate_.closed() && ::chown(folder.c_str(), gate_.user, gate_.user) != 0)) return Error{"no sandbox", "cannot make " + folder.string() + ": " + std::strerror(errno), ""};
-  auto words = command("try", Boxed{});
+  Boxed box;
+  box.image = image;
+  auto words = command("try", box);
   words.emplace_back("sandbox-check");
   std::string said;
   const int code = run(words, filter().get(), gate_, said);
@@ -283,7 +291,59 @@ Result<Done> Sandbox::try_out() {
                       : ""};
 }
 
+Result<Done> Sandbox::add_image(const std::string& name, const fs::path& root) {
+  const auto bad = [&](std::string why, std::string remedy) { return Error{"cannot offer image " + name, std::move(why), std::move(remedy)}; };
+  const auto is_ours = [](const std::string& one) { return std::find(std::begin(kOurs), std::end(kOurs), one) != std::end(kOurs); };
+  std::error_code failure;
+  for (const auto& shown : setup_.shown) {  // mounted into it, where nothing can be made any more then
+    fs::path at = root;
+    const fs::path inside = shown.lexically_normal().relative_path();
+    if (inside.empty() || is_ours(inside.begin()->string())) continue;
+    for (const auto& part : inside) {
+      if (part.empty()) continue;
+      at /= part;
+      const auto status = fs::symlink_status(at, failure);
+      if (fs::is_directory(status)) continue;
+      if (fs::exists(status) || !fs::create_directory(at, failure)) return bad("it has no room for " + shown.string() + ", which is to be shown to tasks", "show less (--sandbox-show), or leave this image out");
+    }
+  }
+  ImageRoot image{root.filename().string(), {}, {}};
+  for (fs::directory_iterator at(root, failure), end; !failure && at != end; at.increment(failure)) {
+    const std::string entry = at->path().filename().string();
+    if (is_ours(entry)) continue;
+    if (image.names.size() + image.links.size() == kTopMax) return bad("over " + std::to_string(kTopMax) + " files and folders lie at its top", "");
+    if (at->is_symlink(failure)) image.links.emplace_back(fs::read_symlink(at->path(), failure).string(), entry);
+    else image.names.push_back(entry);
+  }
+  if (failure) return bad("cannot read " + root.string() + ": " + failure.message(), "");
+  std::sort(image.names.begin(), image.names.end());
+  images_[name] = std::move(image);
+  if (const auto tried = try_out(name); !tried) {
+    images_.erase(name);
+    return bad(tried.error().why, tried.error().remedy);
+  }
+  return Done{};
+}
+
 Fd Sandbox::filter() const { return Fd(::open((files_ / "filter").c_str(), O_RDONLY | O_CLOEXEC)); }
+
+/// The programs and libraries of this host, and of its settings what programs look for, and no secrets: not all of /etc.
+void Sandbox::add_host(std::vector<std::string>& words) const {
+  const auto add = [&](std::initializer_list<std::string> more) { words.insert(words.end(), more); };
+  add({"--ro-bind", "/usr", "/usr"});
+  std::error_code failure;
+  for (const char* name : {"bin", "sbin", "lib", "lib32", "lib64", "libx32"}) {
+    const fs::path path = fs::path("/") / name;
+    if (fs::is_symlink(path, failure)) add({"--symlink", fs::read_symlink(path, failure).string(), path.string()});
+    else if (fs::is_directory(path, failure)) add({"--ro-bind", path.string(), path.string()});
+  }
+  add({"--symlink", "/tmp", "/var/tmp"});
+  for (const char* name : {"alternatives", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "java-11-openjdk", "java-17-openjdk", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
+                           "magic", "mime.types", "openmpi", "perl", "pki/tls/certs", "protocols", "python3", "python3.11", "R", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"}) {
+    const std::string path = std::string("/etc/") + name;
+    if (fs::exists(path, failure)) add({"--ro-bind-try", path, path});
+  }
+}
 
 std::vector<std::string> Sandbox::command(const std::string& folder, const Boxed& box) const {
   const fs::path files = gate_.closed() ? fs::path(gate_.to) : files_;
@@ -291,12 +351,13 @@ std::vector<std::string> Sandbox::command(const std::string& folder, const Boxed
   const auto add = [&](std::initializer_list<std::string> more) { words.insert(words.end(), more); };
   if (!box.network) add({"--unshare-net"});
   add({"--die-with-parent", "--as-pid-1", "--clearenv", "--hostname", "souk", "--uid", kUser, "--gid", kUser, "--cap-drop", "ALL", "--seccomp", std::to_string(kFilterFd)});
-  add({"--ro-bind", "/usr", "/usr"});
   std::error_code failure;
-  for (const char* name : {"bin", "sbin", "lib", "lib32", "lib64", "libx32"}) {
-    const fs::path path = fs::path("/") / name;
-    if (fs::is_symlink(path, failure)) add({"--symlink", fs::read_symlink(path, failure).string(), path.string()});
-    else if (fs::is_directory(path, failure)) add({"--ro-bind", path.string(), path.string()});
+  if (const auto image = images_.find(box.image); image != images_.end()) {
+    const fs::path root = (gate_.closed() ? fs::path(gate_.images_at) : setup_.images) / image->second.folder;
+    for (const auto& name : image->second.names) add({"--ro-bind", (root / name).string(), "/" + name});
+    for (const auto& [to, name] : image->second.links) add({"--symlink", to, "/" + name});
+  } else {
+    add_host(words);
   }
   add({"--proc", "/proc", "--dev", "/dev"});
   if (box.gpus) {
@@ -305,13 +366,7 @@ std::vector<std::string> Sandbox::command(const std::string& folder, const Boxed
     add({"--ro-bind-try", "/sys", "/sys"});  // where drivers look for them
   }
   const std::string tmp = std::to_string(std::max<std::uint64_t>(box.bounds.tmp, 1 << 20));
-  add({"--perms", "1777", "--size", tmp, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--perms", "1777", "--size", tmp, "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp"});
-  // What programs look for, and no secrets: not all of /etc.
-  for (const char* name : {"alternatives", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "java-11-openjdk", "java-17-openjdk", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-                           "magic", "mime.types", "openmpi", "perl", "pki/tls/certs", "protocols", "python3", "python3.11", "R", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"}) {
-    const std::string path = std::string("/etc/") + name;
-    if (fs::exists(path, failure)) add({"--ro-bind-try", path, path});
-  }
+  add({"--perms", "1777", "--size", tmp, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--perms", "1777", "--size", tmp, "--tmpfs", "/tmp"});
   for (const char* name : {"passwd", "group", "nsswitch.conf"}) add({"--ro-bind", (files / name).string(), std::string("/etc/") + name});
   add({"--ro-bind", box.network && fs::exists("/etc/hosts", failure) ? std::string("/etc/hosts") : (files / "hosts").string(), "/etc/hosts"});
   if (box.network) add({"--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"});

@@ -22,7 +22,7 @@ std::string deflated(std::string_view bytes) {
 
 bool same(const Command& a, const Command& b) {
   return a.argv == b.argv && a.shell == b.shell && a.env == b.env && a.input == b.input && a.time_limit == b.time_limit && a.grace == b.grace && a.output_max == b.output_max &&
-         a.fill == b.fill && a.json == b.json && a.pin == b.pin && a.network == b.network && a.sandbox == b.sandbox;
+         a.fill == b.fill && a.json == b.json && a.pin == b.pin && a.network == b.network && a.sandbox == b.sandbox && a.service == b.service && a.image == b.image;
 }
 bool same(const Outcome& a, const Outcome& b) {
   return a.cause == b.cause && a.exit_code == b.exit_code && a.signal == b.signal && a.why == b.why && a.wall == b.wall && a.cpu == b.cpu && a.peak_memory_kib == b.peak_memory_kib &&

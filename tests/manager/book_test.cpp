@@ -51,6 +51,25 @@ TEST(Book, WhoCallsAServiceNeedsAWorkerThatOffersIt) {
   EXPECT_FALSE(check(job, kNow)) << "no room for the service in it";
 }
 
+TEST(Book, WhoNamesAnImageNeedsAWorkerThatOffersIt) {
+  wire::Job job;
+  job.mutable_command()->add_argv("true");
+  job.mutable_command()->set_image("localhost/lab:3");
+  job.set_require("cpus > 1");
+  ASSERT_TRUE(check(job, kNow)) << check(job, kNow).error().text();
+  EXPECT_EQ(event_of({1}, "ada@x", job, {}).groups[0].require, "attribute(\"image.localhost/lab:3\") && (cpus > 1)");
+  for (const char* name : {"-v", "a b", "a\")||true||(\"", "/etc"}) {
+    job.mutable_command()->set_image(name);
+    EXPECT_FALSE(check(job, kNow)) << name;
+  }
+  job.mutable_command()->set_image("debian:12"), job.mutable_command()->set_sandbox(wire::UNBOXED);
+  EXPECT_FALSE(check(job, kNow)) << "without a sandbox";
+  job.mutable_command()->set_sandbox(wire::BOXED);
+  EXPECT_EQ(event_of({1}, "ada@x", job, {}).groups[0].require, "attribute(\"image.debian:12\") && sandbox >= bwrap && (cpus > 1)");
+  job.mutable_command()->set_service("word-count");
+  EXPECT_FALSE(check(job, kNow)) << "a service has no image";
+}
+
 TEST(Book, CountsTasksOfRangesListsAndSingleJobs) {
   JobBook book;
   wire::Job job = job_of();

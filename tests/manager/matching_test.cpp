@@ -72,6 +72,19 @@ TEST(Matching, ACallGoesToWhoOffersTheService) {
   EXPECT_EQ(stage.tell(with(machine(2, 1), [](Offer& o) { o.services = {"fft", "word-count"}; })), "assign 1.1 as 1 to 2");
 }
 
+TEST(Matching, ATaskInAnImageGoesToWhoOffersIt) {
+  Stage stage;
+  stage.tell(with(machine(1, 1), [](Offer& o) { o.images = {"debian:11"}; }));
+  EXPECT_EQ(stage.tell(job_of(1, 1, {}, offers_image("debian:12"))), "");
+  const auto why = stage.core.why({{1}, {1}});
+  ASSERT_EQ(why.reasons.size(), 1u);
+  EXPECT_EQ(why.reasons[0].why, "no image debian:12 there");
+  ASSERT_EQ(why.changes.size(), 2u);
+  EXPECT_EQ(why.changes[0], "start a worker with --image debian:12");
+  EXPECT_EQ(why.changes[1], "do without image debian:12: 1 worker could run it then");
+  EXPECT_EQ(stage.tell(with(machine(2, 1), [](Offer& o) { o.images = {"debian:12"}; })), "assign 1.1 as 1 to 2");
+}
+
 TEST(Matching, ExpressionsMayAskForTheJob) {
   Stage stage;
   stage.tell(with(machine(1, 4), [](Offer& o) { o.tags["for"] = "study"; }));

@@ -23,6 +23,7 @@ Offer full() {
   offer.tags = {{"site", "campus"}, {"rack", "12"}};
   offer.resources = {{"license.matlab", {2, {}}}, {"fpga", {2, {"left", "pcie/0:1"}}}};
   offer.services = {"fft", "word-count"};
+  offer.images = {"debian:12", "localhost/lab:3"};
   offer.sandbox = SandboxLevel::cgroup, offer.sandbox_note = "bwrap 0.8.0, seccomp", offer.network = true;
   offer.speed = 1.3;
   return offer;
@@ -116,6 +117,14 @@ TEST(Offer, RefusesServicesThatAreNone) {
   EXPECT_FALSE(offer_from(set(form, "service", std::vector<std::string>(kServicesMax + 1, "a")))) << "too many";
   EXPECT_TRUE(offer_from(set(form, "service", {"a", "b-c.d_e"})));
   EXPECT_EQ(to_form(Offer{}).find("service"), nullptr);
+  for (const char* text : {"", "-v", "/etc", "a b", "a\"b", "a;b", "a\tb", ".hidden", "debian:LTS", "ä"}) EXPECT_FALSE(offer_from(set(form, "image", {text}))) << text;
+  EXPECT_FALSE(offer_from(set(form, "image", {std::string(kImageNameMax + 1, 'a')}))) << "too long";
+  EXPECT_FALSE(offer_from(set(form, "image", {"a", "a"}))) << "twice";
+  std::vector<std::string> many;
+  for (std::size_t i = 0; i <= kImagesMax; ++i) many.push_back(std::to_string(i));
+  EXPECT_FALSE(offer_from(set(form, "image", many))) << "too many";
+  EXPECT_TRUE(offer_from(set(form, "image", {"debian:12", "quay.io/lab/tools_x-1.2@sha256:0123", std::string(kImageNameMax, 'a')})));
+  EXPECT_EQ(to_form(Offer{}).find("image"), nullptr);
 }
 
 TEST(Offer, RefusesSpeedsOutOfRange) {

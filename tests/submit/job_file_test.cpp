@@ -143,6 +143,17 @@ array = "1-100:2"
   EXPECT_EQ(group.range().step(), 2u);
 }
 
+TEST(JobFile, NamesImages) {
+  const auto job = read("[defaults]\nimage = 'debian:12'\n[task.a]\nrun = 'x'\n[task.b]\nrun = 'x'\nimage = 'localhost/lab:3'\n[task.c]\nservice = 'word-count'\n");
+  ASSERT_EQ(job.groups_size(), 3);
+  EXPECT_EQ(job.groups(0).command().image(), "debian:12");
+  EXPECT_EQ(job.groups(1).command().image(), "localhost/lab:3");
+  EXPECT_EQ(job.groups(2).command().image(), "") << "a service has none";
+  EXPECT_NE(refusal("[task.a]\nrun = 'x'\nimage = '-v'").find("line 3, column 9: "), std::string::npos);
+  EXPECT_NE(refusal("[task.a]\nrun = 'x'\nimage = 7"), "");
+  EXPECT_NE(refusal("[task.a]\nrun = 'x'\nimage = 'debian:12'\nsandbox = 'none'").find("an image is the system of a sandbox"), std::string::npos);
+}
+
 TEST(JobFile, ATasksOwnWordGoesBeforeTheDefault) {
   const auto job = read(R"(
 [defaults]

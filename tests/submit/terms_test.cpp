@@ -49,6 +49,9 @@ TEST(Terms, NeedsTravel) {
   EXPECT_EQ(needs.needs().resources(0).amount(), 3u);
   EXPECT_EQ(needs.needs().resources(1).amount(), 1u) << "one, where no number is said";
   EXPECT_TRUE(needs.command().pin());
+  EXPECT_EQ(needs.command().image(), "");
+  EXPECT_EQ(job_with({.image = "localhost/lab:3"}).command().image(), "localhost/lab:3");
+  EXPECT_EQ(task_term({.image = "a"}), "--image");
 }
 
 TEST(Terms, OfTheJobTravel) {
@@ -113,6 +116,8 @@ TEST(Terms, AQuorumTravels) {
 TEST(Terms, RefusalsSayWhatToWrite) {
   const std::vector<std::pair<TermOptions, std::string>> wrong{
       {{.memory = "512"}, "cannot read --memory '512': it has no unit; write a unit, such as 512MiB"},
+      {{.image = "--privileged"}, "image '--privileged' refused: that is no name for one; write it as podman shows it, in lower case, such as debian:12 or localhost/lab:3 (`podman tag` gives an image another name)"},
+      {{.sandbox = "none", .image = "debian:12"}, "cannot submit: an image is the system of a sandbox, and --sandbox none asks for none; leave one of them out"},
       {{.disk = "1.5"}, "cannot read --disk '1.5': it has no unit; write a unit, such as 1.5MiB"},
       {{.memory = "much"}, "cannot read --memory 'much': it is no number of bytes; write a number and its unit: 512MiB, 1.5GiB, 2TiB"},
       {{.memory = "1e30GiB"}, "cannot read --memory '1e30GiB': it is no number of bytes; write a number and its unit: 512MiB, 1.5GiB, 2TiB"},

@@ -50,6 +50,22 @@ TEST(Confine, NeverRunsOthersBareWhereNoSandboxWorks) {
   EXPECT_EQ(told(of(SandboxMode::automatic, false), kAda, Sandboxing::required), "refused: asks for a sandbox, and none works: bwrap is not installed");
 }
 
+TEST(Confine, GivesOnlyImagesThatItsOwnerOffers) {
+  Confining with = of(SandboxMode::automatic);
+  with.images = {"debian:12"};
+  Command command;
+  command.argv = {"true"};
+  command.image = "debian:12";
+  EXPECT_TRUE(confine(with, kAda, command).boxed) << "an own task as well: an image is the system of a sandbox";
+  EXPECT_EQ(confine(with, kAda, command).refusal, "");
+  EXPECT_EQ(confine(with, kEve, command).refusal, "");
+  command.image = "debian:13";
+  EXPECT_EQ(confine(with, kAda, command).refusal, "asks for image debian:13, which is not offered here");
+  with.mode = SandboxMode::none;
+  command.image = "debian:12";
+  EXPECT_TRUE(confine(with, kAda, command).boxed);
+}
+
 TEST(Confine, HearsTheJob) {
   EXPECT_EQ(told(of(SandboxMode::automatic), kAda, Sandboxing::required), "boxed");
   EXPECT_EQ(told(of(SandboxMode::automatic), kAda, Sandboxing::none), "bare");

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "executor_stage.h"
+#include "worker/images.h"
 #include "worker/sandbox.h"
 
 namespace souk {
@@ -21,12 +22,15 @@ namespace {
 /// An executor whose attempts run in sandboxes. Beside its working folder lies what belongs to the owner.
 class Boxes : public Stage {
  public:
-  explicit Boxes(int slots = 1, std::vector<fs::path> shown = {}) : Stage(true, slots) {
-    auto found = Sandbox::find({SOUK_RUNNER, work, std::move(shown), ""});
+  explicit Boxes(int slots = 1, std::vector<fs::path> shown = {}, bool with_image = false) : Stage(true, slots) {
+    if (with_image) make_image(folder / "images" / "lab");
+    auto found = Sandbox::find({SOUK_RUNNER, work, std::move(shown), "", with_image ? folder / "images" : fs::path()});
     if (!found) {
       why_not = found.error().text();
       return;
     }
+    if (with_image)
+      if (const auto added = found.value().add_image("lab:1", folder / "images" / "lab"); !added) why_not = added.error().text();
     note = found.value().note();
     level = found.value().level();
     executor->use(std::move(found.value()));
@@ -41,6 +45,18 @@ class Boxes : public Stage {
     Launch launch = shell(std::move(line));
     launch.box = Boxed{std::move(job), network, false, bounds};
     return launch;
+  }
+  /// Some of this host's programs and what they need, under names of its own.
+  static void make_image(const fs::path& root) {
+    fs::create_directories(root / "opt");
+    const std::string copy = "for p in dash cat ls touch; do for f in $(command -v $p) $(ldd $(command -v $p) | grep -o '/[^ ]*'); do mkdir -p '" + root.string() + "'$(dirname $f) && cp -L $f '" + root.string() + "'$f || exit 1; done; done";
+    ASSERT_EQ(std::system(copy.c_str()), 0);
+    std::ofstream(root / "only-here") << "of the image\n";
+    for (const char* name : {"bin", "lib", "lib64"})  // of a system that keeps all in /usr
+      if (!fs::exists(fs::symlink_status(root / name))) fs::create_symlink(std::string("usr/") + name, root / name);
+    fs::create_symlink("dash", root / "bin" / "sh");
+    const auto made = make_system(root);
+    ASSERT_TRUE(made) << made.error().text();
   }
   std::string why_not, note;
   SandboxLevel level = SandboxLevel::none;
@@ -87,6 +103,30 @@ TEST(SandboxedTask, SeesNothingOfTheOwner) {
   EXPECT_EQ(outcome.out.find("password"), std::string::npos) << outcome.out;
   EXPECT_EQ(stage.task("ls -A /etc | grep -x -e shadow -e ssh -e hostname -e machine-id; ls -A /work | wc -l").out, "1\n") << "its folder lies alone there";
   EXPECT_EQ(stage.task("find / -xdev \\( -name '*.toml' -o -name '*.sqlite*' -o -name '.souk*' \\) -not -path '/proc/*' -not -path '/usr/*' 2>/dev/null").out, "");
+}
+
+TEST(SandboxedTask, CanHaveAnImageAsItsSystem) {
+  Boxes stage(1, {"/usr/share/doc"}, true);
+  if (!stage.why_not.empty() && bwrap_works()) FAIL() << "bwrap works, and no image does: " << stage.why_not;
+  if (!stage.why_not.empty()) GTEST_SKIP() << "no sandbox works here: " << stage.why_not;
+  const auto in = [&](const char* image, std::string line) {
+    Launch launch = Boxes::boxed(std::move(line));
+    launch.box->image = image;
+    return stage.run(std::move(launch));
+  };
+  EXPECT_EQ(in("lab:1", "cat /only-here").out, "of the image\n");
+  EXPECT_EQ(in("lab:1", "cat /only-here; test -e /usr/bin/env || echo nothing else; echo x > f; cat f").out, "of the image\nnothing else\nx\n") << "and once more in the one that was kept";
+  EXPECT_EQ(in("lab:1", "for d in / /opt /usr /usr/bin /etc /dev /var; do if touch $d/x 2>/dev/null; then echo $d; fi; done; touch /var/tmp/x; ls /tmp").out, "x\n");
+  EXPECT_EQ(in("lab:1", "ls /usr/share/doc | while read -r one; do echo shown; break; done").out, "shown\n") << "what its owner shows";
+  EXPECT_EQ(in("", "test -e /usr/bin/env && test ! -e /only-here && echo the host").out, "the host\n") << "the same job in none";
+  EXPECT_EQ(in("lab:1", "cat /only-here").out, "of the image\n");
+  const Outcome other = in("lab:2", "true");
+  EXPECT_EQ(other.cause, Cause::not_started);
+  EXPECT_EQ(other.why, "this worker does not offer image 'lab:2'");
+  Launch lacks = Boxes::boxed("");
+  lacks.argv = {"env"}, lacks.box->image = "lab:1";
+  EXPECT_NE(stage.run(std::move(lacks)).why.find("not found in PATH in image 'lab:1'"), std::string::npos);
+  EXPECT_FALSE(fs::exists(stage.folder / "images" / "lab" / "opt" / "x"));
 }
 
 TEST(SandboxedTask, WritesNowhereElse) {

@@ -36,6 +36,9 @@ foreach(market served hosted)
   add_test(NAME story.ejabberd.${market} COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/ejabberd_test.py)
   set_tests_properties(story.ejabberd.${market} PROPERTIES LABELS system TIMEOUT 180 SKIP_RETURN_CODE 77 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>;SOUK_MARKET=${market}")
 endforeach()
+# With images of podman, where that is installed.
+add_test(NAME story.Images COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/image_test.py)
+set_tests_properties(story.Images PROPERTIES LABELS system TIMEOUT 180 SKIP_RETURN_CODE 77 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
 # Workers of several owners.
 add_test(NAME story.Trust COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/trust_test.py)
 set_tests_properties(story.Trust PROPERTIES LABELS system TIMEOUT 240 ENVIRONMENT "SOUK=$<TARGET_FILE:souk>")
