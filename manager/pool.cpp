@@ -76,6 +76,25 @@ Pool::Pool(boost::asio::io_context& loop, XmppLink& link, JobBook& book, Epoch e
 
 // ---- Who is there --------------------------------------------------------------------------------------------------------------
 
+void Pool::Debt::pay(std::chrono::steady_clock::time_point now) {
+  owed = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(0), owed - (now - std::exchange(at, now)) / kDebtPaidIn);
+}
+
+/// Beyond what everybody may.
+std::chrono::nanoseconds Pool::owed_by(const std::string& jid) {
+  const auto debt = debts_.find(jid);
+  if (debt == debts_.end()) return 0ns;
+  debt->second.pay(std::chrono::steady_clock::now());
+  return std::max<std::chrono::nanoseconds>(0ns, debt->second.owed - kDebtMax);
+}
+
+void Pool::took(const std::string& jid, std::chrono::steady_clock::time_point begin) {
+  const auto now = std::chrono::steady_clock::now();
+  Debt& debt = debts_[jid];
+  debt.pay(now);
+  debt.owed += now - begin;
+}
+
 void Pool::present(const Occupant& occupant) {
   if (peers_.size() >= kPeersMax && !peers_.contains(occupant.jid)) return spdlog::warn("ignored occupant jid={} why=\"over {} are in the market\"", printable(occupant.jid), kPeersMax);
   Peer& peer = peers_[occupant.jid];
@@ -93,6 +112,10 @@ void Pool::meet(const std::string& jid) {
   if (peer.joined) tell(WorkerChanged{peer.id, WorkerState::paused});
   peer.owed = may_work_(jid) && !fenced_;
   if (!peer.owed) return no_worker(jid);
+  if (const auto owed = owed_by(jid); owed > 0ns) {  // its answer may name a hundred thousand attempts, each time it comes: tick() greets it later
+    peer.again = std::chrono::steady_clock::now() + owed * kDebtPaidIn;
+    return;
+  }
   if (std::exchange(peer.queued, true)) return;
   to_greet_.push_back(jid);
   next();
@@ -166,6 +189,10 @@ void Pool::tick() {
       const auto here = at++;
       if (here->second.last + kPiecesLast < now) drop_pieces(peer, here);
     }
+  for (auto at = debts_.begin(); at != debts_.end();) {
+    at->second.pay(now);
+    at = at->second.owed == 0ns ? debts_.erase(at) : std::next(at);
+  }
 }
 
 void Pool::closed() {
@@ -246,6 +273,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
       later(jid, "it has obeyed epoch " + std::to_string(said->first.value));
       return on_stale({jid, peer.occupant.nick, said->first, said->second});
     }
+    const auto begin = std::chrono::steady_clock::now();
     const gloox::Tag* payload = answer ? answer.iq->findChild("hello", "xmlns", ns::task) : nullptr;
     wire::HelloAnswer hello;
     if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax)
@@ -253,6 +281,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     ask(peer, false);
     next();
     joins(jid, offer, hello);
+    took(jid, begin);
   });
 }
 
@@ -271,12 +300,15 @@ bool Pool::hello(const Occupant& occupant, const gloox::Tag& said, gloox::Tag& a
   if (occupant.caps_hash.empty() || known == offers_.end() || !known->second) return false;
   const auto at = peers_.find(occupant.jid);
   if (at == peers_.end() ? peers_.size() >= kPeersMax : at->second.asking || at->second.queued || (at->second.joined && !at->second.cut)) return false;
+  if (owed_by(occupant.jid) > 0ns) return false;
+  const auto begin = std::chrono::steady_clock::now();
   wire::HelloAnswer hello;
   if (!payload_in(said, hello) || hello.held_size() > kHeldMax || hello.epoch_seen() > epoch_.value) return false;
   if (major(hello.version()) != major(SOUK_VERSION)) return false;
   peers_[occupant.jid].occupant = occupant;
   add_payload(answer, "hello", ns::task, greeting());
   joins(occupant.jid, *known->second, hello);
+  took(occupant.jid, begin);
   return true;
 }
 
@@ -672,9 +704,7 @@ std::string Pool::take_pieces(Peer& peer, const wire::Report& report, std::set<A
 void Pool::hear(const gloox::Tag& iq) {
   Peer* from = worker_of(iq);
   if (!from) return;
-  const auto now = std::chrono::steady_clock::now();
-  from->debt = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(0), from->debt - (now - std::exchange(from->debt_at, now)) / kDebtPaidIn);
-  if (from->waiting == 0 && from->debt < kDebtMax) return take(iq);
+  if (from->waiting == 0 && owed_by(from->occupant.jid) == 0ns) return take(iq);
   if (from->waiting >= kWaitingMax) return link_.send(error_of(iq, "wait", "resource-constraint", "too much of this worker waits to be read: say it again later"));
   ++from->waiting;
   turns_.push(from->occupant.jid, std::shared_ptr<const gloox::Tag>(iq.clone()));
@@ -697,7 +727,7 @@ void Pool::take(const gloox::Tag& iq) {
   const auto begin = std::chrono::steady_clock::now();
   if (const gloox::Tag* report = iq.findChild("report", "xmlns", ns::task)) on_report(iq, *report);
   else if (const gloox::Tag* lease = iq.findChild("lease", "xmlns", ns::task)) on_lease(iq, *lease);
-  if (const auto at = peers_.find(from); at != peers_.end()) at->second.debt += std::chrono::steady_clock::now() - begin;
+  took(from, begin);
 }
 
 void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {

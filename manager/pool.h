@@ -149,12 +149,18 @@ class Pool {
     std::set<std::pair<JobId, std::uint32_t>> has_command;  // large ones: job and group
     std::map<AttemptId, Pieces> pieces;
     std::size_t pieces_bytes = 0;
-    std::chrono::nanoseconds debt{0};  // our time that its reports and leases took, less what passed since
-    std::chrono::steady_clock::time_point debt_at{};
     Sparing noise{kNoiseMax};  // what it says and does not count, in the log
     unsigned waiting = 0;              // its stanzas in turns_
   };
 
+  struct Debt {
+    std::chrono::nanoseconds owed{0};  // our time that its greetings, reports and leases took, less what passed since
+    std::chrono::steady_clock::time_point at{};
+    void pay(std::chrono::steady_clock::time_point now);
+  };
+
+  std::chrono::nanoseconds owed_by(const std::string& jid);
+  void took(const std::string& jid, std::chrono::steady_clock::time_point begin);
   void meet(const std::string& jid);
   void ask(Peer& peer, bool asking);
   void next();
@@ -205,6 +211,7 @@ class Pool {
   Groups groups_;
   std::string me_;
   std::map<std::string, Peer> peers_;            // by real JID
+  std::map<std::string, Debt> debts_;            // the same; who leaves and comes back still owes
   std::map<std::string, std::chrono::steady_clock::time_point> left_;  // workers that left a moment ago, and when
   Returning awaited_;
   std::set<std::string> retired_;

@@ -46,6 +46,21 @@ class Stage {
     };
     StillLinks::rises(0);
     pool.present({"ant", kAnt, "", "", true});
+    learnt();
+    auto hello = answer();
+    wire::HelloAnswer holds;
+    holds.set_version(SOUK_VERSION), holds.set_slots(1);
+    add_payload(*hello, "hello", ns::task, holds);
+    StillLinks::arrives(0, *hello);
+    give();
+    EXPECT_EQ(sent(), "query; hello; assign 1");
+  }
+
+  /// Its answer to what it was asked last.
+  Stanza answer() { return element("iq", {}, {{"type", "result"}, {"id", StillLinks::waiting(0).back()}, {"from", kAnt}}); }
+  /// It answers what it is, if it is asked.
+  void learnt() {
+    if (StillLinks::waiting(0).empty()) return;
     Offer offer;
     offer.slots = 1, offer.cpus = 1, offer.os = "linux", offer.arch = "x86_64", offer.hostname = "anthill", offer.version = SOUK_VERSION;
     auto info = answer();
@@ -55,13 +70,6 @@ class Stage {
     said.forms.push_back(to_form(offer));
     add_info(child(*info, "query", ns::info), said);
     StillLinks::arrives(0, *info);
-    auto hello = answer();
-    wire::HelloAnswer holds;
-    holds.set_version(SOUK_VERSION), holds.set_slots(1);
-    add_payload(*hello, "hello", ns::task, holds);
-    StillLinks::arrives(0, *hello);
-    give();
-    EXPECT_EQ(sent(), "query; hello; assign 1");
   }
 
   /// The next attempt is for that worker, as the scheduler says.
@@ -139,7 +147,6 @@ class Stage {
   std::deque<std::function<void()>> commits;
 
  private:
-  Stanza answer() { return element("iq", {}, {{"type", "result"}, {"id", StillLinks::waiting(0).front()}, {"from", kAnt}}); }
 };
 
 TEST(Pool, WhatALongTaskIsFollowedByLeavesWithTheAnswerToItsReport) {
@@ -239,6 +246,30 @@ TEST(Pool, AFullDiskRefusesResultsButHearsWhatWasNotTaken) {
   EXPECT_EQ(stage.bring(report), "taken");
   EXPECT_EQ(stage.report(2, 2s), "error");
   EXPECT_EQ(stage.told, "finished 1; refused 2; ");
+}
+
+TEST(Pool, WhoNamesMassesEachTimeItComesIsGreetedLater) {
+  Stage stage;
+  wire::HelloAnswer masses;
+  masses.set_version(SOUK_VERSION), masses.set_slots(1);
+  for (std::uint64_t n = 1; n <= 100'000; ++n) {
+    auto& held = *masses.add_held();
+    held.set_epoch(2), held.set_number(n), held.set_job(1), held.set_task(1);
+  }
+  int greeted = 0;
+  const auto asked = [&] { return stage.sent().find("hello") != std::string::npos; };
+  const auto comes = [&] { return stage.pool.gone(kAnt), stage.sent(), stage.pool.present({"ant", kAnt, "", "", true}), stage.learnt(), asked(); };
+  for (; greeted < 100 && comes(); ++greeted) {
+    auto hello = stage.answer();
+    add_payload(*hello, "hello", ns::task, masses);
+    StillLinks::arrives(0, *hello);
+  }
+  RecordProperty("greeted", greeted);
+  EXPECT_GE(greeted, 1);
+  EXPECT_LT(greeted, 100) << "also after it left";
+  bool later = false;
+  for (const auto until = std::chrono::steady_clock::now() + 60s; !later && std::chrono::steady_clock::now() < until;) stage.pool.tick(), stage.learnt(), later = asked() || (stage.after(20ms), false);
+  EXPECT_TRUE(later);
 }
 
 TEST(Pool, WhatAWorkerDidNotTakeItSaysOnceAndInNoMasses) {
