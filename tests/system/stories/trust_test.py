@@ -105,11 +105,11 @@ class Trust(unittest.TestCase):
         with open(known, "w") as file:
             for task in range(5, 200, 20):
                 file.write(f"{task}\t{hashlib.sha256(b'right %d' % task + bytes([10])).hexdigest()}\n")
-        first = self.submit("--quorum", "2/3", "--adaptive", "--known", known, last=200)
+        first = self.submit("--quorum", "2/3", "--adaptive", "--known", known, last=400)
         self.assertEqual(self.grid.souk("wait", first).code, 0, self.grid.logs())
-        self.assertEqual(self.results(first), [f"right {n}" for n in range(1, 201)])
+        self.assertEqual(self.results(first), [f"right {n}" for n in range(1, 401)])
         runs = sum(task["attempts"] for task in self.grid.souk("tasks", first, "--json").json)
-        self.assertLess(runs, 360, "two for each task at first, and then fewer")
+        self.assertLess(runs, 780, "without records it is 790: two for each task that has no known answer. What was given out ahead before there were records runs twice all the same")
         open(self.wrong, "w").close()  # eve has a record by now
         second = self.submit("--quorum", "2/3", "--adaptive", last=60)
         self.assertEqual(self.grid.souk("wait", second).code, 0, self.grid.logs())
