@@ -95,12 +95,14 @@ Listener listener(int pid, std::uint16_t port) {
   const auto inodes = listening(port);
   if (inodes.empty()) return Listener::nobody;
   std::error_code ignored;
+  bool lives = false;  // what is being killed has no files any more, and yet what it listened on may be there for a moment
   for (auto entry = fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", ignored); !ignored && entry != fs::directory_iterator(); entry.increment(ignored)) {
+    lives = true;
     std::error_code gone;
     const std::string target = fs::read_symlink(entry->path(), gone).string();
     if (target.starts_with("socket:[") && inodes.contains(target.substr(8, target.size() - 9))) return Listener::ours;
   }
-  return Listener::other;
+  return lives ? Listener::other : Listener::nobody;
 }
 
 }  // namespace souk

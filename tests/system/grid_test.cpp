@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -142,6 +143,25 @@ TEST(Grid, RemembersItsPortsAndMovesWhenTheyAreTaken) {
     EXPECT_EQ(stage.status()["component_port"], component);
     EXPECT_TRUE(contains(stage.file("user.toml"), "port = " + std::to_string(moved) + "\n"));
   }
+}
+
+/// A killed process gives its files away before the kernel closes them: for a moment its port is nobody's.
+TEST(Grid, WhoIsAtItsEndHasNotLostItsPortToAnother) {
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::listen(socket, 1), 0);
+  ASSERT_EQ(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const std::uint16_t port = ntohs(address.sin_port);
+  const int ended = ::fork();
+  if (ended == 0) ::_exit(0);
+  siginfo_t what{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(ended), &what, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(listener(ended, port), Listener::nobody);
+  EXPECT_EQ(listener(::getpid(), port), Listener::ours);
+  EXPECT_EQ(listener(::getppid(), port), Listener::other);
+  ::waitpid(ended, nullptr, 0);
+  ::close(socket);
 }
 
 TEST(Grid, MovesWhenAPortIsTakenWhileTheServerStarts) {
