@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +17,6 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "protocol/form.h"
 #include "protocol/needs.h"
@@ -39,79 +40,81 @@ struct Ran {
   std::string answer, said;  // of the last one, of all
 };
 
-/// Runs programs, each one's output the input of the next.
+std::string start_of(const Fd& file, std::size_t most) {
+  std::string text(most, '\0');
+  const ssize_t size = ::pread(file.get(), text.data(), text.size(), 0);
+  text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+  return text;
+}
+
+/// Runs programs, each one's output the input of the next. What the last one answers, and what all of them say, is in memory, not in pipes: something that podman leaves behind may hold
+/// those, so the programs' ends count.
 Ran run(const std::vector<std::vector<std::string>>& programs, std::chrono::seconds most) {
+  struct Running {
+    pid_t pid;
+    Fd ended;
+  };
   Ran ran;
+  std::vector<Running> running;
+  const auto end_from = [&](std::size_t first) {
+    for (std::size_t i = first; i < running.size(); ++i) ::kill(-running[i].pid, SIGKILL);
+    for (std::size_t i = first; i < running.size(); ++i)
+      while (::waitpid(running[i].pid, nullptr, 0) < 0 && errno == EINTR) {}
+  };
   const auto failed = [&](const std::string& what) {
-    ran.said = what + ": " + std::strerror(errno);
+    ran = {false, "", what + ": " + std::strerror(errno)};
+    end_from(0);
     return ran;
   };
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return failed("pipe");
-  Fd said(ends[0]), say(ends[1]), input(::open("/dev/null", O_RDONLY | O_CLOEXEC)), answer;
-  std::vector<pid_t> running;
-  const auto end_all = [&] {
-    for (const pid_t pid : running) ::kill(-pid, SIGKILL), ::kill(pid, SIGKILL);
-    for (const pid_t pid : running)
-      while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {}
-  };
+  const Fd say(::memfd_create("souk-said", MFD_CLOEXEC)), answer(::memfd_create("souk-answer", MFD_CLOEXEC));
+  Fd input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (say.get() < 0 || answer.get() < 0 || input.get() < 0) return failed("no file for what it says");
   const pid_t parent = ::getpid();
   for (const auto& words : programs) {
-    if (::pipe2(ends, O_CLOEXEC) != 0) {
-      end_all();
-      return failed("pipe");
-    }
-    answer.reset(ends[0]);
-    const Fd output(ends[1]);
+    int ends[2] = {-1, -1};
+    if (&words != &programs.back() && ::pipe2(ends, O_CLOEXEC) != 0) return failed("pipe");
+    Fd next(ends[0]);
+    const Fd between(ends[1]);
+    const int output = between.get() < 0 ? answer.get() : between.get();
     std::vector<char*> argv;
     for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
     const pid_t pid = ::fork();
-    if (pid < 0) {
-      end_all();
-      return failed("fork");
-    }
+    if (pid < 0) return failed("fork");
     if (pid == 0) {
       ::setpgid(0, 0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       ::umask(022);
       std::signal(SIGPIPE, SIG_DFL);
-      if (::getppid() != parent || ::dup2(input.get(), 0) < 0 || ::dup2(output.get(), 1) < 0 || ::dup2(say.get(), 2) < 0) ::_exit(127);
+      if (::getppid() != parent || ::dup2(input.get(), 0) < 0 || ::dup2(output, 1) < 0 || ::dup2(say.get(), 2) < 0) ::_exit(127);
       ::execvp(argv[0], argv.data());
       ::dprintf(2, "%s: %s", argv[0], std::strerror(errno));
       ::_exit(127);
     }
     ::setpgid(pid, pid);
-    running.push_back(pid);
-    input = std::move(answer);
+    running.push_back({pid, Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)))});
+    if (running.back().ended.get() < 0) return failed("pidfd");
+    input = std::move(next);
   }
-  answer = std::move(input);
-  say.reset();
-  for (const int end : {said.get(), answer.get()}) ::fcntl(end, F_SETFL, O_NONBLOCK);
-  // Something that podman leaves behind may hold the ends: so the programs' ends count, and what is to be read then.
-  const auto read_all = [](const Fd& from, std::string& into, std::size_t kept) {
-    char text[16 << 10];
-    for (ssize_t n; (n = ::read(from.get(), text, sizeof text)) > 0;) into.append(text, std::min(static_cast<std::size_t>(n), kept - std::min(kept, into.size())));
-  };
+  input.reset();
   ran.good = true;
-  for (const auto until = steady_clock::now() + most; !running.empty();) {
-    pollfd ready[2] = {{said.get(), POLLIN, 0}, {answer.get(), POLLIN, 0}};
-    ::poll(ready, 2, 20);
-    if (((ready[0].revents | ready[1].revents) & POLLHUP) != 0) ::usleep(2000);
-    const bool late = steady_clock::now() > until;
-    std::erase_if(running, [&](pid_t pid) {
-      int status = 0;
-      if (::waitpid(pid, &status, WNOHANG) == 0) return false;
-      ran.good = ran.good && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-      return true;
-    });
-    read_all(said, ran.said, kSaidMax), read_all(answer, ran.answer, kAnswerMax);
-    if (running.empty() || !late) continue;
-    end_all();
-    running.clear();
-    ran.good = false;
-    ran.said += " (it did not end in " + std::to_string(most.count()) + " s)";
+  const auto until = steady_clock::now() + most;
+  bool late = false;
+  for (std::size_t i = 0; i < running.size() && !late; ++i) {
+    pollfd ended{running[i].ended.get(), POLLIN, 0};
+    int there = 0;
+    do {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - steady_clock::now()).count();
+      there = ::poll(&ended, 1, static_cast<int>(std::max<std::int64_t>(left, 0)));
+    } while (there < 0 && errno == EINTR);
+    late = there <= 0;
+    int status = 0;
+    if (late) end_from(i);
+    else while (::waitpid(running[i].pid, &status, 0) < 0 && errno == EINTR) {}
+    ran.good = ran.good && !late && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   }
+  ran.answer = start_of(answer, kAnswerMax), ran.said = start_of(say, kSaidMax);
+  if (late) ran.said += " (it did not end in " + std::to_string(most.count()) + " s)";
   return ran;
 }
 
