@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 
 #include <map>
-#include <thread>
 
 #include "executor_stage.h"
 #include "worker/images.h"
@@ -407,8 +406,16 @@ TEST(SandboxedTask, IsNotBlamedForTheOneBeforeItInItsSlot) {
     EXPECT_EQ(stage.run(boxed("echo next")).out, "next\n");
     outcomes.clear();
     stage.executor->start(0, boxed("echo honest"), ended);
-    stage.executor->line_up(0, boxed(greedy + "exit 0"), ended, [] { ADD_FAILURE() << "nobody recalled it"; });
-    std::this_thread::sleep_for(2s);  // the loop is late: both end before it looks
+    stage.executor->line_up(0, boxed(greedy + "touch killed; until [ -e go ]; do sleep 0.01; done"), ended, [] { ADD_FAILURE() << "nobody recalled it"; });
+    fs::path there;  // the loop is late: it looks when the second one has lost its child already
+    for (const auto until = std::chrono::steady_clock::now() + 30s; there.empty() && std::chrono::steady_clock::now() < until;) {
+      std::error_code gone;
+      for (fs::recursive_directory_iterator at(stage.work, gone), last; !gone && at != last; at.increment(gone))
+        if (at->path().filename() == "killed") there = at->path().parent_path();
+    }
+    ASSERT_FALSE(there.empty());
+    ASSERT_TRUE(stage.until([&] { return outcomes.size() == 1; }));
+    std::ofstream(there / "go");
     ASSERT_TRUE(stage.until([&] { return outcomes.size() == 2; }));
     EXPECT_TRUE(outcomes[0].succeeded() || outcomes[0].cause == Cause::lost) << outcomes[0].why;
     EXPECT_FALSE(outcomes[1].succeeded()) << outcomes[1].why;
