@@ -192,11 +192,13 @@ class Swarm {
       does.pause = does.resume = [](int) {};
       does.line_up = [this, index](int slot, souk::worker::Assignment, std::function<void(souk::Outcome)> finished, std::function<void()> recalled) {
         Slot& one = slot_of(index, slot);
-        one.next = std::move(finished), one.recalled = std::move(recalled);
+        one.next = std::move(finished), one.recalled = std::move(recalled), ++one.lines;
       };
       does.recall = [this, index](int slot) {
-        boost::asio::post(loop_, [this, index, slot] {
-          if (index < all_.size() && std::exchange(slot_of(index, slot).next, nullptr)) std::exchange(slot_of(index, slot).recalled, nullptr)();
+        boost::asio::post(loop_, [this, index, slot, line = slot_of(index, slot).lines] {
+          if (index >= all_.size()) return;
+          Slot& one = slot_of(index, slot);
+          if (one.lines == line && std::exchange(one.next, nullptr)) std::exchange(one.recalled, nullptr)();
         });
       };
       auto one = std::make_unique<Light>();
@@ -262,6 +264,7 @@ class Swarm {
     std::function<void(souk::Outcome)> finished;  // null: it is free
     std::function<void(souk::Outcome)> next;      // lined up
     std::function<void()> recalled;
+    int lines = 0;  // how often something was lined up: a recall is of one
     Clock::time_point since{};
     std::unique_ptr<boost::asio::steady_timer> timer;
   };

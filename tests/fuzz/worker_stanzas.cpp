@@ -54,6 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   setup.offer.os = "linux", setup.offer.arch = "x86_64";
   std::map<int, std::function<void(Outcome)>> running, next;
   std::map<int, std::function<void()>> recalled;
+  std::map<int, int> lines;  // by slot: how often something was lined up
   Session session(loop, setup,
                   {[&](int slot, worker::Assignment assignment, worker::Granted, std::function<void(Outcome)> finished) {
                      must(slot >= 0 && slot < 3 && !running.contains(slot), "a slot runs one attempt");
@@ -64,12 +65,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
                    [&](int slot, worker::Assignment assignment, std::function<void(Outcome)> finished, std::function<void()> back) {
                      must(running.contains(slot) && !next.contains(slot), "one attempt is lined up behind one that runs");
                      must(assignment.command && bool(check(*assignment.command)), "what is lined up is a command that was checked");
-                     next[slot] = std::move(finished), recalled[slot] = std::move(back);
+                     next[slot] = std::move(finished), recalled[slot] = std::move(back), ++lines[slot];
                    },
                    [&](int slot) {
                      must(next.contains(slot), "only what is lined up is recalled");
-                     boost::asio::post(loop, [&, slot] {
-                       if (next.erase(slot) != 0) recalled.at(slot)();
+                     boost::asio::post(loop, [&, slot, line = lines[slot]] {  // that one: it may have begun meanwhile, and another be there
+                       if (lines[slot] == line && next.erase(slot) != 0) recalled.at(slot)();
                      });
                    }});
   session.start();
