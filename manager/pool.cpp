@@ -278,6 +278,7 @@ void Pool::greet(const std::string& jid, const Offer& offer) {
     wire::HelloAnswer hello;
     if (!payload || !payload_in(*payload, hello) || hello.held_size() > kHeldMax)
       return later(jid, answer ? "malformed answer" : answer.error.condition + " " + answer.error.text);
+    if (major(hello.version()) != major(SOUK_VERSION)) return later(jid, "it is version " + printable(hello.version()));
     ask(peer, false);
     next();
     joins(jid, offer, hello);
@@ -316,6 +317,7 @@ bool Pool::hello(const Occupant& occupant, const gloox::Tag& said, gloox::Tag& a
 void Pool::joins(const std::string& jid, const Offer& offer, const wire::HelloAnswer& hello) {
   Peer& peer = peers_.at(jid);
   peer.owed = peer.cut = false;
+  peer.answering = 0;  // a report of before may wait for its commit yet: what it is given now does not
   peer.failures = 0;
   if (!fenced_ && hello.jobs_seen() > 0 && hello.jobs_seen() <= kNumberMax) on_job_seen(jid, peer.occupant.nick, {hello.jobs_seen()});
   if (fenced_) return;
