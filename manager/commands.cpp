@@ -226,7 +226,13 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
     if (request.key().size() > kKeyMax) return malformed(kKeyTooLong);
     if (request.more() || !request.part().empty()) return on_upload(iq, command, request, asker);
     const auto job = std::make_shared<wire::Job>(std::move(*request.mutable_job()));
-    return on_whole(iq, "", asker, request, nullptr, job->ByteSizeLong(), [job](wire::Job& whole) { return whole.Swap(job.get()), Done{}; });
+    const std::size_t size = job->ByteSizeLong();
+    std::shared_ptr<Ticket> ticket;  // of what it became when it was inflated, where that waits beside the loop
+    if (size >= kAsideFrom) {
+      if (const auto room = open_->bytes.room(asker.owner, size); room != Space::Room::yes) return no_room(iq, asker, room == Space::Room::never);
+      ticket = std::make_shared<Ticket>(open_, asker.owner, size);
+    }
+    return on_whole(iq, "", asker, request, std::move(ticket), size, [job](wire::Job& whole) { return whole.Swap(job.get()), Done{}; });
   }
   if (node == "status") {
     wire::StatusRequest request;
@@ -269,6 +275,16 @@ void Commands::on_payload(const gloox::Tag& iq, const gloox::Tag& command, const
   grid_.workers(asker, reply);
 }
 
+/// never: not when others gave back what they have either.
+void Commands::no_room(const gloox::Tag& iq, const Asker& asker, bool never) {
+  const auto mib = [](std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+  if (never)
+    return link_.send(error_of(iq, "modify", "not-acceptable", fmt::format("the job is larger than the {:.1f} MiB of requests that the manager takes of one person at a time (by its --memory-max): submit it in several, or put its data "
+                                                                           "where the workers can read it", mib(open_->bytes.most_each()))));
+  link_.send(error_of(iq, "wait", "resource-constraint", fmt::format("too many large jobs are being submitted at once ({:.0f} MiB so far, {:.0f} MiB of yours): wait until they were taken", mib(open_->bytes.used()),
+                                                                     mib(open_->bytes.used_by(asker.owner)))));
+}
+
 /// A job in parts: one part a stage.
 void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker) {
   std::string id = command.findAttribute("sessionid");
@@ -285,11 +301,7 @@ void Commands::on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::
   if (open_->bytes.room(asker.owner, first ? std::max<std::uint64_t>(request.part().size(), open_->bytes.most() / 8) : request.part().size()) != Space::Room::yes) {
     const bool alone = open_->bytes.used() <= size + request.part().size() + (64u << 10);  // nothing else is there that could make room
     uploads_.erase(id);
-    if (alone)
-      return link_.send(error_of(iq, "modify", "not-acceptable", fmt::format("the job is larger than the {:.1f} MiB of requests that the manager takes of one person at a time (by its --memory-max): submit it in several, or put its data "
-                                                                             "where the workers can read it", static_cast<double>(open_->bytes.most_each()) / (1 << 20))));
-    return link_.send(error_of(iq, "wait", "resource-constraint", fmt::format("too many large jobs are being submitted at once ({:.0f} MiB so far, {:.0f} MiB of yours): wait until they were taken",
-                                                                             static_cast<double>(open_->bytes.used()) / (1 << 20), static_cast<double>(open_->bytes.used_by(asker.owner)) / (1 << 20))));
+    return no_room(iq, asker, alone);
   }
   Upload& upload = uploads_[id];
   if (first) upload.jid = asker.jid, upload.ticket = std::make_shared<Ticket>(open_, asker.owner, 0);

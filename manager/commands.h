@@ -63,6 +63,7 @@ class Commands {
   void refused(const std::string& node, const Asker& asker, const Refusal& refusal);
   std::shared_ptr<gloox::Tag> keep(const gloox::Tag& iq) const;
   void on_payload(const gloox::Tag& iq, const gloox::Tag& command, const gloox::Tag& payload, const Asker& asker);
+  void no_room(const gloox::Tag& iq, const Asker& asker, bool never);
   void on_upload(const gloox::Tag& iq, const gloox::Tag& command, wire::SubmitRequest& request, const Asker& asker);
   void on_whole(const gloox::Tag& iq, std::string session, const Asker& asker, const wire::SubmitRequest& request, std::shared_ptr<Ticket> ticket, std::size_t size,
                 std::function<Result<Done>(wire::Job&)> read);

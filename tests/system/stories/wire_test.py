@@ -117,10 +117,12 @@ class Between:
         self.listening.close()
 
 
-class Wire(unittest.IsolatedAsyncioTestCase):
+class OnTheWire(unittest.IsolatedAsyncioTestCase):
+    options = ()
+
     @classmethod
     def setUpClass(cls):
-        cls.grid = Grid("--workers", 1, "--slots", 2)
+        cls.grid = Grid("--workers", 1, "--slots", 2, *cls.options)
         for name in ("alice", "bob", "carol"):
             assert cls.grid.souk("user", "add", name).code == 0
 
@@ -149,6 +151,8 @@ class Wire(unittest.IsolatedAsyncioTestCase):
     def of(self, name, *words):
         return self.grid.souk("--profile", os.path.join(self.grid.folder, "users", name + ".toml"), *words)
 
+
+class Wire(OnTheWire):
     async def test_pages_of_jobs_go_on_below_a_number(self):
         carol = await self.person("carol")
         jobs = [int((await asyncio.to_thread(self.of, "carol", "submit", "--hold", "true")).out) for _ in range(5)]
@@ -237,6 +241,18 @@ class Wire(unittest.IsolatedAsyncioTestCase):
 
     def no_untold(self):
         return self.untold() == 0
+
+
+class LittleMemory(OnTheWire):
+    options = ("--memory-max", "16MiB")
+
+    async def test_a_job_in_one_stanza_counts_as_what_it_is_inflated_to(self):
+        alice = await self.person("alice")
+        job = message(f2=message(f1=b"true"), f4=b"".join([message(f1=b"x" * 1000)] * 3000), f15=1)
+        with self.assertRaises(IqError) as refused:
+            await self.ask(alice, "submit", message(f1=job), zipped=True)
+        self.assertEqual(refused.exception.condition, "not-acceptable")
+        self.assertIn("larger than the 1.4 MiB of requests", refused.exception.text)
 
 
 class End(unittest.TestCase):
