@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,7 +83,7 @@ class Souk(Peer):
             raise Failed("this version of souk has no service tasks (`souk submit --service`)")
         if not os.access(program, os.X_OK):
             raise Failed(f"there is no {program}")
-        return ["--service", f"noop={program}"]
+        return ["--service", f"noop={shlex.quote(program)}"]
 
     def latency(self, grid, tasks, *options):
         said = self.stage_run(grid, "latency_bench", "--tasks", str(tasks), *options)
