@@ -36,13 +36,13 @@ void Grid::status(const Asker& asker, const wire::StatusRequest& request, Reply<
       *answer.add_jobs() = book_.status(*entry, scheduler_);
       if (static_cast<std::uint32_t>(answer.jobs_size()) >= kJobsMax) break;
     }
-    return reply(answer);
+    return reply(std::move(answer));
   }
   const std::uint32_t limit = request.limit() == 0 ? 100 : std::min(request.limit(), kJobsMax);
   const auto newest = request.below() == 0 ? book_.all().end() : book_.all().lower_bound({request.below()});
   for (auto entry = std::make_reverse_iterator(newest); entry != book_.all().rend() && static_cast<std::uint32_t>(answer.jobs_size()) < limit; ++entry)
     if (entry->second.row.owner == asker.owner || ((asker.admin || asker.sees) && request.everybody())) *answer.add_jobs() = book_.status(entry->second, scheduler_);
-  reply(answer);
+  reply(std::move(answer));
 }
 
 void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Reply<wire::ResultsAnswer> reply) {
@@ -59,7 +59,7 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
       wire::ResultsAnswer answer;
       answer.set_data(std::move(slice.value().data)), answer.set_size(slice.value().size);
       *answer.mutable_job() = book_.status(*entry, scheduler_);
-      reply(answer);
+      reply(std::move(answer));
     });
   const std::uint64_t to = request.to_task() == 0 ? asked->row.tasks : std::min(request.to_task(), asked->row.tasks);
   const std::uint32_t limit = request.limit() == 0 ? kPageMax : std::min(request.limit(), kPageMax);
@@ -90,20 +90,22 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
       answer.set_next_waits(request.ended_only() && !has_row && !over);
       if (answer.next_waits()) break;
       const TaskState state = has_row ? rows[next_row].state : over ? TaskState::canceled : entry->row.ended_ms > 0 ? TaskState::running : scheduler_.state({job, {task}});
-      wire::TaskResult result;
+      const std::size_t adds = has_row ? rows[next_row].out.size() + rows[next_row].err.size() + rows[next_row].outcome.size() + rows[next_row].item.size() + 64 : 0;
+      if (bytes > 0 && bytes + adds > kPageBytes + 8192) break;
+      wire::TaskResult& result = *answer.add_results();
       result.set_task(task);
       if (has_row) {
-        OutcomeRow& row = rows[next_row];
-        const std::size_t adds = row.out.size() + row.err.size() + row.outcome.size() + row.item.size() + 64;
-        if (bytes > 0 && bytes + adds > kPageBytes + 8192) break;
+        OutcomeRow& row = rows[next_row++];
         bytes += adds;
-        ++next_row;
-        result.set_attempts(row.attempts), result.set_worker(row.worker), result.set_item(row.item);
+        result.set_attempts(row.attempts), result.set_worker(std::move(row.worker));
+        // An empty string that is set takes memory of its own, one that is not takes none.
+        if (!row.item.empty()) result.set_item(std::move(row.item));
         result.mutable_outcome()->ParseFromString(row.outcome);
         if (request.outputs()) {
           const bool whole = row.out.size() == row.out_kept && row.err.size() == row.err_kept;
           result.set_out_elided(!whole && row.out_kept > 0), result.set_err_elided(!whole && row.err_kept > 0);
-          if (whole) result.mutable_outcome()->set_out(std::move(row.out)), result.mutable_outcome()->set_err(std::move(row.err));
+          if (whole && !row.out.empty()) result.mutable_outcome()->set_out(std::move(row.out));
+          if (whole && !row.err.empty()) result.mutable_outcome()->set_err(std::move(row.err));
         }
         result.set_state(static_cast<wire::State>(row.state));
       } else {
@@ -114,12 +116,10 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
         result.set_item(item_of(*entry, {task}));
         bytes += result.item().size() + 32;
       }
-      result.set_group(entry->group_name({task}));
-      bytes += result.group().size();
-      *answer.add_results() = std::move(result);
+      if (std::string group = entry->group_name({task}); !group.empty()) bytes += group.size(), result.set_group(std::move(group));
     }
     if (task <= to) answer.set_next_task(task);
-    reply(answer);
+    reply(std::move(answer));
   });
 }
 
@@ -158,12 +158,12 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
       answer.set_summary(printable(row.state == TaskState::succeeded ? fmt::format("it succeeded{} in {:.2f} s, run {}", where, static_cast<double>(message.wall_us()) / 1e6, row.attempts)
                                    : row.state == TaskState::failed  ? fmt::format("it failed{}: {}", where, ending)
                                                                      : "it was canceled" + where));
-      return reply(answer);
+      return reply(std::move(answer));
     }
     if (entry.over()) {
       answer.set_state(wire::JOB_CANCELED);
       answer.set_summary(entry.row.note.empty() ? "it was canceled before it ran" : "it was canceled before it ran: " + entry.row.note);
-      return reply(answer);
+      return reply(std::move(answer));
     }
     const Explanation why = scheduler_.why(task);
     answer.set_state(task.task.value == 0 ? answer.job().state() : static_cast<wire::State>(why.state));
@@ -185,7 +185,7 @@ void Grid::why(const Asker& asker, const wire::WhyRequest& request, Reply<wire::
       running.set_run(scheduler_.attempts(task)), running.set_worker(printable(pool_.nick(*worker))), running.set_host(printable(pool_.host(*worker))), running.set_ending("running");
     }
     if (answer.summary().empty()) answer.set_summary(answer.state() == wire::RUNNING ? "it runs" : entry.row.held ? "its job is held" : answer.job().note().empty() ? "it waits" : "it " + answer.job().note());
-    reply(answer);
+    reply(std::move(answer));
   });
 }
 
@@ -213,7 +213,7 @@ void Grid::why_job_ended(const JobEntry& ended, Reply<wire::WhyAnswer> reply) {
       answer.add_reasons()->set_why(printable(fmt::format("task {}.{}{}{}: {}", id.value, failed.task.task.value, group.empty() ? "" : " (" + group + ")",
                                                          failed.worker.empty() ? "" : " on " + failed.worker, outcome ? ending_of(outcome.value()) : "failed")));
     }
-    reply(answer);
+    reply(std::move(answer));
   });
 }
 
@@ -246,7 +246,7 @@ void Grid::workers(const Asker&, Reply<wire::WorkersAnswer> reply) {
     const TrustRecord of_owner = jury_.record(scheduler_.voter(id, VotesOf::owners)), alone = jury_.record(scheduler_.voter(id, VotesOf::workers));
     w.set_trust_agreed(std::max(of_owner.agreed, alone.agreed)), w.set_trust_found(of_owner.found + alone.found);
   }
-  reply(answer);
+  reply(std::move(answer));
 }
 
 wire::GridStatus Grid::grid_status() const {

@@ -24,6 +24,7 @@
 #include "manager/restoration.h"
 #include "manager/served_room.h"
 #include "protocol/disco.h"
+#include "protocol/heap.h"
 #include "protocol/log_format.h"
 #include "protocol/notation.h"
 #include "protocol/profile.h"
@@ -291,6 +292,7 @@ int serve(const souk::Profile& profile, const std::filesystem::path& state, cons
 
 int main(int argc, char** argv) {
   souk::keep_standard_streams();
+  souk::keep_freed_memory();
   CLI::App app("Souk's manager: keeps the marketplace, takes jobs, hands tasks to workers.", "souk-manager");
   app.footer("Examples:\n  souk-manager --profile ~/.souk/manager.toml\n  souk-manager --profile manager.toml --allow example.edu --admin ada@example.edu\n"
              "  souk-manager --profile manager.toml --policy policy.toml\n"

@@ -1,6 +1,7 @@
 #include "manager/pool.h"
 
 #include <gloox/tag.h>
+#include <google/protobuf/arena.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/post.hpp>
@@ -559,7 +560,8 @@ std::vector<AttemptId> Pool::take_given(Peer& peer, wire::Assign& assign) {
 void Pool::flush(Peer& peer) {
   peer.answering = 0;
   while (!peer.to_assign.empty()) {
-    wire::Assign assign;
+    google::protobuf::Arena arena;
+    wire::Assign& assign = *google::protobuf::Arena::CreateMessage<wire::Assign>(&arena);
     const std::vector<AttemptId> attempts = take_given(peer, assign);
     if (attempts.empty()) break;  // what is left waits for the server
     auto iq = iq_to(peer);
@@ -601,6 +603,7 @@ void Pool::taken(const std::string& jid, WorkerId worker, const std::vector<Atte
       if (const auto first = at->second.has_command.lower_bound({{job}, 0}); first != at->second.has_command.end() && first->first.value == job) gone.insert(job);
     std::erase_if(at->second.has_command, [&](const auto& has) { return gone.contains(has.first.value); });
   }
+  if (answer.refused_size() == 0) return;
   std::unordered_set<std::uint64_t> given;
   for (const AttemptId attempt : attempts) given.insert(attempt.number);
   std::vector<AttemptId> back;
@@ -735,7 +738,8 @@ void Pool::take(const gloox::Tag& iq) {
 void Pool::on_report(const gloox::Tag& iq, const gloox::Tag& payload) {
   Peer* from = worker_of(iq);
   if (!from) return;
-  wire::Report report;
+  google::protobuf::Arena arena;
+  wire::Report& report = *google::protobuf::Arena::CreateMessage<wire::Report>(&arena);
   if (const auto read = payload_in(payload, report); !read) return link_.send(error_of(iq, "modify", "bad-request", read.error().text()));
   if (report.results_size() > kReportedMax || report.returned_size() > kReportedMax || report.assigned().refused_size() > kReportedMax ||
       report.assigned().missing_size() > kReportedMax)

@@ -328,12 +328,13 @@ void write(const Outcome& outcome, wire::Outcome& message) {
   message.set_cause(static_cast<wire::Outcome::Cause>(outcome.cause));
   message.set_exit_code(static_cast<std::uint32_t>(std::max(0, outcome.exit_code)));
   message.set_signal(static_cast<std::uint32_t>(std::max(0, outcome.signal)));
-  message.set_why(shortened(printable(shortened(outcome.why, kWhyMax)), kWhyMax));
+  // An empty string that is set takes memory of its own, one that is not takes none.
+  if (!outcome.why.empty()) message.set_why(shortened(printable(shortened(outcome.why, kWhyMax)), kWhyMax));
   message.set_wall_us(count(outcome.wall));
   message.set_cpu_us(count(outcome.cpu));
   message.set_peak_memory_kib(outcome.peak_memory_kib);
-  message.set_out(outcome.out);
-  message.set_err(outcome.err);
+  if (!outcome.out.empty()) message.set_out(outcome.out);
+  if (!outcome.err.empty()) message.set_err(outcome.err);
   message.set_out_size(outcome.out_size);
   message.set_err_size(outcome.err_size);
 }

@@ -40,13 +40,14 @@ Result<wire::JobStatus> each_task(Session& session, const Target& target, wire::
   request.set_from_task(std::max<std::uint64_t>(1, target.first));
   request.set_to_task(target.last);
   request.set_limit(kPage);
+  ResultPages pages(session, request);
+  std::uint64_t tasks = 0;
   while (true) {
-    const auto page = session.results(request);
+    const auto page = pages.next(tasks);
     if (!page) return page.error();
     if (const auto taken = take(page.value()); !taken) return taken.error();
-    const auto next = page.value().next_task();
-    if (next <= request.from_task() || stop()) return page.value().job();  // 0, or a manager that does not move on
-    request.set_from_task(next);
+    tasks = page.value().job().tasks();
+    if (pages.done() || stop()) return page.value().job();
   }
 }
 

@@ -63,6 +63,31 @@ Result<Done> print_task(Session& session, Output& output, std::uint64_t job, con
   return Done{};
 }
 
+ResultPages::ResultPages(Session& session, wire::ResultsRequest first) : session_(session), first_(std::move(first)), plan_({std::max<std::uint64_t>(1, first_.from_task()), first_.to_task()}) {}
+
+wire::ResultsRequest ResultPages::request(PagePlan::Span span) const {
+  wire::ResultsRequest request = first_;
+  request.set_from_task(span.first);
+  request.set_to_task(span.last);
+  return request;
+}
+
+Result<wire::ResultsAnswer> ResultPages::next(std::uint64_t ended) {
+  // Of failed tasks alone nobody knows how far a page goes.
+  if (!first_.failed_only())
+    for (const auto span : plan_.ahead(ended)) session_.ask_ahead(request(span));
+  auto page = session_.results(request(plan_.awaited()));
+  if (!page) return page;
+  plan_.bound(page.value().job().tasks());
+  if (page.value().next_waits()) {
+    session_.forget_ahead();
+    plan_.wait_at(page.value().next_task());
+  } else {
+    plan_.came(static_cast<std::size_t>(page.value().results_size()), page.value().next_task());
+  }
+  return page;
+}
+
 ResultPrinter::ResultPrinter(Session& session, Output& output, std::uint64_t job, std::uint64_t tasks, bool ordered, PrintOptions options)
     : session_(session), output_(output), job_(job), tasks_(tasks), ordered_(ordered), options_(options) {
   if (tasks > 0) left_[1] = tasks;
@@ -70,7 +95,7 @@ ResultPrinter::ResultPrinter(Session& session, Output& output, std::uint64_t job
 
 Result<Done> ResultPrinter::print(std::uint64_t ended) {
   if (done() || printed_ >= ended) return Done{};
-  auto result = ordered_ ? print_prefix() : print_any();
+  auto result = ordered_ ? print_prefix(ended) : print_any();
   output_.flush();
   return result;
 }
@@ -92,15 +117,18 @@ Result<Done> ResultPrinter::print_page(const wire::ResultsAnswer& page) {
   return Done{};
 }
 
-Result<Done> ResultPrinter::print_prefix() {
-  while (!left_.empty() && !output_.closed() && !output_.broken() && !session_.interrupted()) {
-    wire::ResultsRequest request;
-    request.set_job(job_);
-    request.set_from_task(left_.begin()->first);
-    request.set_outputs(true);
-    request.set_ended_only(true);
-    const auto page = session_.results(request);
+Result<Done> ResultPrinter::print_prefix(std::uint64_t ended) {
+  wire::ResultsRequest request;
+  request.set_job(job_);
+  request.set_from_task(left_.begin()->first);
+  request.set_to_task(tasks_);
+  request.set_outputs(true);
+  request.set_ended_only(true);
+  ResultPages pages(session_, request);
+  while (!pages.done() && !output_.closed() && !output_.broken() && !session_.interrupted()) {
+    const auto page = pages.next(ended);
     if (!page) return page.error();
+    ended = std::max(ended, ended_tasks(page.value().job()));
     const auto before = printed_;
     if (auto done = print_page(page.value()); !done) return done;
     if (page.value().next_waits() || printed_ == before) break;  // it comes with the next news

@@ -6,6 +6,7 @@
 
 #include "protocol/grid.pb.h"
 #include "submit/output.h"
+#include "submit/page_plan.h"
 #include "submit/session.h"
 
 namespace souk {
@@ -20,6 +21,26 @@ struct PrintOptions {
 /// Prints one ended task; asks for streams too large for a page.
 Result<Done> print_task(Session& session, Output& output, std::uint64_t job, const wire::TaskResult& result, const PrintOptions& options);
 
+/// Pages of a job's tasks, of which some are asked for before they are read.
+class ResultPages {
+ public:
+  /// first: `from_task` and `to_task` say which tasks there are; no stream
+  ResultPages(Session& session, wire::ResultsRequest first);
+  ~ResultPages() { session_.forget_ahead(); }
+  ResultPages(const ResultPages&) = delete;
+  bool done() const { return plan_.done(); }
+  /// The next page. One that ends before a task that is not over, as `ended_only` has it, is begun again from there.
+  /// ended: tasks of the job that have ended, as far as is known; others are not asked for ahead
+  Result<wire::ResultsAnswer> next(std::uint64_t ended);
+
+ private:
+  wire::ResultsRequest request(PagePlan::Span span) const;
+
+  Session& session_;
+  wire::ResultsRequest first_;
+  PagePlan plan_;
+};
+
 /// Prints every task of a job once, while it goes on: in task order as the finished prefix grows, or as they finish.
 class ResultPrinter {
  public:
@@ -31,7 +52,7 @@ class ResultPrinter {
   const std::optional<wire::TaskResult>& only() const { return only_; }
 
  private:
-  Result<Done> print_prefix();
+  Result<Done> print_prefix(std::uint64_t ended);
   Result<Done> print_any();
   Result<Done> print_page(const wire::ResultsAnswer& page);
 

@@ -160,8 +160,7 @@ Session::Next Session::refuse(const std::string& node, const StanzaError& error)
   return error.condition == "resource-constraint" ? Next::full : Next::failed;
 }
 
-Session::Next Session::attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline,
-                               google::protobuf::MessageLite& answer) {
+std::shared_ptr<Session::Heard> Session::send(const std::string& node, const google::protobuf::MessageLite& request, const Stage& stage, std::chrono::milliseconds deadline) {
   auto iq = element("iq", {}, {{"type", "set"}, {"to", profile_.manager}});
   auto& command = child(*iq, "command", ns::commands, {{"node", node}, {"action", stage.sessionid.empty() ? "execute" : "next"}});
   if (!stage.sessionid.empty()) command.addAttribute("sessionid", stage.sessionid);
@@ -170,12 +169,6 @@ Session::Next Session::attempt(const std::string& node, const google::protobuf::
   if (encoded.zlib) payload.addAttribute("encoding", "zlib");
 
   // The reply may come after we stopped waiting for it, so it owns what it writes to.
-  struct Heard {
-    bool done = false;
-    std::optional<StanzaError> error;
-    std::string status, sessionid, text, version;
-    bool zlib = false, payload = false;
-  };
   auto heard = std::make_shared<Heard>();
   link_.request(std::move(iq), deadline, [heard, node](const Answer& reply) {
     heard->done = true;
@@ -194,26 +187,36 @@ Session::Next Session::attempt(const std::string& node, const google::protobuf::
     heard->zlib = content->findAttribute("encoding") == "zlib";
     heard->version = content->findAttribute("version");
   });
+  return heard;
+}
+
+Session::Next Session::attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline,
+                               google::protobuf::MessageLite& answer) {
+  const auto heard = send(node, request, stage, deadline);
+  return read(node, *heard, stage, deadline, answer);
+}
+
+Session::Next Session::read(const std::string& node, const Heard& heard, Stage& stage, std::chrono::milliseconds deadline, google::protobuf::MessageLite& answer) {
   // The link answers within the deadline itself; the margin is for a loop that was kept busy.
-  if (!pump([&] { return heard->done; }, Clock::now() + deadline + 1s)) {
+  if (!pump([&] { return heard.done; }, Clock::now() + deadline + 1s)) {
     if (interrupted()) {
       fail({"interrupted", "", ""}, false);
       return Next::failed;
     }
     return refuse(node, {"wait", "timeout", ""});
   }
-  if (heard->error) return refuse(node, *heard->error);
-  if (stage.more && heard->status == "executing") {
-    stage.sessionid = heard->sessionid;
+  if (heard.error) return refuse(node, *heard.error);
+  if (stage.more && heard.status == "executing") {
+    stage.sessionid = heard.sessionid;
     return Next::done;
   }
   Error bad{deed(node), "the manager's answer cannot be read", "is it of another version? compare `souk --version` and `souk status`"};
-  if (!heard->version.empty() && heard->version != SOUK_VERSION) bad.why += fmt::format(": it is version {}, this is {}", plain(heard->version, 40), SOUK_VERSION);
-  if (heard->status != "completed" || !heard->payload) {
+  if (!heard.version.empty() && heard.version != SOUK_VERSION) bad.why += fmt::format(": it is version {}, this is {}", plain(heard.version, 40), SOUK_VERSION);
+  if (heard.status != "completed" || !heard.payload) {
     fail(std::move(bad), false);
     return Next::failed;
   }
-  if (const auto read = decode(heard->text, heard->zlib, answer); !read) {
+  if (const auto read = decode(heard.text, heard.zlib, answer); !read) {
     bad.why += ": " + read.error().text();
     fail(std::move(bad), false);
     return Next::failed;
@@ -340,9 +343,18 @@ Result<wire::ResultsAnswer> Session::results(const wire::ResultsRequest& request
   if (auto brought = brought_.extract(request.job()); !brought.empty() && request.outputs() && !request.stream() && !request.failed_only() && request.from_task() <= 1)
     return std::move(brought.mapped());
   wire::ResultsAnswer answer;
+  if (const auto asked = ahead_.extract(request.SerializeAsString()); !asked.empty()) {
+    Stage stage;
+    if (read("results", *asked.mapped(), stage, limits_.answer, answer) == Next::done) return answer;
+    answer.Clear();
+  }
   const auto done = ask("results", request, answer);
   if (!done) return done.error();
   return answer;
+}
+
+void Session::ask_ahead(const wire::ResultsRequest& request) {
+  if (link_.up()) ahead_[request.SerializeAsString()] = send("results", request, {}, limits_.answer);
 }
 
 Result<wire::CancelAnswer> Session::cancel(const std::vector<std::uint64_t>& jobs) {

@@ -85,6 +85,9 @@ class Session {
   Result<wire::SubmitAnswer> submit(const wire::Job& job, const std::string& key, bool watch, const std::function<void(std::uint64_t, std::uint64_t)>& on_sent = {}, bool dry_run = false);
   Result<wire::StatusAnswer> status(const wire::StatusRequest& request);
   Result<wire::ResultsAnswer> results(const wire::ResultsRequest& request);
+  /// Sends what results() will be called with later, which then has less to wait for. Nothing is lost if it never is, or nobody is there.
+  void ask_ahead(const wire::ResultsRequest& request);
+  void forget_ahead() { ahead_.clear(); }
   Result<wire::CancelAnswer> cancel(const std::vector<std::uint64_t>& jobs);
   Result<wire::WorkersAnswer> workers();
   Result<wire::BanAnswer> ban(const wire::BanRequest& request);
@@ -125,6 +128,14 @@ class Session {
   Result<Done> ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer) { return ask(node, request, answer, patience(false)); }
   Result<Done> ask(const std::string& node, const google::protobuf::MessageLite& request, google::protobuf::MessageLite& answer, Patience waits);
   Patience patience(bool makes_work) const;
+  struct Heard {  // an answer, once it is there
+    bool done = false;
+    std::optional<StanzaError> error;
+    std::string status, sessionid, text, version;
+    bool zlib = false, payload = false;
+  };
+  std::shared_ptr<Heard> send(const std::string& node, const google::protobuf::MessageLite& request, const Stage& stage, std::chrono::milliseconds deadline);
+  Next read(const std::string& node, const Heard& heard, Stage& stage, std::chrono::milliseconds deadline, google::protobuf::MessageLite& answer);
   Next attempt(const std::string& node, const google::protobuf::MessageLite& request, Stage& stage, std::chrono::milliseconds deadline, google::protobuf::MessageLite& answer);
   Next reach(Clock::time_point until);
   Next refuse(const std::string& node, const StanzaError& error);
@@ -162,6 +173,7 @@ class Session {
   std::set<std::uint64_t> watched_;
   std::map<std::uint64_t, wire::JobStatus> news_;
   std::map<std::uint64_t, wire::ResultsAnswer> brought_;  // results that came with the end of a watched job, until asked for
+  std::map<std::string, std::shared_ptr<Heard>> ahead_;   // by the bytes of the request
   struct Early {
     wire::JobStatus status;
     std::optional<wire::ResultsAnswer> results;

@@ -21,6 +21,7 @@
 #include <optional>
 #include <set>
 
+#include "protocol/heap.h"
 #include "protocol/log_format.h"
 #include "protocol/notation.h"
 #include "protocol/profile.h"
@@ -549,6 +550,7 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   souk::keep_standard_streams();
+  souk::keep_freed_memory();
   if (argc > 1 && std::strcmp(argv[1], "join") == 0) return souk::worker::join_main(argc - 1, argv + 1);
   souk::worker::Options options;
   CLI::App app{"Offers this host's slots in a Souk marketplace and runs what the manager sends.", "souk-worker"};

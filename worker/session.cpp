@@ -2,6 +2,7 @@
 
 #include <boost/asio/post.hpp>
 #include <gloox/tag.h>
+#include <google/protobuf/arena.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -238,7 +239,8 @@ void Session::take_hello_here(const gloox::Tag& payload) {
 }
 
 void Session::take_assign(const gloox::Tag& iq, const gloox::Tag& payload) {
-  wire::Assign assign;
+  google::protobuf::Arena arena;
+  wire::Assign& assign = *google::protobuf::Arena::CreateMessage<wire::Assign>(&arena);
   if (const auto read = payload_in(payload, assign); !read) return refuse(iq, "modify", "bad-request", read.error().text());
   Assigned event = read(assign);
   asked_ = &iq;
@@ -496,7 +498,8 @@ void Session::perform(ResumeSlot& action) {
 
 void Session::perform(SendReport& action) {
   if (spool_ != nullptr) spool_->write();  // what it refuses goes all the same: here it is safe only in memory, there it may be safer
-  wire::Report message;
+  google::protobuf::Arena arena;
+  wire::Report& message = *google::protobuf::Arena::CreateMessage<wire::Report>(&arena);
   for (const Piece& piece : action.pieces) {
     wire::Piece& part = *message.add_pieces();
     write(piece.attempt, piece.task, *part.mutable_attempt());

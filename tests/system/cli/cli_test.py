@@ -749,8 +749,15 @@ class Large(unittest.TestCase):
         self.assertEqual(souk("cancel", job).code, 0)
 
     def test_many_tasks_with_output(self):
-        done = souk("run", "--array", "1-2000", "echo", "{}")
-        self.assertEqual(done.text.split(), [str(n) for n in range(1, 2001)], done.err)
+        """Pages come ahead of being read, each of its own size: nothing is missing, twice or out of order."""
+        line = "printf '%s %0*d\\n' {} $(({} % 700 < 40 ? 9000 : 1)) 0"
+        expected = [f"{n} {'0' * (9000 if n % 700 < 40 else 1)}" for n in range(1, 3001)]
+        done = souk("run", "--array", "1-3000", "--shell", line)
+        self.assertEqual(done.text.splitlines(), expected, done.err)
+        job = json.loads(souk("jobs", "--json").out.splitlines()[0])["job"]
+        self.assertEqual(souk("cat", job).text.splitlines(), expected)
+        self.assertEqual(souk("cat", f"{job}.690-2801").text.splitlines(), expected[689:2801])
+        self.assertEqual([json.loads(task)["task"] for task in souk("tasks", job, "--json").text.splitlines()], list(range(1, 3001)))
 
 
 class Losses(unittest.TestCase):
