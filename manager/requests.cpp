@@ -172,7 +172,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   answer.set_tasks(tasks.value());
   if (given.dry_run) {
     match(job, event_of({}, asker.owner, job, clocks), true, answer);
-    return reply(std::move(answer));
+    return reply(answer);
   }
   JobRow row;
   row.id = book_.next_id();
@@ -191,7 +191,7 @@ void Grid::submit(const Asker& asker, Submission given, Reply<wire::SubmitAnswer
   opened(book_.add(std::move(row), std::move(job), given.items.get()), memory);
   journal_->commit([this, event, answer, watch = given.watch, jid = asker.jid, reply] {
     if (watch) watches_.add(now(), event->job, jid);
-    reply(std::move(answer));
+    reply(answer);
     if (const JobEntry* entry = book_.find(event->job))
       for (const JobKnown& known : book_.ended_before(entry->job)) handle(known);
     if (const JobEntry* entry = book_.find(event->job)) open_jury(event->job, entry->job);
@@ -228,7 +228,7 @@ void Grid::cancel(const Asker& asker, const wire::CancelRequest& request, Reply<
     wire::CancelAnswer answer;
     for (const std::uint64_t id : request.jobs())
       if (const JobEntry* entry = book_.find({id})) *answer.add_jobs() = book_.status(*entry, scheduler_);
-    reply(std::move(answer));
+    reply(answer);
   });
 }
 
@@ -254,7 +254,7 @@ void Grid::set_held(const Asker& asker, const wire::JobsRequest& request, bool h
     wire::JobsAnswer answer;
     for (const std::uint64_t id : request.jobs())
       if (const JobEntry* entry = book_.find({id})) *answer.add_jobs() = book_.status(*entry, scheduler_);
-    reply(std::move(answer));
+    reply(answer);
   });
 }
 
@@ -319,7 +319,7 @@ void Grid::again(const Asker& asker, const wire::RerunRequest& request, Journal:
   opened(entry, memory);
   journal_->commit([this, event, answer, id, watch = request.watch(), jid = asker.jid, reply] {
     if (watch) watches_.add(now(), id, jid);
-    reply(std::move(answer));
+    reply(answer);
     if (const JobEntry* again = book_.find(id))
       for (const JobKnown& known : book_.ended_before(again->job)) handle(known);
     if (const JobEntry* again = book_.find(id)) open_jury(id, again->job);

@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::size_t kAskedMax = 4;        // pages at a time, with the one that is awaited
 constexpr std::uint64_t kEachMax = 500;     // tasks a page: no manager puts more into one
+constexpr unsigned kGrowAfter = 8;          // pages in a row that were whole: what is too much costs one page that was not asked for ahead
 
 }  // namespace
 
@@ -42,8 +43,9 @@ void PagePlan::came(std::size_t tasks, std::uint64_t next_task) {
   } else if (next_task != 0) {
     asked_.push_front({next_task, span.last});
     each_ = std::clamp<std::uint64_t>(tasks, 1, kEachMax);
-  } else {
-    each_ = std::min(each_ * 2, kEachMax);
+    whole_ = 0;
+  } else if (++whole_ % kGrowAfter == 0) {
+    each_ = std::min(each_ + each_ / 4 + 1, kEachMax);
   }
 }
 

@@ -18,9 +18,9 @@ class PagePlan {
 
   explicit PagePlan(Span whole) : next_(whole.first), last_(whole.last) {}
 
-  /// What the job's last task is, for a plan that began without.
+  /// What the job's last task is, once the first page tells it: the whole may have been meant to go further, or without an end.
   void bound(std::uint64_t last) {
-    if (last_ == 0) last_ = last;
+    if (last > 0 && (last_ == 0 || last < last_)) last_ = last;
   }
   bool done() const { return asked_.empty() && next_ == 0; }
   /// What to ask for now, before awaited(), and not again for it.
@@ -37,6 +37,7 @@ class PagePlan {
   std::deque<Span> asked_;     // in the order of tasks, without gaps
   std::uint64_t next_, last_;  // the first task not asked for, 0: none is left
   std::uint64_t each_ = 0;     // tasks a page; 0: not known
+  unsigned whole_ = 0;         // pages in a row of which nothing was missing
 };
 
 }  // namespace souk

@@ -79,7 +79,7 @@ Result<wire::ResultsAnswer> ResultPages::next(std::uint64_t ended) {
   auto page = session_.results(request(plan_.awaited()));
   if (!page) return page;
   plan_.bound(page.value().job().tasks());
-  if (page.value().next_waits()) {
+  if (first_.ended_only() && page.value().next_waits()) {
     session_.forget_ahead();
     plan_.wait_at(page.value().next_task());
   } else {

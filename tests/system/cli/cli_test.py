@@ -757,7 +757,10 @@ class Large(unittest.TestCase):
         job = json.loads(souk("jobs", "--json").out.splitlines()[0])["job"]
         self.assertEqual(souk("cat", job).text.splitlines(), expected)
         self.assertEqual(souk("cat", f"{job}.690-2801").text.splitlines(), expected[689:2801])
-        self.assertEqual([json.loads(task)["task"] for task in souk("tasks", job, "--json").text.splitlines()], list(range(1, 3001)))
+        job = int(souk("submit", "--hold", "--array", "1-1000", "true").out)
+        self.assertEqual(len(souk("tasks", f"{job}.1-2000", "--json").text.splitlines()), 1000, "a range beyond the end")
+        self.assertEqual(souk("cancel", job).code, 0)
+        self.assertEqual([json.loads(task)["task"] for task in souk("tasks", job - 1, "--json").text.splitlines()], list(range(1, 3001)))
 
 
 class Losses(unittest.TestCase):

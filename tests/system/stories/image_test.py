@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Tasks whose system is an image of podman: a worker that offers one, from podman's store to the task. The image is made of this host's programs, by a store of its own: no registry is asked."""
 import glob
+import hashlib
+import http.server
+import json
 import os
 import re
 import shutil
@@ -8,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -65,6 +69,47 @@ class Store:
         tar = subprocess.run(["tar", "-C", system, "-c", "."], stdout=subprocess.PIPE, check=True).stdout
         self.podman("import", *[part for change in changes for part in ("--change", change)], "-", name, input=tar)
         shutil.rmtree(system)
+
+
+class Registry(http.server.ThreadingHTTPServer):
+    """Has one image for whoever pulls it, as podman puts it into a folder (OCI distribution, the part that reads)."""
+
+    def __init__(self, store, image):
+        self.folder = os.path.join(store.folder, "registry")
+        store.podman("push", image, "dir:" + self.folder)
+        store.podman("rmi", image)
+        super().__init__(("127.0.0.1", 0), Pulled)
+        self.host = f"127.0.0.1:{self.server_port}"
+        with open(os.path.join(store.folder, "registries.conf"), "w") as file:
+            file.write(f'[[registry]]\nlocation = "{self.host}"\ninsecure = true\n')
+        store.environment["CONTAINERS_REGISTRIES_CONF"] = file.name
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Pulled(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        what = {"/v2/": "version", "/v2/lab/manifests/7": "manifest.json"}.get(self.path) or self.path.removeprefix("/v2/lab/blobs/sha256:")
+        path = os.path.join(self.server.folder, os.path.basename(what))
+        if not os.path.isfile(path):
+            return self.send_error(404)
+        with open(path, "rb") as file:
+            content = file.read()
+        self.send_response(200)
+        self.send_header("Content-Type", json.loads(content).get("mediaType", "application/vnd.oci.image.manifest.v1+json") if what == "manifest.json" else "application/octet-stream")
+        self.send_header("Docker-Content-Digest", "sha256:" + hashlib.sha256(content).hexdigest())
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
 
 
 class Images(unittest.TestCase):
@@ -187,6 +232,22 @@ class Images(unittest.TestCase):
         lacking = self.start("without", "--image", IMAGE, path=without)
         self.assertEqual(lacking.wait(60), 3)
         self.assertIn("install podman", text_of(self.log("without")))
+
+    def test_what_podman_lacks_is_fetched_where_the_owner_says_so(self):
+        self.store.make("localhost/far:7", "of far away")
+        with Registry(self.store, "localhost/far:7") as registry:
+            name = registry.host + "/lab:7"
+            lacking = self.start("puller", "--image", name)
+            self.assertEqual(lacking.wait(60), 3)
+            puller = self.start("puller", "--image", name, "--image-pull")
+            until(lambda: self.seen("puller") or puller.poll() is not None, "the worker with the fetched image is in the market")
+            self.assertIn("pulling image " + name, text_of(self.log("puller")))
+            self.assertEqual(self.grid.souk("run", "--image", name, "/opt/tools/cat", "/etc/only-here").text, "of far away\n")
+            puller.send_signal(signal.SIGTERM)
+            puller.wait(15)
+            lacking = self.start("puller", "--image", registry.host + "/lab:8", "--image-pull")
+            self.assertEqual(lacking.wait(60), 3)
+            self.assertIn("podman cannot pull it", text_of(self.log("puller")))
 
     def test_it_is_unpacked_once_and_what_nobody_uses_goes(self):
         mine = self.folders()
