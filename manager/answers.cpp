@@ -90,13 +90,16 @@ void Grid::results(const Asker& asker, const wire::ResultsRequest& request, Repl
       answer.set_next_waits(request.ended_only() && !has_row && !over);
       if (answer.next_waits()) break;
       const TaskState state = has_row ? rows[next_row].state : over ? TaskState::canceled : entry->row.ended_ms > 0 ? TaskState::running : scheduler_.state({job, {task}});
-      const std::size_t adds = has_row ? rows[next_row].out.size() + rows[next_row].err.size() + rows[next_row].outcome.size() + rows[next_row].item.size() + 64 : 0;
-      if (bytes > 0 && bytes + adds > kPageBytes + 8192) break;
+      if (has_row) {
+        const OutcomeRow& row = rows[next_row];
+        const std::size_t adds = row.out.size() + row.err.size() + row.outcome.size() + row.item.size() + 64;
+        if (bytes > 0 && bytes + adds > kPageBytes + 8192) break;
+        bytes += adds;
+      }
       wire::TaskResult& result = *answer.add_results();
       result.set_task(task);
       if (has_row) {
         OutcomeRow& row = rows[next_row++];
-        bytes += adds;
         result.set_attempts(row.attempts), result.set_worker(std::move(row.worker));
         // An empty string that is set takes memory of its own, one that is not takes none.
         if (!row.item.empty()) result.set_item(std::move(row.item));

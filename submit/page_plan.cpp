@@ -5,9 +5,8 @@
 namespace souk {
 namespace {
 
-constexpr std::size_t kAskedMax = 4;        // pages at a time, with the one that is awaited
-constexpr std::uint64_t kEachMax = 500;     // tasks a page: no manager puts more into one
-constexpr unsigned kGrowAfter = 8;          // pages in a row that were whole: what is too much costs one page that was not asked for ahead
+constexpr std::uint64_t kEachMax = 500;  // tasks a page: no manager puts more into one
+constexpr unsigned kGrowAfter = 8;       // pages in a row that were whole: what is too much costs one page that was not asked for ahead
 
 }  // namespace
 

@@ -10,6 +10,7 @@ namespace souk {
 /// How many tasks fit into a page only the manager knows, so the first page is asked for alone, and later ones are as large as the last that came.
 class PagePlan {
  public:
+  static constexpr std::size_t kAskedMax = 4;  // pages at a time, with the one that is awaited
   /// Tasks from `first` to `last`; 0: to the job's last.
   struct Span {
     std::uint64_t first = 1, last = 0;

@@ -72,10 +72,10 @@ wire::ResultsRequest ResultPages::request(PagePlan::Span span) const {
   return request;
 }
 
-Result<wire::ResultsAnswer> ResultPages::next(std::uint64_t ended) {
+Result<wire::ResultsAnswer> ResultPages::next(std::uint64_t until) {
   // Of failed tasks alone nobody knows how far a page goes.
   if (!first_.failed_only())
-    for (const auto span : plan_.ahead(ended)) session_.ask_ahead(request(span));
+    for (const auto span : plan_.ahead(until)) session_.ask_ahead(request(span));
   auto page = session_.results(request(plan_.awaited()));
   if (!page) return page;
   plan_.bound(page.value().job().tasks());

@@ -30,8 +30,8 @@ class ResultPages {
   ResultPages(const ResultPages&) = delete;
   bool done() const { return plan_.done(); }
   /// The next page. One that ends before a task that is not over, as `ended_only` has it, is begun again from there.
-  /// ended: tasks of the job that have ended, as far as is known; others are not asked for ahead
-  Result<wire::ResultsAnswer> next(std::uint64_t ended);
+  /// until: the last task that is worth asking for ahead, as far as is known
+  Result<wire::ResultsAnswer> next(std::uint64_t until);
 
  private:
   wire::ResultsRequest request(PagePlan::Span span) const;

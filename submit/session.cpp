@@ -12,6 +12,7 @@
 
 #include "protocol/payload.h"
 #include "protocol/stanza.h"
+#include "submit/page_plan.h"
 #include "submit/render.h"
 
 namespace souk {
@@ -21,7 +22,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kTick = 100ms;
 constexpr int kRestartsMax = 2;  // of a submission in parts whose session the manager has forgotten
-constexpr int kAheadMax = 4;     // pages of results on their way at a time
 constexpr std::size_t kEarlyMax = 64;  // jobs whose news are kept before somebody watches them
 constexpr std::size_t kPartMax = kStanzaMax - 1024;  // of the job in one SubmitRequest, which adds key and framing
 
@@ -346,7 +346,7 @@ Result<wire::ResultsAnswer> Session::results(const wire::ResultsRequest& request
   wire::ResultsAnswer answer;
   if (const auto asked = ahead_.extract(request.SerializeAsString()); !asked.empty()) {
     Stage stage;
-    if (read("results", *asked.mapped(), stage, limits_.answer * kAheadMax, answer) == Next::done) return answer;
+    if (read("results", *asked.mapped(), stage, limits_.answer, answer) == Next::done) return answer;
     answer.Clear();
   }
   const auto done = ask("results", request, answer);
@@ -355,7 +355,8 @@ Result<wire::ResultsAnswer> Session::results(const wire::ResultsRequest& request
 }
 
 void Session::ask_ahead(const wire::ResultsRequest& request) {
-  if (link_.up()) ahead_[request.SerializeAsString()] = send("results", request, {}, limits_.answer * kAheadMax);  // on a slow way it comes behind the others
+  // On a slow way it comes behind the others; results() waits no longer for it than for any.
+  if (link_.up()) ahead_[request.SerializeAsString()] = send("results", request, {}, limits_.answer * static_cast<int>(PagePlan::kAskedMax));
 }
 
 Result<wire::CancelAnswer> Session::cancel(const std::vector<std::uint64_t>& jobs) {
